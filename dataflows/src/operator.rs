@@ -1,0 +1,112 @@
+//! The operator: what every step of a job is behind.
+//!
+//! An operator is a plain struct. It knows nothing of timely, threads, workers or partitions: it is
+//! handed one epoch after another, and what it emits depends only on what it was handed. One host
+//! ([`crate::host::Host`]) runs it, and one harness ([`crate::harness`]) tests that it keeps the
+//! contract.
+
+use arrow::array::RecordBatch;
+use levada_types::{Batch, Epoch, EventTime, StateChanges};
+use thiserror::Error;
+
+/// One epoch as an operator sees it.
+#[derive(Debug)]
+pub struct EpochInput<'a> {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// The watermark before this epoch: a row with a smaller time is late.
+    pub before: EventTime,
+    /// The watermark now: no further row with a smaller time is expected. [`EventTime::MAX`] in the
+    /// last epoch of an input that ends.
+    pub watermark: EventTime,
+    /// The rows of each input, in the order that its [`InputOrder`] promises.
+    pub inputs: &'a [Vec<Batch>],
+}
+
+/// What an input promises about the order of its rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InputOrder {
+    /// Rows come as soon as they arrive, in whatever order: the operator's output must not depend on
+    /// it. Late rows come too; the operator decides what late means to it.
+    Arrival,
+    /// Rows come once the watermark has passed their time, sorted by time and, at equal times, by
+    /// their content, so that neither partitions nor workers nor batch sizes can change the order.
+    /// Late rows go to the step's `late` output and are counted, and never reach the operator.
+    Time,
+}
+
+/// A step's behaviour.
+///
+/// The contract, which the harness tests for every operator:
+/// - **Deterministic**: no clock, no randomness, no order of a hash map in what it emits.
+/// - **Split-blind**: how an input's rows are cut into batches and epochs does not change the *set*
+///   of rows that it has emitted once the watermark has passed them.
+/// - **Key-local**: rows of different keys do not influence one another, so that keys can be spread
+///   over workers. (A step without a key runs on one worker.)
+/// - **Restorable**: `restore` of everything that `checkpoint` ever gave, in a fresh operator, then
+///   going on, emits what going on without it would have.
+/// - **Bounded**: what it keeps shrinks as the watermark advances, or has a stated bound.
+pub trait Operator {
+    /// Takes one epoch in. Emits rows whose first column is [`levada_types::TIME_COLUMN`]; each
+    /// emitted time is at least `input.before` and less than `input.watermark`. The order of
+    /// emission is free: whoever needs an order sorts.
+    ///
+    /// # Errors
+    /// Only for what no input can cause; a row that cannot be processed goes to `out.dead`.
+    fn on_epoch(&mut self, input: &EpochInput<'_>, out: &mut Outputs) -> Result<(), OperatorError>;
+
+    /// Appends what changed in the state since the last call.
+    ///
+    /// # Errors
+    /// When state cannot be encoded.
+    fn checkpoint(&mut self, changes: &mut StateChanges) -> Result<(), OperatorError>;
+
+    /// Takes up the state that earlier checkpoints wrote. Called once, before the first epoch, with
+    /// the live entries of the key groups that this worker owns, sorted by group and key.
+    ///
+    /// # Errors
+    /// When the state cannot be understood, saying why.
+    fn restore(&mut self, entries: StateChanges) -> Result<(), OperatorError>;
+}
+
+/// What an operator emitted in an epoch.
+#[derive(Debug, Default)]
+pub struct Outputs {
+    /// Rows of the step's stream.
+    pub rows: Vec<RecordBatch>,
+    /// Rows that came too late to be used, in the schema of the input they came by.
+    pub late: Vec<RecordBatch>,
+}
+
+impl Outputs {
+    /// Emits rows; none is fine.
+    pub fn emit(&mut self, rows: RecordBatch) {
+        if rows.num_rows() > 0 {
+            self.rows.push(rows);
+        }
+    }
+
+    /// Sets rows aside as late; none is fine.
+    pub fn emit_late(&mut self, rows: RecordBatch) {
+        if rows.num_rows() > 0 {
+            self.late.push(rows);
+        }
+    }
+}
+
+/// A step failed. The message finishes the sentence "failed to …".
+#[derive(Debug, Error)]
+pub enum OperatorError {
+    /// An Arrow kernel refused: wrong types got past the plan, which is a bug of ours.
+    #[error("failed to compute: {0}")]
+    Arrow(#[from] arrow::error::ArrowError),
+    /// An expression failed on data: for instance an integer overflow.
+    #[error("failed to evaluate: {0}")]
+    Expression(String),
+    /// A model failed.
+    #[error(transparent)]
+    Score(#[from] levada_types::ScoreError),
+    /// State could not be written or read.
+    #[error("failed to {0}")]
+    State(String),
+}

@@ -1,0 +1,61 @@
+//! The operators, a file each, and the one list of them.
+//!
+//! To add one: write `operators/<verb>.rs` with its spec and its struct, and a line below.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::plan::StepSpec;
+
+macro_rules! steps {
+    ($($(#[$doc:meta])* $verb:ident => $variant:ident($spec:ident)),* $(,)?) => {
+        $(pub mod $verb;)*
+
+        /// A step of a job file: `[step.NAME.VERB]`.
+        #[derive(Clone, Debug, Deserialize, JsonSchema)]
+        #[serde(rename_all = "snake_case", deny_unknown_fields)]
+        pub enum Step {
+            $($(#[$doc])* $variant($verb::$spec)),*
+        }
+
+        impl Step {
+            /// Every verb.
+            pub const VERBS: &'static [&'static str] = &[$(stringify!($verb)),*];
+
+            /// The verb: `window`.
+            pub fn verb(&self) -> &'static str {
+                match self { $(Step::$variant(_) => stringify!($verb)),* }
+            }
+
+            /// What the step wants, behind the one trait.
+            pub fn spec(&self) -> &dyn StepSpec {
+                match self { $(Step::$variant(spec) => spec),* }
+            }
+        }
+    };
+}
+
+steps! {
+    /// Keeps some rows, and makes columns of expressions.
+    select => Select(SelectSpec),
+    /// Aggregates over spans of event time.
+    window => Window(WindowSpec),
+    /// Adds the columns of a reference table that may change.
+    join => Join(JoinSpec),
+    /// Finds unusual values.
+    detect => Detect(DetectSpec),
+    /// Gathers related events into incidents.
+    correlate => Correlate(CorrelateSpec),
+    /// Scores the last events of a key with a model.
+    score => Score(ScoreSpec),
+    /// Decides by policy.
+    decide => Decide(DecideSpec),
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.verb())
+    }
+}

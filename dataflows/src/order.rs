@@ -1,0 +1,88 @@
+//! Canonical order: by event time, and at equal times by content.
+//!
+//! Two rows that agree in both are the same row, so the order is total up to what nobody can tell
+//! apart. It does not depend on partitions, offsets, workers or batch sizes, and that is why a job
+//! gives the same bytes whatever these are.
+
+use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array};
+use arrow::compute::{concat_batches, take_record_batch};
+use arrow::datatypes::{SchemaRef, TimestampMillisecondType};
+use arrow::error::ArrowError;
+use arrow::row::{RowConverter, SortField};
+
+/// All rows of `batches` (of one schema, with the time column first) as one batch in canonical order.
+///
+/// Costs a sort by time; only rows that share their time with another are compared by content.
+///
+/// # Errors
+/// When the batches do not share `schema`.
+pub fn canonical(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<RecordBatch, ArrowError> {
+    let rows = concat_batches(schema, batches)?;
+    let times = rows.column(0).as_primitive::<TimestampMillisecondType>().values();
+    if times.windows(2).all(|pair| pair[0] < pair[1]) {
+        return Ok(rows);
+    }
+    let mut order: Vec<u32> = (0..rows.num_rows() as u32).collect();
+    order.sort_by_key(|&i| times[i as usize]);
+
+    // Rows that share their time, as runs of `order`.
+    let mut ties = Vec::new();
+    let mut start = 0;
+    for end in 1..=order.len() {
+        if end == order.len() || times[order[end] as usize] != times[order[start] as usize] {
+            if end - start > 1 {
+                ties.push(start..end);
+            }
+            start = end;
+        }
+    }
+    if !ties.is_empty() {
+        let tied: UInt32Array = ties.iter().flat_map(|run| order[run.clone()].iter().copied()).collect();
+        let content = take_record_batch(&rows, &tied)?;
+        let columns: Vec<ArrayRef> = content.columns()[1..].to_vec();
+        if !columns.is_empty() {
+            let fields = columns.iter().map(|c| SortField::new(c.data_type().clone())).collect();
+            let keys = RowConverter::new(fields)?.convert_columns(&columns)?;
+            let mut first = 0;
+            for run in ties {
+                let mut places: Vec<usize> = (first..first + run.len()).collect();
+                places.sort_by(|&a, &b| keys.row(a).cmp(&keys.row(b)));
+                first += run.len();
+                for (slot, place) in run.zip(places) {
+                    order[slot] = tied.value(place);
+                }
+            }
+        }
+    }
+    take_record_batch(&rows, &UInt32Array::from(order))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{Int64Array, TimestampMillisecondArray};
+    use arrow::datatypes::{DataType, Field, Schema};
+    use levada_types::Batch;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_shuffle_and_split_gives_the_same_rows(
+            rows in proptest::collection::vec((0i64..6, 0i64..4), 1..60),
+            cut in 0usize..60,
+        ) {
+            let schema = Arc::new(Schema::new(vec![Batch::time_field(), Field::new("x", DataType::Int64, false)]));
+            let batch = |rows: &[(i64, i64)]| RecordBatch::try_new(schema.clone(), vec![
+                Arc::new(TimestampMillisecondArray::from_iter_values(rows.iter().map(|r| r.0))) as ArrayRef,
+                Arc::new(Int64Array::from_iter_values(rows.iter().map(|r| r.1))),
+            ]).unwrap();
+            let mut expected = rows.clone();
+            expected.sort();
+            let (a, b) = rows.split_at(cut.min(rows.len()));
+            prop_assert_eq!(canonical(&schema, &[batch(b), batch(a)]).unwrap(), batch(&expected));
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! The words and the ports that levada's crates share.
+//!
+//! `dataflows` (the engine), `connectors` (sources, sinks, codecs) and `models` (scoring) never
+//! import one another. What two of them need stands here: plain data (batches, epochs, positions,
+//! time, state) and the traits by which the engine meets a connector or a model.
+//!
+//! ```text
+//!   connectors ──► SourceFactory, RecordReader, Decoder, SinkFactory, Sink ──┐
+//!   models ──────► Scorer ───────────────────────────────────────────────────┼──► dataflows
+//!   all ─────────► Batch, Epoch, EventTime, PartitionId, KeyGroup, StateChanges ┘
+//! ```
+
+pub mod batch;
+pub mod decode;
+pub mod error;
+pub mod hash;
+pub mod position;
+pub mod scoring;
+pub mod sink;
+pub mod source;
+pub mod state;
+pub mod time;
+
+pub use batch::{Batch, Origin, TIME_COLUMN};
+pub use decode::{DeadLetter, Decoded, Decoder, DecoderFactory};
+pub use error::{Blame, ConnectorError};
+pub use hash::{KEY_GROUPS, KeyHasher};
+pub use position::{Epoch, KeyGroup, Offset, PartitionId};
+pub use scoring::{FieldKind, ScoreError, Scorer, ScorerFactory, TokenField};
+pub use sink::{Sink, SinkFactory};
+pub use source::{RawRecords, Read, ReaderWaker, RecordReader, SourceFactory, StartAt};
+pub use state::{StateChange, StateChanges};
+pub use time::{EventTime, parse_duration_ms};

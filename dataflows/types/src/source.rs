@@ -1,0 +1,94 @@
+//! The port by which the engine reads.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::{ConnectorError, Offset, PartitionId};
+
+/// A configured source: knows its partitions and opens a reader for each.
+pub trait SourceFactory: Send + Sync {
+    /// Where the records come from, for people: `topic flights.departures`, `file a.jsonl`.
+    fn describe(&self) -> String;
+
+    /// How many partitions there are now, and for each where its history ends: the offset up to
+    /// which a backfill reads. `None` for an input whose end is found by reading (a file).
+    ///
+    /// # Errors
+    /// When the outside system cannot be asked.
+    fn partitions(&self) -> Result<Vec<Option<Offset>>, ConnectorError>;
+
+    /// Whether records may still arrive after the history: false for a file.
+    fn unbounded(&self) -> bool;
+
+    /// Opens `partition`. Called once a run and partition, on the process that owns it.
+    ///
+    /// # Errors
+    /// When the partition cannot be opened.
+    fn open(&self, partition: PartitionId, start: StartAt) -> Result<Box<dyn RecordReader>, ConnectorError>;
+}
+
+/// Where a reader begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartAt {
+    /// Where the job file says (by default the beginning).
+    Configured,
+    /// At this offset, after a restore.
+    Offset(Offset),
+}
+
+/// Called when records may have arrived. Cheap, callable from any thread.
+pub type ReaderWaker = Arc<dyn Fn() + Send + Sync>;
+
+/// Reads one partition in order, on a thread of its own.
+pub trait RecordReader: Send {
+    /// Up to `max_records` further records. Blocks at most `wait` when there are none yet.
+    ///
+    /// Where a read is cut depends on `max_records` alone, never on how the records were produced,
+    /// as long as enough of them are there: the engine relies on it to cut a history the same way
+    /// each time.
+    ///
+    /// # Errors
+    /// When the partition cannot be read on.
+    fn read(&mut self, max_records: usize, wait: Duration) -> Result<Read, ConnectorError>;
+}
+
+/// What a read brought.
+#[derive(Clone, Debug)]
+pub enum Read {
+    /// At least one record.
+    Records(RawRecords),
+    /// Nothing within the wait; there may be more later.
+    Nothing,
+    /// Nothing, and there never will be.
+    End,
+}
+
+/// Some consecutive records of a partition as bytes, undecoded.
+///
+/// The records are slices of `data`, so reading copies nothing per record.
+#[derive(Clone, Debug, Default)]
+pub struct RawRecords {
+    /// The bytes that the spans point into.
+    pub data: Bytes,
+    /// Start and end of each record's value in `data`.
+    pub spans: Vec<(u32, u32)>,
+    /// Each record's offset, growing.
+    pub offsets: Vec<u64>,
+}
+
+impl RawRecords {
+    /// How many records there are.
+    pub fn len(&self) -> usize {
+        self.spans.len()
+    }
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.spans.is_empty()
+    }
+    /// The bytes of record `i`; empty if there is no such record.
+    pub fn value(&self, i: usize) -> &[u8] {
+        self.spans.get(i).and_then(|&(a, b)| self.data.get(a as usize..b as usize)).unwrap_or_default()
+    }
+}
