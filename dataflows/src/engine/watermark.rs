@@ -98,32 +98,36 @@ impl Watermarks {
                 Mark::Idle => self.idle[told.partition] = true,
             }
         }
-        let least = (self.view.iter().zip(&self.setup).zip(&self.idle))
-            .filter_map(|((view, setup), idle)| {
-                if view.ended && (setup.bounded || !setup.timed) {
-                    Some(EventTime::MAX)
-                } else if *idle {
-                    None
-                } else if !setup.timed || view.max_time == i64::MIN {
-                    Some(EventTime::MIN)
-                } else {
-                    Some(EventTime(view.max_time).minus_ms(setup.out_of_order_ms))
-                }
-            })
-            .min();
-        // With every partition idle nothing moves. A job that has not ended has not passed all time
-        // either, even if its only timed partitions are idle and its tables are read.
-        if let Some(least) = least
-            && (least < EventTime::MAX || self.all_over())
-        {
-            self.watermark = self.watermark.max(least);
-        }
+        self.watermark = self.watermark.max(self.least());
         self.watermark
     }
 
-    fn all_over(&self) -> bool {
-        let mut setups = self.view.iter().zip(&self.setup);
-        setups.all(|(view, setup)| view.ended && (setup.bounded || !setup.timed))
+    /// The least promise of the partitions that count. With every partition idle, the greatest that
+    /// any of them has reached: nobody is expected to send what lies behind it.
+    fn least(&self) -> EventTime {
+        let each = || self.view.iter().zip(&self.setup).zip(&self.idle);
+        if each().all(|((view, setup), _)| view.ended && (setup.bounded || !setup.timed)) {
+            return EventTime::MAX;
+        }
+        let reached = |view: &PartitionView, setup: &PartitionSetup| {
+            if view.max_time == i64::MIN {
+                EventTime::MIN
+            } else {
+                EventTime(view.max_time).minus_ms(setup.out_of_order_ms)
+            }
+        };
+        let active =
+            each().filter(
+                |((view, setup), idle)| {
+                    if setup.timed { !(**idle || view.ended && setup.bounded) } else { !view.ended }
+                },
+            );
+        let least = active
+            .map(|((view, setup), _)| if setup.timed { reached(view, setup) } else { EventTime::MIN })
+            .min();
+        let timed = each().filter(|((_, setup), _)| setup.timed);
+        let furthest = || timed.map(|((view, setup), _)| reached(view, setup)).max();
+        least.or_else(furthest).unwrap_or(EventTime::MIN)
     }
 
     pub(super) fn view(&self) -> &Rc<Vec<PartitionView>> {
@@ -193,7 +197,8 @@ mod tests {
         assert_eq!(marks.epoch(&[told(2, -1, Mark::HistoryEnd)]), EventTime(40));
         assert_eq!(marks.epoch(&[told(1, -1, Mark::Idle)]), EventTime(90));
         assert_eq!(marks.epoch(&[told(1, 60, Mark::None)]), EventTime(90), "it never goes down");
-        assert_eq!(marks.epoch(&[told(0, -1, Mark::Idle), told(1, -1, Mark::Idle)]), EventTime(90));
+        assert_eq!(marks.epoch(&[told(0, -1, Mark::Idle), told(1, 95, Mark::None)]), EventTime(90));
+        assert_eq!(marks.epoch(&[told(1, -1, Mark::Idle)]), EventTime(90), "all idle: the furthest counts");
         assert_eq!(marks.epoch(&[told(0, 200, Mark::None)]), EventTime(190));
     }
 
