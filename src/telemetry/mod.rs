@@ -2,8 +2,9 @@
 //!
 //! - [`log`]: structured log lines on standard error.
 //! - [`progress`]: the live display on a terminal, a line every few seconds elsewhere, the summary.
-//! - [`prometheus`]: the same counters as Prometheus metrics.
+//! - [`prometheus`]: the same counters as Prometheus metrics; [`serve`] gives them out.
 
 pub mod log;
 pub mod progress;
 pub mod prometheus;
+pub mod serve;

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Everything that must hold. Usage: test.sh LEVADA (where the build puts the binary)
+set -euo pipefail
+export LEVADA_BIN=${1:?usage: test.sh LEVADA}
+step() { printf '\n== %s\n' "$*"; }
+
+step "format"
+cargo fmt --all --check
+step "tests"
+cargo test --release --workspace --locked --no-fail-fast
+step "lints"
+cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+step "licences and sources of dependencies"
+cargo deny --log-level error check licenses bans sources
+step "every window row against DuckDB; the worst days; the demo's figures"
+scripts/check-flights.sh "$LEVADA_BIN"

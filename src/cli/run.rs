@@ -1,0 +1,109 @@
+//! `levada run`: runs a job, showing what it is doing.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use clap::Args;
+use levada_dataflows::engine::{self, Cluster};
+use levada_dataflows::metrics::Metrics;
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use super::{Global, JobArgs};
+use crate::telemetry::log::{self, LogFormat};
+use crate::telemetry::progress::Progress;
+use crate::telemetry::{prometheus, serve};
+
+const EXAMPLES: &str = "\
+Examples:
+  levada run job.toml                              Everything there is, then whatever comes
+  levada run job.toml --until-drained              Everything there is, then the end
+  levada run job.toml --workers 2 --set source.in.log.topic=other
+  levada run job.toml --process 0 --hosts hosts    One of several processes; hosts has a line each
+
+The first SIGTERM or Ctrl-C finishes and publishes the epochs under way; the second stops at once.";
+
+/// Run a job
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Run {
+    #[command(flatten)]
+    job: JobArgs,
+    /// Worker threads [default: one a core]
+    #[arg(long, value_name = "N")]
+    workers: Option<usize>,
+    /// End once the history that the sources hold now has been processed
+    #[arg(long)]
+    until_drained: bool,
+    /// Which line of the hosts file this process is, from 0
+    #[arg(long, value_name = "I", requires = "hosts", default_value_t = 0)]
+    process: usize,
+    /// A file with the address of every process, host:port, a line each (private network only)
+    #[arg(long, value_name = "FILE")]
+    hosts: Option<PathBuf>,
+    /// Serve Prometheus metrics at this address
+    #[arg(long, value_name = "ADDRESS")]
+    metrics: Option<SocketAddr>,
+    /// How log lines look
+    #[arg(long, value_enum, default_value_t)]
+    log: LogFormat,
+}
+
+impl Run {
+    /// Runs the command.
+    pub fn run(self, global: &Global) -> ExitCode {
+        log::start(self.log, Progress::is_live());
+        let loaded = match self.job.load(global) {
+            Ok(loaded) => loaded,
+            Err(code) => return code,
+        };
+        match self.go(loaded.plan) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(reason) => {
+                eprintln!("error: {reason}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    fn go(self, plan: levada_dataflows::plan::Plan) -> Result<(), String> {
+        let cluster = self.cluster()?;
+        let stop = Arc::new(AtomicBool::new(false));
+        for signal in [SIGTERM, SIGINT] {
+            // In this order: the second signal finds the flag set by the first.
+            signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))
+                .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
+                .map_err(|error| format!("failed to listen for signals: {error}"))?;
+        }
+        let plan = Arc::new(plan);
+        let metrics = Metrics::new(&plan);
+        if let Some(address) = self.metrics {
+            let registry = prometheus::registry(&plan.name, Arc::clone(&metrics));
+            let bound = serve::metrics(address, registry)?;
+            tracing::info!("metrics at http://{bound}/metrics");
+        }
+        let how = engine::Run { cluster, until_drained: self.until_drained, stop };
+        let progress = Progress::start(Arc::clone(&plan), Arc::clone(&metrics));
+        let result = engine::run(Arc::clone(&plan), &how, metrics);
+        let summary = progress.finish();
+        println!("{}\n{summary}", plan.name);
+        result.map_err(|error| error.to_string())
+    }
+
+    fn cluster(&self) -> Result<Cluster, String> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let workers = self.workers.unwrap_or(cores).max(1);
+        let Some(file) = &self.hosts else { return Ok(Cluster::local(workers)) };
+        let text = std::fs::read_to_string(file)
+            .map_err(|error| format!("failed to read the hosts file {}: {error}", file.display()))?;
+        let hosts: Vec<String> =
+            text.lines().map(str::trim).filter(|line| !line.is_empty()).map(String::from).collect();
+        if self.process >= hosts.len() {
+            let (file, count) = (file.display(), hosts.len());
+            return Err(format!("--process {} is not among the {count} lines of {file}", self.process));
+        }
+        Ok(Cluster { workers, process: self.process, hosts })
+    }
+}
