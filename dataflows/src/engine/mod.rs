@@ -316,9 +316,7 @@ fn build(
             let inputs: Vec<_> = step.from.iter().map(|from| streams[from].clone()).collect();
             let (shared, metrics) = (Arc::clone(shared), Arc::clone(metrics));
             let made = if step.step.stateless {
-                let input = inputs.into_iter().next();
-                let input =
-                    input.ok_or_else(|| EngineError::Start(format!("step `{}` reads nothing", step.name)))?;
+                let input = scope.concatenate(inputs);
                 step::stateless(scope, plan, index, input, shared, metrics)?
             } else {
                 step::step(scope, plan, index, inputs, ticks.clone(), shared, metrics)?

@@ -40,6 +40,8 @@ macro_rules! steps {
 steps! {
     /// Keeps some rows, and makes columns of expressions.
     select => Select(SelectSpec),
+    /// Makes several streams one.
+    union => Union(UnionSpec),
     /// Aggregates over spans of event time.
     window => Window(WindowSpec),
     /// Adds the columns of a reference table that may change.
