@@ -1,0 +1,149 @@
+//! The decoder.
+
+use arrow::datatypes::SchemaRef;
+use levada_types::{ConnectorError, DeadLetter, Decoded, Decoder, Offset, RawRecords};
+
+use super::CsvFormat;
+use super::fields::{self, Field};
+use crate::codec::columns::{Column, Columns, Kind};
+use crate::codec::reason::{self, Wrong};
+use crate::codec::timestamp::{self, TimestampFault};
+
+/// Decodes CSV records.
+#[derive(Debug)]
+pub(super) struct CsvDecoder {
+    columns: Columns,
+    /// For each field of a record the column that wants it.
+    wanted: Vec<Option<usize>>,
+    delimiter: u8,
+    nulls: Vec<Vec<u8>>,
+}
+
+impl CsvDecoder {
+    pub fn new(format: &CsvFormat, schema: SchemaRef) -> Result<CsvDecoder, ConnectorError> {
+        for field in schema.fields() {
+            if !field.is_nullable() && !format.columns.contains(field.name()) {
+                return Err(ConnectorError::configuration(format!(
+                    "decode field `{}`: the header has no such column, only {}",
+                    field.name(),
+                    format.columns.join(", ")
+                )));
+            }
+        }
+        let columns = Columns::new(schema)?;
+        let wanted = format.columns.iter().map(|name| columns.find(name.as_bytes())).collect();
+        let nulls = format.config.nulls.iter().map(|text| text.as_bytes().to_vec()).collect();
+        Ok(CsvDecoder { columns, wanted, delimiter: format.config.delimiter()?, nulls })
+    }
+
+    fn record(&mut self, record: &[u8]) -> Result<(), String> {
+        if let Err(error) = std::str::from_utf8(record) {
+            let at = error.valid_up_to();
+            return Err(format!(
+                "not UTF-8: byte {at} is 0x{:02x}",
+                record.get(at).copied().unwrap_or_default()
+            ));
+        }
+        self.columns.begin();
+        let (mut at, mut count) = (Some(0), 0);
+        while let Some(start) = at {
+            let (field, following) = fields::next(record, start, self.delimiter)
+                .map_err(|at| format!("not CSV: the quote at byte {start} is {}", closed(record, at)))?;
+            if let Some(Some(index)) = self.wanted.get(count)
+                && let Some(column) = self.columns.claim(*index)
+            {
+                value(column, record, &field, &self.nulls)
+                    .map_err(|wrong| reason::field(column, wrong, record))?;
+            }
+            count += 1;
+            at = following;
+        }
+        if count != self.wanted.len() {
+            return Err(format!("expected {} fields as in the header, found {count}", self.wanted.len()));
+        }
+        self.columns.end().map_err(|index| match self.columns.get(index) {
+            Some(column) => reason::field(column, Wrong::Missing, record),
+            None => String::new(),
+        })
+    }
+}
+
+fn closed(record: &[u8], at: usize) -> &'static str {
+    if record.get(at) == Some(&b'"') { "not closed" } else { "closed before the field ends" }
+}
+
+impl Decoder for CsvDecoder {
+    fn decode(&mut self, records: &RawRecords) -> Decoded {
+        let mut dead = Vec::new();
+        let mut good = Vec::new();
+        self.columns.reserve(records.len());
+        for i in 0..records.len() {
+            let letter = |reason| DeadLetter {
+                offset: Offset(records.offsets.get(i).copied().unwrap_or_default()),
+                reason,
+                bytes: records.value(i).to_vec(),
+            };
+            match self.record(records.value(i)) {
+                Ok(()) => good.push(i as u32),
+                Err(reason) => {
+                    self.columns.undo();
+                    dead.push(letter(reason));
+                }
+            }
+        }
+        let rows = self.columns.finish().unwrap_or_else(|_| self.columns.empty());
+        Decoded { rows, indices: (!dead.is_empty()).then_some(good), dead }
+    }
+}
+
+fn value(column: &mut Column, record: &[u8], field: &Field, nulls: &[Vec<u8>]) -> Result<(), Wrong> {
+    let (start, end) = (field.text.start, field.text.end);
+    let bytes = record.get(start..end).unwrap_or_default();
+    if !field.quoted && nulls.iter().any(|null| null == bytes) {
+        if !column.nullable {
+            return Err(if bytes.is_empty() { Wrong::Missing } else { Wrong::Type { start, end } });
+        }
+        column.push_null();
+        return Ok(());
+    }
+    let wrong = Wrong::Type { start, end };
+    let text = std::str::from_utf8(bytes).map_err(|_| wrong)?;
+    match column.kind {
+        Kind::Text => {
+            let fits = match field.doubled {
+                true => column.extend_text(|out| fields::undouble(bytes, out)),
+                false => column.push_text(bytes),
+            };
+            if !fits {
+                return Err(Wrong::TooMuchText);
+            }
+        }
+        Kind::Int => {
+            use std::num::IntErrorKind::{NegOverflow, PosOverflow};
+            column.push_int(text.parse().map_err(|error: std::num::ParseIntError| match error.kind() {
+                PosOverflow | NegOverflow => Wrong::Int { start, end },
+                _ => wrong,
+            })?);
+        }
+        Kind::Float => match text.parse::<f64>() {
+            Ok(value) if value.is_finite() => column.push_float(value),
+            Ok(value) if value.is_infinite() && text.bytes().any(|byte| byte.is_ascii_digit()) => {
+                return Err(Wrong::Float { start, end });
+            }
+            _ => return Err(wrong),
+        },
+        Kind::Bool if text.eq_ignore_ascii_case("true") => column.push_bool(true),
+        Kind::Bool if text.eq_ignore_ascii_case("false") => column.push_bool(false),
+        Kind::Bool => return Err(wrong),
+        Kind::Time => column.push_int(match text.parse::<i64>() {
+            Ok(ms) if (timestamp::MIN_MS..=timestamp::MAX_MS).contains(&ms) => ms,
+            Ok(_) => return Err(Wrong::Year { start, end }),
+            Err(_) => timestamp::parse(bytes).map_err(|fault| match fault {
+                TimestampFault::Form => Wrong::Timestamp { start, end },
+                TimestampFault::NoOffset => Wrong::NoOffset { start, end },
+                TimestampFault::Range => Wrong::Year { start, end },
+            })?,
+        }),
+    }
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! Single fields out of a record, without a schema: a record's key and time for a producer.
+
+use super::scan::{self, SyntaxKind, fault};
+
+/// The raw JSON of some top-level fields, `None` for those that are missing. The last of two of one name
+/// counts. The whole record is checked.
+///
+/// ```
+/// use levada_connectors::codec::json::pick;
+/// let record = br#"{"user": "u7", "at": 5}"#;
+/// assert_eq!(pick(record, ["at", "no"]), Ok([Some(&b"5"[..]), None]));
+/// assert_eq!(pick(b"[1]", ["at"]), Err("not a JSON object, which begins with {: [1]".to_string()));
+/// ```
+///
+/// # Errors
+/// Why the record is not a JSON object, as a dead letter would say it.
+pub fn pick<'a, const N: usize>(record: &'a [u8], names: [&str; N]) -> Result<[Option<&'a [u8]>; N], String> {
+    fields(record, names).map_err(|syntax| super::reason(syntax, record))
+}
+
+fn fields<'a, const N: usize>(
+    bytes: &'a [u8],
+    names: [&str; N],
+) -> Result<[Option<&'a [u8]>; N], scan::Syntax> {
+    let mut found = [None; N];
+    let mut at = scan::whitespace(bytes, 0);
+    match bytes.get(at) {
+        Some(b'{') => at = scan::whitespace(bytes, at + 1),
+        Some(_) => return Err(scan::Syntax { at, kind: SyntaxKind::NotAnObject }),
+        None => return Err(scan::Syntax { at, kind: SyntaxKind::Empty }),
+    }
+    let mut first = true;
+    let mut scratch = Vec::new();
+    while bytes.get(at) != Some(&b'}') || !first {
+        let (text, value) = scan::key(bytes, at)?;
+        let mut name = bytes.get(at + 1..text.end).unwrap_or_default();
+        if text.escaped {
+            scratch.clear();
+            scan::unescape(name, &mut scratch);
+            name = &scratch;
+        }
+        let end = scan::skip(bytes, value, 1)?;
+        for (slot, wanted) in found.iter_mut().zip(names) {
+            if wanted.as_bytes() == name {
+                *slot = bytes.get(value..end);
+            }
+        }
+        at = scan::whitespace(bytes, end);
+        match bytes.get(at) {
+            Some(b',') => at = scan::whitespace(bytes, at + 1),
+            Some(b'}') => break,
+            _ => return Err(fault(bytes, at, SyntaxKind::Comma)),
+        }
+        first = false;
+    }
+    at = scan::whitespace(bytes, at + 1);
+    if at < bytes.len() { Err(fault(bytes, at, SyntaxKind::Trailing)) } else { Ok(found) }
+}
+
+/// A picked value as plain text: the inside of a string, anything else as it stands.
+///
+/// ```
+/// use levada_connectors::codec::json::plain_text;
+/// assert_eq!(plain_text(br#""a\tb""#), b"a\tb");
+/// assert_eq!(plain_text(b"12"), b"12");
+/// ```
+pub fn plain_text(value: &[u8]) -> Vec<u8> {
+    match value {
+        [b'"', inside @ .., b'"'] => {
+            let mut text = Vec::with_capacity(inside.len());
+            scan::unescape(inside, &mut text);
+            text
+        }
+        other => other.to_vec(),
+    }
+}

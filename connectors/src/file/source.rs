@@ -1,0 +1,177 @@
+//! Reading files.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use levada_types::{
+    ConnectorError, DecoderFactory, Offset, PartitionId, RawRecords, Read, RecordReader, SourceFactory,
+    StartAt,
+};
+
+use super::{Compression, FileSourceConfig, Lines, failed};
+use crate::codec::Format;
+use crate::codec::csv::{self, CsvFormat};
+use crate::codec::json::JsonFormat;
+
+/// Some files as a source: bounded, each file a partition.
+#[derive(Clone, Debug)]
+pub struct FileSource {
+    paths: Vec<PathBuf>,
+    compression: Option<Compression>,
+    /// If the files hold CSV: what the header of the first says, which the others must say too.
+    csv: Option<CsvFormat>,
+}
+
+impl FileSource {
+    /// A source of the files that `config` names, which hold `format`. Reads the header of CSV.
+    ///
+    /// # Errors
+    /// When none or both of `path` and `paths` are given, or the header cannot be read.
+    pub fn new(config: &FileSourceConfig, format: Format) -> Result<FileSource, ConnectorError> {
+        let paths = match (&config.path, config.paths.as_slice()) {
+            (Some(path), []) => vec![path.clone()],
+            (None, [_, ..]) => config.paths.clone(),
+            (None, []) => {
+                return Err(ConnectorError::configuration("read files: give `path`, or several as `paths`"));
+            }
+            (Some(_), _) => {
+                return Err(ConnectorError::configuration("read files: give `path` or `paths`, not both"));
+            }
+        };
+        let mut source = FileSource { paths, compression: config.compression, csv: None };
+        if format == Format::Csv {
+            let first = source.paths.first().map(PathBuf::as_path).unwrap_or(Path::new(""));
+            let delimiter = config.csv.delimiter()?;
+            let columns = header(&mut source.lines(first, Some(delimiter))?, first, delimiter)?;
+            source.csv = Some(CsvFormat { columns, config: config.csv.clone() });
+        }
+        Ok(source)
+    }
+
+    /// What decodes the records.
+    pub fn decoder(&self) -> Arc<dyn DecoderFactory> {
+        match &self.csv {
+            Some(format) => Arc::new(format.clone()),
+            None => JsonFormat::shared(),
+        }
+    }
+
+    fn lines(&self, path: &Path, csv: Option<u8>) -> Result<Lines, ConnectorError> {
+        let compression = self.compression.unwrap_or_else(|| Compression::of(path));
+        let input = File::open(path).and_then(|file| compression.reader(file));
+        Ok(Lines::new(input.map_err(|error| failed("read", path, &error))?, csv))
+    }
+}
+
+/// Reads the header, which is the first record.
+fn header(lines: &mut Lines, path: &Path, delimiter: u8) -> Result<Vec<String>, ConnectorError> {
+    let first = lines.next(1).map_err(|error| failed("read", path, &error))?;
+    let wrong = |reason: &str| {
+        ConnectorError::configuration(format!("read the header of {}: {reason}", path.display()))
+    };
+    if first.is_empty() {
+        return Err(wrong("the file is empty"));
+    }
+    csv::header(first.value(0), delimiter).map_err(|reason| wrong(&reason))
+}
+
+impl SourceFactory for FileSource {
+    fn describe(&self) -> String {
+        match self.paths.as_slice() {
+            [path] => format!("file {}", path.display()),
+            paths => format!("{} files", paths.len()),
+        }
+    }
+
+    fn partitions(&self) -> Result<Vec<Option<Offset>>, ConnectorError> {
+        Ok(vec![None; self.paths.len()])
+    }
+
+    fn unbounded(&self) -> bool {
+        false
+    }
+
+    fn open(&self, partition: PartitionId, start: StartAt) -> Result<Box<dyn RecordReader>, ConnectorError> {
+        let path = self.paths.get(partition.0 as usize).ok_or_else(|| {
+            ConnectorError::configuration(format!(
+                "open partition {partition}: there are {} files",
+                self.paths.len()
+            ))
+        })?;
+        let mut lines = match &self.csv {
+            None => self.lines(path, None)?,
+            Some(format) => {
+                let delimiter = format.config.delimiter()?;
+                let mut lines = self.lines(path, Some(delimiter))?;
+                let columns = header(&mut lines, path, delimiter)?;
+                if columns != format.columns {
+                    return Err(ConnectorError::configuration(format!(
+                        "read {}: its header is {}, that of the first file {}",
+                        path.display(),
+                        columns.join(","),
+                        format.columns.join(",")
+                    )));
+                }
+                lines
+            }
+        };
+        let mut pending = RawRecords::default();
+        if let StartAt::Offset(start) = start {
+            // A file has no index: what comes before is read and dropped.
+            loop {
+                pending = lines.next(SKIP_RECORDS).map_err(|error| failed("read", path, &error))?;
+                let before = pending.offsets.partition_point(|offset| *offset < start.0);
+                if before < pending.len() || pending.is_empty() {
+                    pending.spans.drain(..before);
+                    pending.offsets.drain(..before);
+                    break;
+                }
+            }
+        }
+        Ok(Box::new(FileReader { path: path.clone(), lines, pending }))
+    }
+}
+
+const SKIP_RECORDS: usize = 8192;
+
+struct FileReader {
+    path: PathBuf,
+    lines: Lines,
+    /// Records that were read while looking for the start.
+    pending: RawRecords,
+}
+
+impl RecordReader for FileReader {
+    fn read(&mut self, max_records: usize, _wait: Duration) -> Result<Read, ConnectorError> {
+        if max_records == 0 {
+            return Ok(Read::Nothing);
+        }
+        let mut records = std::mem::take(&mut self.pending);
+        if records.len() > max_records {
+            self.pending = RawRecords {
+                data: records.data.clone(),
+                spans: records.spans.split_off(max_records),
+                offsets: records.offsets.split_off(max_records),
+            };
+        } else if records.len() < max_records {
+            let more = self.lines.next(max_records - records.len());
+            let more = more.map_err(|error| failed("read", &self.path, &error))?;
+            records = if records.is_empty() { more } else { join(&records, &more) };
+        }
+        Ok(if records.is_empty() { Read::End } else { Read::Records(records) })
+    }
+}
+
+fn join(first: &RawRecords, second: &RawRecords) -> RawRecords {
+    let mut data = first.data.to_vec();
+    let shift = data.len() as u32;
+    data.extend_from_slice(&second.data);
+    let spans = first.spans.iter().copied().chain(second.spans.iter().map(|(a, b)| (a + shift, b + shift)));
+    RawRecords {
+        data: data.into(),
+        spans: spans.collect(),
+        offsets: first.offsets.iter().chain(&second.offsets).copied().collect(),
+    }
+}

@@ -1,0 +1,217 @@
+//! Writing a topic: an epoch is one append a partition, visible whole or not at all.
+//!
+//! (With several partitions the appends follow one another: each partition's part of an epoch is atomic, and
+//! a reader of all of them may see one part before another.)
+
+use std::sync::Arc;
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Schema, SchemaRef, TimestampMillisecondType};
+use levada_types::{ConnectorError, Epoch, Sink, SinkFactory, TIME_COLUMN};
+
+use super::{EPOCH_HEADER, LogSinkConfig, POSITION_HEADER};
+use crate::codec::Encoder;
+use crate::codec::csv::{CsvConfig, CsvEncoder};
+use crate::codec::json::JsonEncoder;
+use crate::log::{Log, RecordIn, Topic, TopicWriter, WriterOptions};
+
+/// What stands between the parts of a key of several columns.
+const KEY_SEPARATOR: char = '|';
+
+/// What to do when the topic holds records before the job has written any.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Existing {
+    /// Refuse: a run that begins afresh would publish everything a second time.
+    #[default]
+    Refuse,
+    /// Write behind them.
+    Append,
+}
+
+/// A topic as a sink.
+#[derive(Clone, Debug)]
+pub struct LogSink {
+    log: Log,
+    config: LogSinkConfig,
+    existing: Existing,
+}
+
+impl LogSink {
+    /// Writes the topic that `config` names, in `log`.
+    pub fn new(log: Log, config: LogSinkConfig, existing: Existing) -> LogSink {
+        LogSink { log, config, existing }
+    }
+
+    /// Creates the topic if there is none, and checks that it may be written.
+    ///
+    /// # Errors
+    /// When it holds records and may not, has another number of partitions, or cannot be created.
+    pub fn prepare(&self) -> Result<(), ConnectorError> {
+        self.topic().map(drop)
+    }
+
+    fn topic(&self) -> Result<Topic, ConnectorError> {
+        let topic = self.log.ensure_topic(&self.config.topic, self.config.topic_config()?)?;
+        if let Some(partitions) = self.config.partitions
+            && partitions != topic.partitions()
+        {
+            return Err(ConnectorError::configuration(format!(
+                "write topic {} with {partitions} partitions: it has {}",
+                topic.name(),
+                topic.partitions()
+            )));
+        }
+        if self.existing == Existing::Refuse {
+            let mut records = 0;
+            for partition in 0..topic.partitions() {
+                let bounds = topic.bounds(partition)?;
+                records += bounds.next - bounds.first;
+            }
+            if records > 0 {
+                let name = topic.name();
+                let plural = if records == 1 { "" } else { "s" };
+                return Err(ConnectorError::configuration(format!(
+                    "write topic {name}: it already holds {records} record{plural}; write behind them with \
+                     --append, or delete it first with `levada topics delete {name}`"
+                )));
+            }
+        }
+        Ok(topic)
+    }
+}
+
+impl SinkFactory for LogSink {
+    fn describe(&self) -> String {
+        format!("topic {}", self.config.topic)
+    }
+
+    fn open(&self, schema: SchemaRef) -> Result<Box<dyn Sink>, ConnectorError> {
+        let values = JsonEncoder::new(&schema)?;
+        let keys = Keys::new(&self.config, &schema)?;
+        if schema.fields().first().is_none_or(|field| field.name() != TIME_COLUMN) {
+            return Err(ConnectorError::configuration(format!(
+                "write topic {}: the rows have no {TIME_COLUMN}",
+                self.config.topic
+            )));
+        }
+        let writer = self.topic()?.writers(WriterOptions::default())?;
+        for (partition, cut) in writer.recoveries() {
+            tracing::warn!(topic = self.config.topic, partition, ?cut, "a torn tail was cut off");
+        }
+        Ok(Box::new(OpenTopic { writer, values, keys, bytes: Vec::new(), ends: Vec::new() }))
+    }
+}
+
+/// How a row's key is written.
+enum Keys {
+    None,
+    /// The text of one string column, as it is.
+    Text(usize),
+    /// Anything else: the columns' texts, separated, in quotes where they hold a separator.
+    Joined(Vec<usize>, CsvEncoder),
+}
+
+impl Keys {
+    fn new(config: &LogSinkConfig, schema: &Schema) -> Result<Keys, ConnectorError> {
+        let mut columns = Vec::new();
+        for name in &config.key {
+            columns.push(schema.index_of(name).map_err(|_| {
+                let known: Vec<&str> =
+                    schema.fields().iter().skip(1).map(|field| field.name().as_str()).collect();
+                ConnectorError::configuration(format!(
+                    "key topic {} by `{name}`: the rows have no such column, only {}",
+                    config.topic,
+                    known.join(", ")
+                ))
+            })?);
+        }
+        Ok(match columns.as_slice() {
+            [] => Keys::None,
+            [column] if schema.field(*column).data_type() == &DataType::Utf8 => Keys::Text(*column),
+            _ => {
+                let part = schema
+                    .project(&columns)
+                    .map_err(|error| ConnectorError::configuration(error.to_string()))?;
+                let csv = CsvConfig { delimiter: KEY_SEPARATOR, ..CsvConfig::default() };
+                Keys::Joined(columns, CsvEncoder::new(&Arc::new(part), &csv)?)
+            }
+        })
+    }
+
+    /// Appends each row's key to `bytes`, and to `ends` where it ends.
+    fn encode(
+        &mut self,
+        rows: &RecordBatch,
+        bytes: &mut Vec<u8>,
+        ends: &mut Vec<usize>,
+    ) -> Result<(), ConnectorError> {
+        match self {
+            Keys::None => {}
+            Keys::Text(column) => {
+                for text in rows.column(*column).as_string::<i32>() {
+                    bytes.extend_from_slice(text.unwrap_or_default().as_bytes());
+                    ends.push(bytes.len());
+                }
+            }
+            Keys::Joined(columns, encoder) => {
+                let part = rows
+                    .project(columns)
+                    .map_err(|error| ConnectorError::configuration(error.to_string()))?;
+                encoder.encode(&part, b"", bytes, ends);
+            }
+        }
+        Ok(())
+    }
+}
+
+struct OpenTopic {
+    writer: TopicWriter,
+    values: JsonEncoder,
+    keys: Keys,
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Sink for OpenTopic {
+    fn publish(&mut self, epoch: Epoch, rows: &[RecordBatch]) -> Result<(), ConnectorError> {
+        let epoch = epoch.0.to_le_bytes();
+        self.bytes.clear();
+        self.ends.clear();
+        let mut times = Vec::new();
+        let (mut key_bytes, mut key_ends) = (Vec::new(), Vec::new());
+        for batch in rows {
+            self.values.encode(batch, b"", &mut self.bytes, &mut self.ends);
+            self.keys.encode(batch, &mut key_bytes, &mut key_ends)?;
+            times.extend_from_slice(batch.column(0).as_primitive::<TimestampMillisecondType>().values());
+        }
+        let positions: Vec<[u8; 8]> = (0..times.len() as u64).map(u64::to_le_bytes).collect();
+        let headers: Vec<[(&str, &[u8]); 2]> = positions
+            .iter()
+            .map(|position| [(EPOCH_HEADER, &epoch[..]), (POSITION_HEADER, position)])
+            .collect();
+        let values = slices(&self.bytes, &self.ends);
+        let mut keys = slices(&key_bytes, &key_ends);
+        let records: Vec<RecordIn<'_>> = times
+            .iter()
+            .zip(&headers)
+            .zip(values)
+            .map(|((time, headers), value)| RecordIn {
+                timestamp_ms: *time,
+                key: keys.next(),
+                headers,
+                value,
+            })
+            .collect();
+        self.writer.append(&records)?;
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<(), ConnectorError> {
+        Ok(self.writer.sync()?)
+    }
+}
+
+/// What stands between one end and the next.
+fn slices<'a>(bytes: &'a [u8], ends: &'a [usize]) -> impl Iterator<Item = &'a [u8]> {
+    std::iter::once(&0).chain(ends).zip(ends).map(|(start, end)| bytes.get(*start..*end).unwrap_or_default())
+}

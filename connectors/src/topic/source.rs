@@ -1,0 +1,92 @@
+//! Reading a topic.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use levada_types::{
+    ConnectorError, DecoderFactory, Offset, PartitionId, RawRecords, Read, RecordReader, SourceFactory,
+    StartAt,
+};
+
+use super::LogSourceConfig;
+use crate::codec::json::JsonFormat;
+use crate::log::{Fetched, Log, Reader, Start, Topic};
+
+/// The most that one read gives, whatever number of records was asked for; only records of more than 32 KiB
+/// on average get there.
+const MAX_READ_BYTES: usize = 256 << 20;
+
+/// A topic as a source: unbounded, with a known history.
+#[derive(Clone, Debug)]
+pub struct LogSource {
+    topic: Topic,
+    start: Start,
+}
+
+impl LogSource {
+    /// A source of the topic that `config` names, in `log`.
+    ///
+    /// # Errors
+    /// When there is no such topic, or the start is no timestamp.
+    pub fn new(log: &Log, config: &LogSourceConfig) -> Result<LogSource, ConnectorError> {
+        Ok(LogSource { topic: log.topic(&config.topic)?, start: config.start.start()? })
+    }
+
+    /// What decodes the records: JSON, the one format that names its fields.
+    pub fn decoder(&self) -> Arc<dyn DecoderFactory> {
+        JsonFormat::shared()
+    }
+}
+
+impl SourceFactory for LogSource {
+    fn describe(&self) -> String {
+        format!("topic {}", self.topic.name())
+    }
+
+    fn partitions(&self) -> Result<Vec<Option<Offset>>, ConnectorError> {
+        (0..self.topic.partitions())
+            .map(|partition| Ok(Some(Offset(self.topic.bounds(partition)?.next))))
+            .collect()
+    }
+
+    fn unbounded(&self) -> bool {
+        true
+    }
+
+    fn open(&self, partition: PartitionId, start: StartAt) -> Result<Box<dyn RecordReader>, ConnectorError> {
+        let start = match start {
+            StartAt::Configured => self.start,
+            StartAt::Offset(offset) => Start::Offset(offset.0),
+        };
+        Ok(Box::new(LogReader { reader: self.topic.reader(partition.0, start)? }))
+    }
+}
+
+struct LogReader {
+    reader: Reader,
+}
+
+impl RecordReader for LogReader {
+    fn read(&mut self, max_records: usize, wait: Duration) -> Result<Read, ConnectorError> {
+        let mut fetched = self.reader.read(max_records, MAX_READ_BYTES)?;
+        if fetched.is_empty() && max_records > 0 && !wait.is_zero() && self.reader.wait(wait)? {
+            fetched = self.reader.read(max_records, MAX_READ_BYTES)?;
+        }
+        Ok(if fetched.is_empty() { Read::Nothing } else { Read::Records(raw(&fetched)) })
+    }
+}
+
+/// The values one after another: they stand in several blocks, with keys and headers between them. Copying
+/// costs 5 ns a record of 130 bytes, a thirtieth of what decoding it costs.
+fn raw(fetched: &Fetched) -> RawRecords {
+    let mut data = Vec::with_capacity(fetched.bytes());
+    let mut spans = Vec::with_capacity(fetched.len());
+    let mut offsets = Vec::with_capacity(fetched.len());
+    for record in fetched {
+        let start = data.len() as u32;
+        data.extend_from_slice(record.value);
+        spans.push((start, data.len() as u32));
+        offsets.push(record.offset);
+    }
+    RawRecords { data: data.into(), spans, offsets }
+}
