@@ -15,11 +15,13 @@ pub mod expressions;
 #[cfg(test)]
 pub mod harness;
 pub mod host;
+mod keyed;
 pub mod metrics;
 pub mod operator;
 pub mod operators;
 pub mod order;
 pub mod plan;
+mod rows;
 
 pub use operator::{EpochInput, InputOrder, Operator, OperatorError, Outputs};
 pub use operators::Step;

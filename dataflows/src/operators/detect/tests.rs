@@ -1,0 +1,322 @@
+//! The step against detectors that look at the whole history for each value.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray,
+};
+use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef, TimestampMillisecondType};
+use levada_types::{Batch, Epoch, EventTime, Origin, ScoreError, StateChanges};
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::operator::Detect;
+use super::*;
+use crate::harness::{self, Story};
+use crate::operator::{EpochInput, Operator, Outputs};
+use crate::plan::PlanContext;
+
+/// Time, key, value, number.
+type Row = (i64, Option<&'static str>, Option<f64>, i64);
+
+fn schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Batch::time_field(),
+        Field::new("origin", DataType::Utf8, true),
+        Field::new("delay", DataType::Float64, true),
+        Field::new("flights", DataType::Int64, false),
+    ]))
+}
+
+fn rows(rows: &[Row]) -> RecordBatch {
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(TimestampMillisecondArray::from_iter_values(rows.iter().map(|row| row.0))),
+        Arc::new(rows.iter().map(|row| row.1).collect::<StringArray>()),
+        Arc::new(rows.iter().map(|row| row.2).collect::<Float64Array>()),
+        Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.3))),
+    ];
+    RecordBatch::try_new(schema(), columns).unwrap()
+}
+
+fn spec(detectors: serde_json::Value, forget_after: &str) -> DetectSpec {
+    serde_json::from_value(json!({ "from": "s", "key": ["origin"], "value": "delay", "detectors": detectors,
+        "carry": ["flights"], "forget_after": forget_after }))
+    .unwrap()
+}
+
+/// Detector, expected, lower, upper, score, high.
+type Judged = (&'static str, f64, f64, f64, f64, bool);
+
+fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
+    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    (mean, (squares / (values.len() - 1) as f64).sqrt())
+}
+
+fn slow_zscore(history: &[f64], window: usize, threshold: f64, needed: usize) -> Option<Judged> {
+    let (value, before) = history.split_last()?;
+    let recent = &before[before.len().saturating_sub(window)..];
+    if recent.len() < needed {
+        return None;
+    }
+    let (mean, deviation) = mean_and_deviation(recent);
+    let z = (value - mean) / deviation;
+    let margin = threshold * deviation;
+    (deviation > 0.0 && z.abs() >= threshold).then_some(("zscore", mean, mean - margin, mean + margin, z.abs(), z > 0.0))
+}
+
+fn slow_iqr(history: &[f64], window: usize, k: f64, needed: usize) -> Option<Judged> {
+    let (value, before) = history.split_last()?;
+    let mut recent = before[before.len().saturating_sub(window)..].to_vec();
+    if recent.len() < needed {
+        return None;
+    }
+    recent.sort_by(f64::total_cmp);
+    let quantile = |share: f64| {
+        let place = share * (recent.len() - 1) as f64;
+        let (below, above) = (recent[place as usize], recent[(place.ceil()) as usize]);
+        below + (above - below) * (place - place.floor())
+    };
+    let (first, third) = (quantile(0.25), quantile(0.75));
+    let range = third - first;
+    let outside = (first - value).max(value - third) / range;
+    (range > 0.0 && outside >= k)
+        .then(|| ("iqr", quantile(0.5), first - k * range, third + k * range, outside, *value > third))
+}
+
+/// From the beginning of the key's history, for each value anew.
+fn slow_cusum(history: &[f64], window: usize, drift: f64, threshold: f64, needed: usize) -> Option<Judged> {
+    let (mut since, mut high, mut low) = (0, 0.0f64, 0.0f64);
+    let mut last = None;
+    for (index, value) in history.iter().enumerate() {
+        last = None;
+        let recent = &history[since.max(index.saturating_sub(window))..index];
+        if recent.len() < needed {
+            continue;
+        }
+        let (mean, deviation) = mean_and_deviation(recent);
+        if deviation == 0.0 {
+            continue;
+        }
+        let z = (value - mean) / deviation;
+        let bounds = (mean - deviation * (threshold + drift - low), mean + deviation * (threshold + drift - high));
+        high = (high + z - drift).max(0.0);
+        low = (low - z - drift).max(0.0);
+        if high.max(low) >= threshold {
+            last = Some(("cusum", mean, bounds.0, bounds.1, high.max(low), high >= threshold));
+            (since, high, low) = (index, 0.0, 0.0);
+        }
+    }
+    last
+}
+
+fn close(a: f64, b: f64) -> bool {
+    (a - b).abs() <= 1e-9 * (1.0 + a.abs().max(b.abs()))
+}
+
+const KEYS: [Option<&str>; 3] = [Some("JFK"), Some("EWR"), None];
+const STEP: i64 = 100;
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn it_finds_what_the_whole_history_tells(
+        arrivals in proptest::collection::vec((0usize..6, -10i64..250, 0usize..3, 0i64..40, 0i64..8), 0..160),
+        forget_after in 40i64..400,
+    ) {
+        let mut history: Vec<Row> = Vec::new();
+        let mut story = Story::default();
+        for epoch in 0..6 {
+            let before = epoch as i64 * STEP;
+            let arrived: Vec<Row> = arrivals.iter().filter(|row| row.0 == epoch).map(|row| {
+                // Mostly small values, some large ones, some that cannot be used.
+                let value = match row.3 {
+                    0 => None,
+                    1 => Some(f64::NAN),
+                    2 => Some(f64::INFINITY),
+                    3..6 => Some(-9.0 * row.4 as f64),
+                    6..9 => Some(11.0 * row.4 as f64),
+                    _ => Some(row.4 as f64 * 0.3),
+                };
+                (before + row.1, KEYS[row.2], value, row.4)
+            }).collect();
+            history.extend(arrived.iter().filter(|row| epoch == 0 || row.0 >= before));
+            let watermark = if epoch == 5 { EventTime::MAX } else { EventTime(before + STEP) };
+            story.epochs.push((vec![vec![rows(&arrived)]], watermark));
+        }
+        let detectors = json!({ "zscore": { "window": 12, "threshold": 2.0, "min_samples": 4 },
+            "iqr": { "window": 9, "k": 1.5, "min_samples": 5 },
+            "cusum": { "window": 10, "drift": 0.25, "threshold": 3.0, "min_samples": 3 } });
+        let step = harness::plan(&spec(detectors, &format!("{forget_after}ms")), &[schema()]);
+        let told = harness::check_contract(&step, &[schema()], &story);
+
+        let mut by_key: BTreeMap<Option<&str>, Vec<Row>> = BTreeMap::new();
+        // At one time the rows stand in the order of their content: key, value, number.
+        history.sort_by(|a, b| {
+            let value = |row: &Row| row.2.map(|value| ordered(value));
+            (a.0, a.1, value(a), a.3).cmp(&(b.0, b.1, value(b), b.3))
+        });
+        let mut slow: Vec<(i64, Option<&str>, Judged, f64, i64)> = Vec::new();
+        for row in history.iter().filter(|row| row.2.is_some_and(f64::is_finite)) {
+            let seen = by_key.entry(row.1).or_default();
+            if seen.last().is_some_and(|last| row.0 - last.0 > forget_after) {
+                seen.clear();
+            }
+            seen.push(*row);
+            let values: Vec<f64> = seen.iter().filter_map(|row| row.2).collect();
+            let judged = [slow_zscore(&values, 12, 2.0, 4), slow_iqr(&values, 9, 1.5, 5), slow_cusum(&values, 10, 0.25, 3.0, 3)];
+            slow.extend(judged.into_iter().flatten().map(|j| (row.0, row.1, j, row.2.unwrap(), row.3)));
+        }
+        slow.sort_by(|a, b| (a.0, a.1, a.2.0, ordered(a.3)).cmp(&(b.0, b.1, b.2.0, ordered(b.3))));
+        let found = told.rows;
+        prop_assert_eq!(found.num_rows(), slow.len());
+        let float = |name: &str| found.column_by_name(name).unwrap().as_primitive::<Float64Type>().clone();
+        let text = |name: &str| found.column_by_name(name).unwrap().as_string::<i32>().clone();
+        let times = found.column(0).as_primitive::<TimestampMillisecondType>();
+        for (index, (time, key, judged, value, number)) in slow.into_iter().enumerate() {
+            prop_assert_eq!(times.value(index), time);
+            let origin = text("origin");
+            prop_assert_eq!(origin.iter().nth(index).unwrap(), key);
+            let detector = text("detector");
+            prop_assert_eq!(detector.value(index), judged.0);
+            prop_assert_eq!(float("value").value(index), value);
+            for (name, wanted) in [("expected", judged.1), ("lower", judged.2), ("upper", judged.3), ("score", judged.4)] {
+                prop_assert!(close(float(name).value(index), wanted), "{}: {} is not {}", name, float(name).value(index), wanted);
+            }
+            let direction = text("direction");
+            prop_assert_eq!(direction.value(index), if judged.5 { "high" } else { "low" });
+            prop_assert_eq!(found.column_by_name("flights").unwrap().as_primitive::<arrow::datatypes::Int64Type>().value(index), number);
+        }
+    }
+}
+
+/// A float by the total order, as the canonical order has it.
+fn ordered(value: f64) -> i64 {
+    let bits = value.to_bits() as i64;
+    bits ^ (((bits >> 63) as u64) >> 1) as i64
+}
+
+/// What the detectors of one key say about `values`, one a millisecond.
+fn findings(detectors: serde_json::Value, values: &[f64]) -> Vec<(i64, String, String)> {
+    let arrived: Vec<Row> = values.iter().zip(0..).map(|(value, time)| (time, KEYS[0], Some(*value), 0)).collect();
+    let story = Story { epochs: vec![(vec![vec![rows(&arrived)]], EventTime::MAX)] };
+    let step = harness::plan(&spec(detectors, "30d"), &[schema()]);
+    let found = harness::run(&step, &[schema()], &story, 1, 64, &[]).rows;
+    let text = |name: &str, row: usize| found.column_by_name(name).unwrap().as_string::<i32>().value(row).to_string();
+    let times = found.column(0).as_primitive::<TimestampMillisecondType>();
+    (0..found.num_rows()).map(|row| (times.value(row), text("detector", row), text("direction", row))).collect()
+}
+
+#[test]
+fn a_spike_is_a_point_and_a_shift_is_a_change() {
+    // A pattern without chance: mean 0, deviation about 1.
+    let usual = |i: usize| [0.3, -1.2, 0.9, -0.4, 1.4, -1.0, 0.1, -0.1][i % 8];
+    let mut spike: Vec<f64> = (0..60).map(usual).collect();
+    spike[40] = -6.0;
+    let line = |time: i64, name: &str, direction: &str| (time, name.to_string(), direction.to_string());
+    let all = json!({ "zscore": {}, "iqr": { "k": 1.5 }, "cusum": {} });
+    assert_eq!(findings(all.clone(), &spike), [line(40, "iqr", "low"), line(40, "zscore", "low")]);
+
+    // One and a half deviations more from 40 on: no point is far out, and one alarm tells the change.
+    let shifted: Vec<f64> = (0..100).map(|i| usual(i) + if i < 40 { 0.0 } else { 1.4 }).collect();
+    let found = findings(all, &shifted);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!((found[0].1.as_str(), found[0].2.as_str()), ("cusum", "high"));
+    assert!((43..56).contains(&found[0].0), "{found:?}");
+}
+
+#[test]
+fn after_equal_values_only_a_least_deviation_lets_one_be_unusual() {
+    let mut values = vec![5.0; 40];
+    values.push(9.0);
+    assert_eq!(findings(json!({ "zscore": {}, "iqr": {}, "cusum": {} }), &values), []);
+    let found = findings(
+        json!({ "zscore": { "least_deviation": 1.0 }, "iqr": { "least_range": 1.0 },
+            "cusum": { "least_deviation": 0.25 } }),
+        &values,
+    );
+    assert_eq!(found.iter().map(|found| found.1.as_str()).collect::<Vec<_>>(), ["cusum", "iqr", "zscore"]);
+}
+
+#[test]
+fn large_values_with_small_deviations_stay_exact() {
+    let values: Vec<f64> = (0..200).map(|i| 1e12 + f64::from(i % 2)).chain([1e12 + 4.0]).collect();
+    assert_eq!(findings(json!({ "zscore": {} }), &values).len(), 1);
+    // And what no float can hold is passed over without a trace.
+    let wild: Vec<f64> = (0..60).map(|i| if i % 2 == 0 { f64::MAX } else { f64::MIN }).collect();
+    assert_eq!(findings(json!({ "zscore": {}, "iqr": {}, "cusum": {} }), &wild), []);
+}
+
+/// Drives the operator alone, to look at what it keeps.
+#[test]
+fn idle_keys_are_forgotten_and_only_changes_are_written() {
+    let spec = spec(json!({ "zscore": {} }), "100ms");
+    let models = |_: &str| Err(ScoreError::Run("no models".into()));
+    let mut cx = PlanContext { models: &models, problems: Vec::new() };
+    let mut detect = Detect::new(spec.checked(&schema(), &mut cx).unwrap());
+    let mut epoch = |arrived: &[Row], before: i64, watermark: i64| {
+        let inputs = [vec![Batch { rows: rows(arrived), origin: Origin::default() }]];
+        let (before, watermark) = (EventTime(before), EventTime(watermark));
+        let input = EpochInput { epoch: Epoch(0), before, watermark, inputs: &inputs };
+        detect.on_epoch(&input, &mut Outputs::default()).unwrap();
+        let mut changes = StateChanges::default();
+        detect.checkpoint(&mut changes).unwrap();
+        (detect.keys(), changes.changes.len())
+    };
+    assert_eq!(epoch(&[(0, KEYS[0], Some(1.0), 0), (0, KEYS[1], Some(1.0), 0)], i64::MIN, 1), (2, 2));
+    assert_eq!(epoch(&[(60, KEYS[1], Some(1.0), 0)], 1, 61), (2, 1));
+    assert_eq!(epoch(&[], 61, 150), (1, 1));
+    assert_eq!(epoch(&[], 150, 1000), (0, 1));
+}
+
+#[test]
+fn another_choice_of_detectors_refuses_the_checkpoint_and_says_why() {
+    let models = |_: &str| Err(ScoreError::Run("no models".into()));
+    let mut cx = PlanContext { models: &models, problems: Vec::new() };
+    let plan = spec(json!({ "zscore": {} }), "1d").checked(&schema(), &mut cx).unwrap();
+    let other = spec(json!({ "iqr": {}, "cusum": {} }), "1d").checked(&schema(), &mut cx).unwrap();
+    let mut detect = Detect::new(plan);
+    let inputs = [vec![Batch { rows: rows(&[(0, KEYS[0], Some(1.0), 0)]), origin: Origin::default() }]];
+    let input = EpochInput { epoch: Epoch(0), before: EventTime::MIN, watermark: EventTime(1), inputs: &inputs };
+    detect.on_epoch(&input, &mut Outputs::default()).unwrap();
+    let mut changes = StateChanges::default();
+    detect.checkpoint(&mut changes).unwrap();
+    let refused = Detect::new(other).restore(changes).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "failed to restore the detectors: the checkpoint has zscore, the step has iqr, cusum"
+    );
+}
+
+#[test]
+fn every_mistake_is_told_with_its_place() {
+    let spec: DetectSpec = serde_json::from_value(json!({ "from": "s", "key": ["orign"], "value": "origin",
+        "detectors": { "zscore": { "window": 1, "threshold": -1.0 }, "iqr": { "window": 10, "min_samples": 11 } },
+        "carry": ["delay", "delay"], "forget_after": "soon" }))
+    .unwrap();
+    let models = |_: &str| Err(ScoreError::Run("no models".into()));
+    let mut cx = PlanContext { models: &models, problems: Vec::new() };
+    assert!(spec.plan(&[schema()], &mut cx).is_none());
+    let told: Vec<(String, &str)> = cx.problems.iter().map(|p| (p.path.join("."), p.message.as_str())).collect();
+    let line = |path: &str, message: &'static str| (path.to_string(), message);
+    assert_eq!(
+        told,
+        [
+            line("key.0", "there is no column `orign`"),
+            line("value", "`origin` is of type string; it must be float or int"),
+            line("detectors.zscore.window", "a window holds 2 to 100000 values, not 1"),
+            line("detectors.zscore.threshold", "it must be a number, more than zero, not -1"),
+            line("detectors.iqr.min_samples", "the window never holds 11 values, only 10"),
+            line("forget_after", "`soon` is not a duration; write for instance `10s` or `1h30m`"),
+            line("carry.0", "this step would emit two columns `delay`"),
+            line("carry.1", "this step would emit two columns `delay`"),
+        ]
+    );
+    let none: DetectSpec =
+        serde_json::from_value(json!({ "from": "s", "value": "delay", "detectors": {} })).unwrap();
+    let mut cx = PlanContext { models: &models, problems: Vec::new() };
+    assert!(none.plan(&[schema()], &mut cx).is_none());
+    assert_eq!(cx.problems[0].message, "no detector is chosen; there are zscore, iqr, cusum");
+}
