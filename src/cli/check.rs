@@ -1,0 +1,114 @@
+//! `levada check`: everything that is wrong with a job file, or what it makes.
+
+use std::fmt::Write;
+use std::process::ExitCode;
+
+use arrow::datatypes::Schema;
+use clap::Args;
+use levada_dataflows::plan::{Plan, StreamId};
+use levada_types::TIME_COLUMN;
+
+use super::{Global, JobArgs};
+use crate::graph::key_of;
+use crate::job::{ColumnType, JobSpec, Loaded};
+
+/// Checks a job file without running it
+///
+/// Prints what each source, step and sink of the job makes, or everything that is wrong with the
+/// file, each problem with its place and a remedy. Nothing outside the file is opened but the models
+/// that it names.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  levada check config/jobs/flights.toml
+  levada check config/jobs/flights.toml --set job.epoch=50ms
+  levada check my.toml && levada graph my.toml > my.svg
+
+Exit status: 0 if the job is right, 1 if it is not, 2 if the command line is not.")]
+pub struct Check {
+    #[command(flatten)]
+    job: JobArgs,
+}
+
+impl Check {
+    /// Prints the summary.
+    pub fn run(self, global: &Global) -> ExitCode {
+        match self.job.load(global) {
+            Ok(loaded) => super::print(&summary(&loaded)),
+            Err(code) => code,
+        }
+    }
+}
+
+/// What a job makes, for people.
+pub fn summary(loaded: &Loaded) -> String {
+    let Loaded { spec, plan, .. } = loaded;
+    let mut out = format!("{}: ok\n", plan.name);
+    // Writing to a string cannot fail.
+    let _ = sources(&mut out, spec, plan)
+        .and_then(|()| steps(&mut out, plan))
+        .and_then(|()| sinks(&mut out, plan));
+    out
+}
+
+fn sources(out: &mut String, spec: &JobSpec, plan: &Plan) -> std::fmt::Result {
+    writeln!(out, "\nsources")?;
+    for source in &plan.sources {
+        let time = match &source.event_time {
+            Some(time) => format!("event time {}", source.decoded.field(time.column).name()),
+            None => "a table".into(),
+        };
+        writeln!(out, "  {}: {}, {time}", source.name, source.reader.describe())?;
+        columns(out, &source.schema)?;
+        let used = source.decoded.fields();
+        let declared =
+            spec.source.get(&source.name).into_iter().flat_map(|source| source.common.schema.keys());
+        let unused: Vec<&str> =
+            declared.filter(|column| used.find(column).is_none()).map(String::as_str).collect();
+        if !unused.is_empty() {
+            writeln!(out, "      never decoded: {}", unused.join(", "))?;
+        }
+    }
+    Ok(())
+}
+
+fn steps(out: &mut String, plan: &Plan) -> std::fmt::Result {
+    if !plan.steps.is_empty() {
+        writeln!(out, "\nsteps")?;
+    }
+    for (index, step) in plan.steps.iter().enumerate() {
+        let from: Vec<String> = step.from.iter().map(|&stream| plan.name_of(stream)).collect();
+        let key = key_of(plan, index);
+        let by = if key.is_empty() { String::new() } else { format!(" by {}", key.join(", ")) };
+        writeln!(out, "  {}: {} of {}{by}", step.name, step.verb, from.join(" and "))?;
+        columns(out, plan.schema(StreamId::Step(index)))?;
+    }
+    Ok(())
+}
+
+fn sinks(out: &mut String, plan: &Plan) -> std::fmt::Result {
+    if !plan.sinks.is_empty() {
+        writeln!(out, "\nsinks")?;
+    }
+    for sink in &plan.sinks {
+        writeln!(out, "  {}: {} to {}", sink.name, plan.name_of(sink.from), sink.writer.describe())?;
+    }
+    if let Some(dead_letters) = &plan.dead_letters {
+        writeln!(out, "  bad records: {}", dead_letters.describe())?;
+    }
+    Ok(())
+}
+
+fn columns(out: &mut String, schema: &Schema) -> std::fmt::Result {
+    const WIDTH: usize = 96;
+    let mut line = String::from("     ");
+    for field in schema.fields().iter().filter(|field| field.name() != TIME_COLUMN) {
+        let column = format!(" {} {},", field.name(), ColumnType::of(field));
+        if line.len() + column.len() > WIDTH && !line.trim().is_empty() {
+            writeln!(out, "{line}")?;
+            line = String::from("     ");
+        }
+        line.push_str(&column);
+    }
+    writeln!(out, "{}", line.trim_end_matches(','))
+}

@@ -1,0 +1,106 @@
+//! The command line: one file a command.
+
+mod check;
+mod graph;
+mod schema;
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use levada_types::ScoreError;
+
+use crate::job::{self, Environment, Loaded};
+
+/// A real-time decision engine: dataflow jobs over event topics, the same bytes every time.
+#[derive(Debug, Parser)]
+#[command(name = "levada", version, max_term_width = 100, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  levada check config/jobs/flights.toml                 Is the job right? What does it make?
+  levada graph config/jobs/flights.toml > flights.svg   What does it look like?
+  levada schema > job.schema.json                       Completion and hints in an editor";
+
+/// What every command may be told.
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// The folder of the embedded topics
+    #[arg(long = "data", value_name = "DIR", global = true, default_value = ".levada")]
+    pub data_dir: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Check(check::Check),
+    Graph(graph::Graph),
+    Schema(schema::Schema),
+    // The other commands (run, topics, generate, gateway, bench) add a line each here and in `run`.
+}
+
+impl Cli {
+    /// Runs the command. 0 if it did what it should, 1 if not.
+    pub fn run(self) -> ExitCode {
+        match self.command {
+            Command::Check(command) => command.run(&self.global),
+            Command::Graph(command) => command.run(&self.global),
+            Command::Schema(command) => command.run(),
+        }
+    }
+}
+
+/// A job file and what to change in it.
+#[derive(Clone, Debug, Args)]
+pub struct JobArgs {
+    /// The job file
+    pub job: PathBuf,
+    /// Sets a field of the job, as if it stood in the file; the value is TOML, or else text
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+impl JobArgs {
+    /// Reads, checks and plans the job; says on standard error what is wrong with it.
+    ///
+    /// # Errors
+    /// The exit code, once everything has been said.
+    pub fn load(&self, global: &Global) -> Result<Loaded, ExitCode> {
+        let environment = Environment { data_dir: global.data_dir.clone(), models: &open_model };
+        let styled = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        match job::load(&self.job, &self.set, &environment) {
+            Ok(loaded) => {
+                eprint!("{}", loaded.warnings.render_warnings(styled));
+                Ok(loaded)
+            }
+            Err(report) => {
+                eprint!("{}", report.render(styled));
+                Err(ExitCode::FAILURE)
+            }
+        }
+    }
+}
+
+/// Opens a model's manifest. (The models crate fills this in.)
+fn open_model(path: &str) -> Result<std::sync::Arc<dyn levada_types::ScorerFactory>, ScoreError> {
+    Err(ScoreError::Load { what: path.into(), reason: "scoring is not written yet".into() })
+}
+
+/// Writes to standard output; a reader that has gone away is no failure.
+fn print(text: &str) -> ExitCode {
+    use std::io::{ErrorKind, Write};
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: failed to write to standard output: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,401 @@
+//! Whether a document has the shape that the JSON Schema of the spec demands; all that is wrong.
+//!
+//! serde stops at the first error, so the same structs' schema is walked first: unknown and missing
+//! keys, wrong types, unknown variants, numbers out of range. What schemars writes is understood,
+//! not all of JSON Schema: `$ref`, `oneOf`/`anyOf` (variants told apart by their key, by a constant
+//! tag, or by type), `enum`, `const`, `required`, `additionalProperties`, `items`, bounds.
+
+use std::ops::Range;
+
+use serde_json::{Map, Value};
+use toml::de::{DeTable, DeValue};
+
+use super::document::Node;
+use super::report::Diagnostic;
+
+type Object = Map<String, Value>;
+
+/// A problem and the path of the value that it lies in.
+#[derive(Debug)]
+pub struct Found {
+    /// Keys and indices from the top.
+    pub path: Vec<String>,
+    /// What is wrong.
+    pub diagnostic: Diagnostic,
+}
+
+/// Everything in `root` that is not as `schema` says.
+pub fn check(schema: &Value, root: &Node<'_>) -> Vec<Found> {
+    let mut walk = Walk { root: schema, path: Vec::new(), found: Vec::new() };
+    walk.value(schema, root);
+    walk.found
+}
+
+struct Walk<'s> {
+    root: &'s Value,
+    path: Vec<String>,
+    found: Vec<Found>,
+}
+
+impl<'s> Walk<'s> {
+    fn value(&mut self, schema: &'s Value, node: &Node<'_>) {
+        let choices = self.choices(schema);
+        let fitting: Vec<&Object> = choices.iter().copied().filter(|c| accepts(c, node.get_ref())).collect();
+        match (fitting.as_slice(), node.get_ref()) {
+            ([], _) => self.wrong_type(&choices, node),
+            ([one], DeValue::Table(table)) => self.table(one, table, node.span()),
+            ([one], DeValue::Array(array)) => self.array(one, array, node.span()),
+            (many, DeValue::Table(table)) => self.variant(many, table, node.span()),
+            (many, DeValue::Array(array)) => {
+                self.least_wrong(many, |walk, one| walk.array(one, array, node.span()));
+            }
+            (many, _) => self.scalar(many, node),
+        }
+    }
+
+    /// What a schema may be: references followed, alternatives spread out, null left out.
+    fn choices(&self, schema: &'s Value) -> Vec<&'s Object> {
+        let Value::Object(object) = schema else { return Vec::new() };
+        if let Some(target) = object.get("$ref").and_then(Value::as_str) {
+            let target = target.strip_prefix('#').and_then(|pointer| self.root.pointer(pointer));
+            return target.map(|schema| self.choices(schema)).unwrap_or_default();
+        }
+        let alternatives = ["oneOf", "anyOf", "allOf"].iter().find_map(|key| object.get(*key)?.as_array());
+        match alternatives {
+            Some(all) => all.iter().flat_map(|schema| self.choices(schema)).collect(),
+            None if object.get("type").is_some_and(|kind| kind == "null") => Vec::new(),
+            None => vec![object],
+        }
+    }
+
+    fn table(&mut self, schema: &'s Object, table: &DeTable<'_>, span: Range<usize>) {
+        let properties = schema.get("properties").and_then(Value::as_object);
+        let others = schema.get("additionalProperties");
+        for (key, value) in table.iter() {
+            let name = key.get_ref().as_ref();
+            self.path.push(name.to_string());
+            match (properties.and_then(|p| p.get(name)), others) {
+                (Some(schema), _) => self.value(schema, value),
+                (None, Some(Value::Bool(false))) => {
+                    let place = self.owner();
+                    let known = properties.into_iter().flat_map(Map::keys).map(String::as_str);
+                    let message = format!("there is no field `{name}` in {place}");
+                    self.report(Diagnostic::error(message).at(key.span()).offer(name, known));
+                }
+                (None, Some(schema @ Value::Object(_))) => self.value(schema, value),
+                (None, _) => {}
+            }
+            self.path.pop();
+        }
+        let required = schema.get("required").and_then(Value::as_array);
+        let missing = required.into_iter().flatten().filter_map(Value::as_str);
+        for name in missing.filter(|name| table.get(*name).is_none()) {
+            let place = self.place();
+            let mut diagnostic = Diagnostic::error(format!("{place} has no `{name}`")).at(span.clone());
+            let about = properties.and_then(|p| p.get(name)).and_then(|schema| self.about(schema));
+            if let Some(about) = about {
+                diagnostic = diagnostic.help(format!("`{name}`: {about}"));
+            }
+            self.report(diagnostic);
+        }
+        if let Some(least) = bound(schema, "minProperties").filter(|&least| (table.len() as f64) < least) {
+            let what = shown(&self.path);
+            self.report(Diagnostic::error(format!("{what} needs at least {least} entry")).at(span));
+        }
+    }
+
+    fn array(&mut self, schema: &'s Object, array: &[Node<'_>], span: Range<usize>) {
+        if let Some(least) = bound(schema, "minItems").filter(|&least| (array.len() as f64) < least) {
+            let what = shown(&self.path);
+            self.report(Diagnostic::error(format!("{what} needs at least {least}, but is empty")).at(span));
+        }
+        let first = schema.get("prefixItems").and_then(Value::as_array);
+        for (index, value) in array.iter().enumerate() {
+            let of = first.and_then(|schemas| schemas.get(index)).or_else(|| schema.get("items"));
+            if let Some(of) = of {
+                self.path.push(index.to_string());
+                self.value(of, value);
+                self.path.pop();
+            }
+        }
+    }
+
+    fn scalar(&mut self, choices: &[&'s Object], node: &Node<'_>) {
+        let allowed: Vec<&Value> = choices.iter().flat_map(|choice| constants(choice)).collect();
+        let free = choices.iter().any(|choice| constants(choice).is_empty());
+        if !free && !allowed.iter().any(|value| equal(value, node.get_ref())) {
+            let what = shown(&self.path);
+            let diagnostic = match node.get_ref() {
+                DeValue::String(text) => {
+                    let known = allowed.iter().filter_map(|value| value.as_str());
+                    Diagnostic::error(format!("{what} cannot be `{text}`")).offer(text, known)
+                }
+                _ => {
+                    let allowed: Vec<String> = allowed.iter().map(|value| format!("`{value}`")).collect();
+                    Diagnostic::error(format!("{what} can only be {}", allowed.join(" or ")))
+                }
+            };
+            self.report(diagnostic.at(node.span()));
+            return;
+        }
+        let Some(number) = number(node.get_ref()) else { return };
+        let [one] = choices else { return };
+        let what = shown(&self.path);
+        let limits: [(&str, &str, fn(f64, f64) -> bool); 4] = [
+            ("minimum", "at least", |value, limit| value >= limit),
+            ("maximum", "at most", |value, limit| value <= limit),
+            ("exclusiveMinimum", "more than", |value, limit| value > limit),
+            ("exclusiveMaximum", "less than", |value, limit| value < limit),
+        ];
+        for (key, words, holds) in limits {
+            if let Some(limit) = bound(one, key).filter(|&limit| !holds(number, limit)) {
+                let message = format!("{what} must be {words} {limit}");
+                self.report(Diagnostic::error(message).at(node.span()));
+            }
+        }
+    }
+
+    /// A table that may be one of several: told apart by its only key, by a constant field, or by
+    /// which has the least wrong with it.
+    fn variant(&mut self, choices: &[&'s Object], table: &DeTable<'_>, span: Range<usize>) {
+        if let Some(kinds) = choices.iter().map(|choice| only_key(choice)).collect::<Option<Vec<_>>>() {
+            return self.kind(&kinds, table, span);
+        }
+        let Some(tag) = tag(choices) else {
+            return self.least_wrong(choices, |walk, one| walk.table(one, table, span.clone()));
+        };
+        let tags: Vec<(&str, &'s Object)> =
+            choices.iter().filter_map(|choice| Some((tag_value(choice, tag)?, *choice))).collect();
+        let Some(value) = table.get(tag) else {
+            let place = self.place();
+            let diagnostic = Diagnostic::error(format!("{place} has no `{tag}`")).at(span);
+            return self.report(diagnostic.offer("", tags.iter().map(|(name, _)| *name)));
+        };
+        let text = value.get_ref().as_str().unwrap_or_default();
+        match tags.iter().find(|(name, _)| *name == text) {
+            Some((_, choice)) => self.table(choice, table, span),
+            None => {
+                let diagnostic = Diagnostic::error(format!("`{tag}` cannot be `{text}`")).at(value.span());
+                self.report(diagnostic.offer(text, tags.iter().map(|(name, _)| *name)));
+            }
+        }
+    }
+
+    /// `{ KIND = … }`: exactly one of the kinds.
+    fn kind(&mut self, kinds: &[(&'s str, &'s Value)], table: &DeTable<'_>, span: Range<usize>) {
+        let what = self.kind_word();
+        let place = self.place();
+        let names = || kinds.iter().map(|(name, _)| *name);
+        let mut entries: Vec<_> = table.iter().collect();
+        entries.sort_by_key(|(key, _)| key.span().start);
+        let mut first: Option<(&str, Range<usize>)> = None;
+        for (key, value) in entries {
+            let name = key.get_ref().as_ref();
+            let Some((_, schema)) = kinds.iter().find(|(kind, _)| *kind == name) else {
+                if !value.get_ref().is_table() && self.path.len() == 2 {
+                    let header = format!("[{}.{}]", self.path.join("."), what.to_uppercase());
+                    let message = format!("{place} does not say its {what}");
+                    let names: Vec<String> = names().map(|name| format!("`{name}`")).collect();
+                    let help = format!("write `{header}` with one of {}", names.join(", "));
+                    self.report(Diagnostic::error(message).at(key.span()).help(help));
+                    return;
+                }
+                let diagnostic = Diagnostic::error(format!("there is no {what} `{name}`")).at(key.span());
+                self.report(diagnostic.offer(name, names()));
+                first.get_or_insert((name, key.span()));
+                continue;
+            };
+            if let Some((other, at)) = &first {
+                let message = format!("{place} is either `{other}` or `{name}`, not both");
+                self.report(Diagnostic::error(message).at(key.span()).also(at.clone(), "and here"));
+                continue;
+            }
+            first = Some((name, key.span()));
+            self.path.push(name.to_string());
+            self.value(schema, value);
+            self.path.pop();
+        }
+        if first.is_none() {
+            let diagnostic = Diagnostic::error(format!("{place} does not say its {what}")).at(span);
+            self.report(diagnostic.offer("", names()));
+        }
+    }
+
+    fn least_wrong(&mut self, choices: &[&'s Object], walk: impl Fn(&mut Self, &'s Object)) {
+        let mut best: Option<Vec<Found>> = None;
+        for &choice in choices {
+            let before = std::mem::take(&mut self.found);
+            walk(self, choice);
+            let found = std::mem::replace(&mut self.found, before);
+            if best.as_ref().is_none_or(|best| found.len() < best.len()) {
+                best = Some(found);
+            }
+        }
+        self.found.extend(best.unwrap_or_default());
+    }
+
+    fn wrong_type(&mut self, choices: &[&'s Object], node: &Node<'_>) {
+        let mut wanted: Vec<&str> = choices.iter().flat_map(|choice| types(choice)).collect();
+        wanted.dedup();
+        let what = if self.path.is_empty() { "a job".into() } else { shown(&self.path) };
+        let found = words(node.get_ref());
+        let message = format!("{what} must be {}, not {found}", wanted.join(" or "));
+        self.report(Diagnostic::error(message).at(node.span()));
+    }
+
+    fn report(&mut self, diagnostic: Diagnostic) {
+        self.found.push(Found { path: self.path.clone(), diagnostic });
+    }
+
+    /// The table at hand: `step.hourly.window`.
+    fn place(&self) -> String {
+        if self.path.is_empty() { "the job file".into() } else { format!("`{}`", self.path.join(".")) }
+    }
+
+    /// The table that the key at hand is in.
+    fn owner(&self) -> String {
+        match self.path.split_last() {
+            Some((_, [])) | None => "the job file".into(),
+            Some((_, table)) => format!("`{}`", table.join(".")),
+        }
+    }
+
+    fn kind_word(&self) -> &'static str {
+        match self.path.first().map(String::as_str) {
+            Some("step") if self.path.len() == 2 => "verb",
+            Some("source" | "sink") if self.path.len() == 2 => "connector",
+            _ => "kind",
+        }
+    }
+
+    /// The first sentence about a field.
+    fn about(&self, schema: &'s Value) -> Option<String> {
+        let object = schema.as_object()?;
+        let own = object.get("description").and_then(Value::as_str);
+        let text = own.or_else(|| self.choices(schema).first()?.get("description")?.as_str())?;
+        let text = text.split("\n\n").next().unwrap_or(text).replace('\n', " ");
+        Some(text.split(". ").next().unwrap_or(&text).trim_end_matches('.').to_string())
+    }
+}
+
+/// The last part of a path, for people: `` `in_flight` ``, `` `key[1]` ``.
+fn shown(path: &[String]) -> String {
+    let mut indices = String::new();
+    for part in path.iter().rev() {
+        if part.bytes().all(|b| b.is_ascii_digit()) {
+            indices.insert_str(0, &format!("[{part}]"));
+        } else {
+            return format!("`{part}{indices}`");
+        }
+    }
+    format!("`{indices}`")
+}
+
+fn constants(schema: &Object) -> Vec<&Value> {
+    let one = schema.get("const").into_iter();
+    one.chain(schema.get("enum").and_then(Value::as_array).into_iter().flatten()).collect()
+}
+
+fn equal(constant: &Value, value: &DeValue<'_>) -> bool {
+    match (constant, value) {
+        (Value::String(a), DeValue::String(b)) => a == b,
+        (Value::Bool(a), DeValue::Boolean(b)) => a == b,
+        (Value::Number(a), other) => number(other) == a.as_f64(),
+        _ => false,
+    }
+}
+
+fn number(value: &DeValue<'_>) -> Option<f64> {
+    match value {
+        DeValue::Integer(integer) => {
+            i64::from_str_radix(integer.as_str(), integer.radix()).ok().map(|value| value as f64)
+        }
+        DeValue::Float(float) => float.as_str().parse().ok(),
+        _ => None,
+    }
+}
+
+fn bound(schema: &Object, key: &str) -> Option<f64> {
+    schema.get(key).and_then(Value::as_f64)
+}
+
+fn type_names(schema: &Object) -> Vec<&str> {
+    match schema.get("type") {
+        Some(Value::String(name)) => vec![name],
+        Some(Value::Array(names)) => {
+            names.iter().filter_map(Value::as_str).filter(|n| *n != "null").collect()
+        }
+        _ => constants(schema).first().map_or(Vec::new(), |value| match value {
+            Value::String(_) => vec!["string"],
+            Value::Bool(_) => vec!["boolean"],
+            Value::Number(_) => vec!["number"],
+            _ => Vec::new(),
+        }),
+    }
+}
+
+fn accepts(schema: &Object, value: &DeValue<'_>) -> bool {
+    let names = type_names(schema);
+    names.is_empty()
+        || names.iter().any(|name| {
+            matches!(
+                (*name, value),
+                ("string", DeValue::String(_))
+                    | ("integer", DeValue::Integer(_))
+                    | ("number", DeValue::Integer(_) | DeValue::Float(_))
+                    | ("boolean", DeValue::Boolean(_))
+                    | ("array", DeValue::Array(_))
+                    | ("object", DeValue::Table(_))
+            )
+        })
+}
+
+fn types(schema: &Object) -> Vec<&'static str> {
+    let word = |name: &str| match name {
+        "string" => "a string",
+        "integer" => "a whole number",
+        "number" => "a number",
+        "boolean" => "true or false",
+        "array" => "a list",
+        "object" => "a table",
+        _ => "something else",
+    };
+    type_names(schema).into_iter().map(word).collect()
+}
+
+fn words(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a number with a point",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+/// The key and schema of a variant `{ KIND = … }`.
+fn only_key(schema: &Object) -> Option<(&str, &Value)> {
+    let properties = schema.get("properties")?.as_object()?;
+    let required = schema.get("required")?.as_array()?;
+    let closed = schema.get("additionalProperties").is_some_and(|others| others == &Value::Bool(false));
+    let (name, schema) = properties.iter().next()?;
+    let constant = schema.as_object().is_some_and(|schema| !constants(schema).is_empty());
+    (closed && properties.len() == 1 && required.len() == 1 && !constant).then_some((name.as_str(), schema))
+}
+
+/// The field that is a different constant in each.
+fn tag<'s>(choices: &[&'s Object]) -> Option<&'s str> {
+    let properties = choices.first()?.get("properties")?.as_object()?;
+    let mut names = properties.keys().map(String::as_str);
+    names.find(|name| choices.iter().all(|choice| tag_value(choice, name).is_some()))
+}
+
+fn tag_value<'s>(choice: &'s Object, tag: &str) -> Option<&'s str> {
+    let schema = choice.get("properties")?.get(tag)?.as_object()?;
+    match constants(schema).as_slice() {
+        [value] => value.as_str(),
+        _ => None,
+    }
+}

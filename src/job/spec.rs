@@ -1,0 +1,256 @@
+//! What a job file says: the one truth from which reading, the JSON Schema and the reference come.
+
+use std::fmt;
+
+use arrow::datatypes::{DataType, Field};
+use indexmap::IndexMap;
+use levada_dataflows::Step;
+use levada_types::Batch;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+pub use super::connect::{Format, SinkConnector, SourceConnector};
+
+/// A levada job: sources, the steps over them, and sinks.
+#[derive(Clone, Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct JobSpec {
+    /// The job itself.
+    pub job: JobSettings,
+    /// What it reads: `[source.NAME.CONNECTOR]`.
+    #[schemars(default)]
+    pub source: IndexMap<String, SourceSpec>,
+    /// What it does: `[step.NAME.VERB]`.
+    #[schemars(default)]
+    pub step: IndexMap<String, Step>,
+    /// Where it writes: `[sink.NAME.CONNECTOR]`.
+    #[schemars(default)]
+    pub sink: IndexMap<String, SinkSpec>,
+}
+
+/// `[job]`: the job as a whole.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JobSettings {
+    /// The job's name: letters, digits, `_` and `-`.
+    pub name: String,
+    /// What it is for, for people.
+    #[serde(default)]
+    pub description: Option<String>,
+    /// How long a live epoch lasts: what arrives in it is handled together.
+    #[serde(default = "default_epoch")]
+    pub epoch: String,
+    /// How many epochs may be on their way at once: the back pressure.
+    #[serde(default = "default_in_flight")]
+    #[schemars(range(min = 1, max = 1024))]
+    pub in_flight: u64,
+    /// The topic of records that cannot be used, by default `NAME.dead-letters`, or `false` to only
+    /// count them.
+    #[serde(default)]
+    pub dead_letters: Option<DeadLetters>,
+}
+
+impl Default for JobSettings {
+    fn default() -> Self {
+        JobSettings {
+            name: String::new(),
+            description: None,
+            epoch: default_epoch(),
+            in_flight: default_in_flight(),
+            dead_letters: None,
+        }
+    }
+}
+
+fn default_epoch() -> String {
+    "10ms".into()
+}
+
+fn default_in_flight() -> u64 {
+    4
+}
+
+/// Where bad records go.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum DeadLetters {
+    /// To this topic.
+    Topic(String),
+    /// Nowhere (`false`).
+    Kept(bool),
+}
+
+impl JsonSchema for DeadLetters {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "DeadLetters".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        object(json!({ "anyOf": [
+            { "type": "string", "minLength": 1, "description": "To this topic." },
+            { "type": "boolean", "const": false, "description": "Nowhere; they are only counted." },
+        ] }))
+    }
+}
+
+/// `[source.NAME.CONNECTOR]`: a stream that comes from outside.
+#[derive(Clone, Debug)]
+pub struct SourceSpec {
+    /// What every source has.
+    pub common: SourceCommon,
+    /// Where the records come from.
+    pub connector: SourceConnector,
+}
+
+/// What every source has, whatever its connector.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SourceCommon {
+    /// How a record is written.
+    #[serde(default)]
+    pub format: Format,
+    /// The columns and their types: `string`, `int`, `float`, `bool` or `timestamp`, with a `?` if a
+    /// record may lack it.
+    #[schemars(extend("minProperties" = 1))]
+    pub schema: IndexMap<String, ColumnType>,
+    /// Where a record's time stands. A source without it is a table: read whole before time begins.
+    #[serde(default)]
+    pub event_time: Option<EventTimeSpec>,
+}
+
+/// `event_time = { column = "at", out_of_order = "5s" }`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EventTimeSpec {
+    /// The column that holds it: a `timestamp`.
+    pub column: String,
+    /// How far behind the newest a record may come and still be in time.
+    #[serde(default = "default_out_of_order")]
+    pub out_of_order: String,
+    /// After how long a silence a live partition stops holding back the others. Never, by default.
+    #[serde(default)]
+    pub idle: Option<String>,
+}
+
+fn default_out_of_order() -> String {
+    "0s".into()
+}
+
+/// `[sink.NAME.CONNECTOR]`: where a stream goes.
+#[derive(Clone, Debug)]
+pub struct SinkSpec {
+    /// What every sink has.
+    pub common: SinkCommon,
+    /// Where the rows go.
+    pub connector: SinkConnector,
+}
+
+/// What every sink has, whatever its connector.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SinkCommon {
+    /// The stream that it writes.
+    pub from: String,
+}
+
+/// A column's type: `float`, or `float?` if it may be null.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct ColumnType {
+    /// The type.
+    pub data_type: DataType,
+    /// Whether a record may lack it.
+    pub nullable: bool,
+}
+
+impl ColumnType {
+    const NAMES: [&str; 5] = ["string", "int", "float", "bool", "timestamp"];
+
+    /// The field of a schema.
+    pub fn field(&self, name: &str) -> Field {
+        Field::new(name, self.data_type.clone(), self.nullable)
+    }
+
+    /// The type of a field, as a job file writes it.
+    pub fn of(field: &Field) -> ColumnType {
+        ColumnType { data_type: field.data_type().clone(), nullable: field.is_nullable() }
+    }
+}
+
+impl TryFrom<String> for ColumnType {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let name = text.strip_suffix('?').unwrap_or(&text);
+        let data_type = match name {
+            "string" => DataType::Utf8,
+            "int" => DataType::Int64,
+            "float" => DataType::Float64,
+            "bool" => DataType::Boolean,
+            "timestamp" => Batch::timestamp_type(),
+            _ => return Err(format!("`{text}` is not a type; use one of {}", Self::NAMES.join(", "))),
+        };
+        Ok(ColumnType { data_type, nullable: name.len() < text.len() })
+    }
+}
+
+impl fmt::Display for ColumnType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match &self.data_type {
+            DataType::Utf8 => "string",
+            DataType::Int64 => "int",
+            DataType::Float64 => "float",
+            DataType::Boolean => "bool",
+            DataType::Timestamp(..) => "timestamp",
+            other => return write!(f, "{other}"),
+        };
+        write!(f, "{name}{}", if self.nullable { "?" } else { "" })
+    }
+}
+
+impl JsonSchema for ColumnType {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "ColumnType".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let names: Vec<String> =
+            Self::NAMES.iter().flat_map(|name| [(*name).to_string(), format!("{name}?")]).collect();
+        let text = "A column's type; with a `?` it may be null.";
+        object(json!({ "type": "string", "enum": names, "description": text }))
+    }
+}
+
+/// The JSON Schema of job files.
+pub fn json_schema() -> Value {
+    let mut schema = schemars::generate::SchemaSettings::draft2020_12().into_generator();
+    let mut value = schema.root_schema_for::<JobSpec>().to_value();
+    if let Some(root) = value.as_object_mut() {
+        root.insert("title".into(), json!("levada job"));
+    }
+    value
+}
+
+/// The schema of a table that is a common part and a connector's part in one.
+pub(super) fn merged(common: &Schema, own: &Schema, about: &str) -> Value {
+    let mut all = Map::new();
+    let mut required: Vec<Value> = Vec::new();
+    for part in [common, own] {
+        if let Some(Value::Object(properties)) = part.get("properties") {
+            all.extend(properties.clone());
+        }
+        if let Some(Value::Array(names)) = part.get("required") {
+            required.extend(names.iter().cloned());
+        }
+    }
+    json!({
+        "type": "object",
+        "description": about,
+        "properties": all,
+        "required": required,
+        "additionalProperties": false,
+    })
+}
+
+pub(super) fn object(value: Value) -> Schema {
+    Schema::try_from(value).unwrap_or_default()
+}

@@ -1,0 +1,11 @@
+//! levada: a real-time decision engine. Here the crates meet; the binary is a thin shell around this.
+//!
+//! ```text
+//!   cli ── the commands: check, graph, schema, …
+//!   job ── a job file becomes a plan, or a report of everything that is wrong with it
+//!   graph ── a plan drawn: SVG, DOT, Mermaid
+//! ```
+
+pub mod cli;
+pub mod graph;
+pub mod job;

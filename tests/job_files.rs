@@ -1,0 +1,139 @@
+//! Job files: every bad one gives exactly its report, and the schema is as committed.
+//!
+//! A bad job is a file in `tests/jobs/bad`; its report is the snapshot beside it. A first line
+//! `#: --set KEY=VALUE` lays a flag over it. To accept new reports: `INSTA_UPDATE=always`.
+
+use std::path::{Path, PathBuf};
+
+use levada::job::{self, Environment, Loaded, Report};
+use levada_types::{ScoreError, ScorerFactory};
+
+fn no_model(path: &str) -> Result<std::sync::Arc<dyn ScorerFactory>, ScoreError> {
+    Err(ScoreError::Load { what: path.into(), reason: "there is no such file".into() })
+}
+
+fn load(path: &Path, overrides: &[String]) -> Result<Loaded, Report> {
+    job::load(path, overrides, &Environment { data_dir: PathBuf::from("none"), models: &no_model })
+}
+
+fn load_text(text: &str, overrides: &[&str]) -> Result<Loaded, Report> {
+    let overrides: Vec<String> = overrides.iter().map(|flag| flag.to_string()).collect();
+    let environment = Environment { data_dir: PathBuf::from("none"), models: &no_model };
+    job::load_text("job.toml", text, &overrides, &environment)
+}
+
+/// A job of sources and sinks only.
+const PLAIN: &str = r#"
+[job]
+name = "plain"
+
+[source.b.log]
+topic = "b"
+schema = { x = "int", at = "timestamp", y = "float?" }
+event_time = { column = "at", out_of_order = "5s", idle = "1m" }
+
+[source.a.file]
+path = "a.csv"
+format = "csv"
+schema = { k = "string", v = "float" }
+
+[sink.out.log]
+from = "b"
+topic = "out"
+"#;
+
+#[test]
+fn every_bad_job_gives_its_report() {
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir("tests/jobs/bad").unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "toml"));
+    files.sort();
+    assert!(files.len() >= 30, "only {} bad jobs", files.len());
+    insta::with_settings!({
+        snapshot_path => "jobs/bad",
+        prepend_module_to_snapshot => false,
+        omit_expression => true,
+    }, {
+        for file in files {
+            let text = std::fs::read_to_string(&file).unwrap();
+            let flags = text.lines().map_while(|line| line.strip_prefix("#: --set "));
+            let flags: Vec<String> = flags.map(String::from).collect();
+            let Err(report) = load(&file, &flags) else { panic!("{} is not bad", file.display()) };
+            assert!(report.to_string().is_ascii() || !text.is_ascii(), "{report}");
+            insta::assert_snapshot!(file.file_stem().unwrap().to_str().unwrap(), report.to_string());
+        }
+    });
+}
+
+#[test]
+fn the_committed_schema_is_the_one_of_the_code() {
+    let committed = std::fs::read_to_string("config/schema/job.schema.json").unwrap_or_default();
+    assert!(
+        committed == job::schema_text(),
+        "config/schema/job.schema.json is stale; refresh it with\n    levada schema > config/schema/job.schema.json"
+    );
+}
+
+#[test]
+fn a_good_job_becomes_a_plan() {
+    let Loaded { plan, warnings, .. } = load_text(PLAIN, &[]).map_err(|report| report.to_string()).unwrap();
+    assert_eq!(plan.name, "plain");
+    assert_eq!(plan.epochs.interval_ms, 10);
+    let names: Vec<&str> = plan.sources.iter().map(|source| source.name.as_str()).collect();
+    assert_eq!(names, ["b", "a"], "in the order of the file");
+    let time = plan.sources[0].event_time.as_ref().unwrap();
+    assert_eq!((time.column, time.out_of_order_ms, time.idle_ms), (1, 5_000, Some(60_000)));
+    let columns: Vec<String> = plan.sources[0]
+        .schema
+        .fields()
+        .iter()
+        .map(|field| format!("{} {}", field.name(), field.is_nullable()))
+        .collect();
+    assert_eq!(columns, ["_time false", "x false", "at false", "y true"]);
+    assert!(plan.sources[1].event_time.is_none(), "a source without a time is a table");
+    assert_eq!(plan.dead_letters.unwrap().describe(), "topic plain.dead-letters");
+    assert_eq!(warnings.diagnostics().len(), 1, "nothing reads `a`");
+}
+
+#[test]
+fn a_flag_sets_a_field_as_if_it_stood_in_the_file() {
+    let flags = ["job.epoch=1s", "job.in_flight=8", "job.dead_letters=false", "sink.out.log.from=a"];
+    let Loaded { plan, spec, .. } = load_text(PLAIN, &flags).map_err(|report| report.to_string()).unwrap();
+    assert_eq!((plan.epochs.interval_ms, plan.epochs.in_flight), (1_000, 8));
+    assert!(plan.dead_letters.is_none());
+    assert_eq!(spec.sink["out"].common.from, "a");
+}
+
+#[test]
+fn a_problem_in_a_flag_is_shown_in_the_flag() {
+    let Err(report) = load_text(PLAIN, &["job.epoch=10parsecs", "sink.out.log.form=a"]) else { panic!() };
+    insta::assert_snapshot!(report.to_string());
+}
+
+#[test]
+fn an_unreadable_file_is_a_report() {
+    let Err(report) = load(Path::new("tests/jobs/none.toml"), &[]) else { panic!() };
+    assert!(report.to_string().starts_with("error: failed to read tests/jobs/none.toml: "), "{report}");
+}
+
+/// Whatever stands in a file, reading it ends in a plan or a report; a report can be rendered.
+#[test]
+fn damage_never_panics() {
+    let flights = std::fs::read_to_string("config/jobs/flights.toml").unwrap();
+    for text in [PLAIN, &flights] {
+        let offsets: Vec<usize> = text.char_indices().map(|(offset, _)| offset).collect();
+        for (number, &offset) in offsets.iter().enumerate().step_by(11) {
+            let mut damaged = text.to_string();
+            match number % 4 {
+                0 => damaged.truncate(offset),
+                1 => damaged.replace_range(offset..offset + 1, "\"é\\"),
+                2 => damaged.replace_range(offset..offset + 1, ""),
+                _ => damaged.insert_str(offset, ["[[", "=", "\n", "}", "'''", "1"][number % 6]),
+            }
+            if let Err(report) = load_text(&damaged, &[]) {
+                assert!(!report.diagnostics().is_empty());
+                assert!(report.render(true).len() > 10);
+            }
+        }
+    }
+}
