@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use levada::job::{self, Environment, Loaded, Report};
+use levada_connectors::topic::Existing;
 use levada_types::{ScoreError, ScorerFactory};
 
 fn no_model(path: &str) -> Result<std::sync::Arc<dyn ScorerFactory>, ScoreError> {
@@ -13,12 +14,17 @@ fn no_model(path: &str) -> Result<std::sync::Arc<dyn ScorerFactory>, ScoreError>
 }
 
 fn load(path: &Path, overrides: &[String]) -> Result<Loaded, Report> {
-    job::load(path, overrides, &Environment { data_dir: PathBuf::from("none"), models: &no_model })
+    job::load(
+        path,
+        overrides,
+        &Environment { data_dir: PathBuf::from("none"), existing: Existing::Refuse, models: &no_model },
+    )
 }
 
 fn load_text(text: &str, overrides: &[&str]) -> Result<Loaded, Report> {
     let overrides: Vec<String> = overrides.iter().map(|flag| flag.to_string()).collect();
-    let environment = Environment { data_dir: PathBuf::from("none"), models: &no_model };
+    let environment =
+        Environment { data_dir: PathBuf::from("none"), existing: Existing::Refuse, models: &no_model };
     job::load_text("job.toml", text, &overrides, &environment)
 }
 

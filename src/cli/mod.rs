@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use levada_connectors::topic::Existing;
 use levada_types::ScoreError;
 
 use crate::job::{self, Environment, Loaded};
@@ -72,7 +73,11 @@ impl JobArgs {
     /// # Errors
     /// The exit code, once everything has been said.
     pub fn load(&self, global: &Global) -> Result<Loaded, ExitCode> {
-        let environment = Environment { data_dir: global.data_dir.clone(), models: &open_model };
+        let environment = Environment {
+            data_dir: global.data_dir.clone(),
+            existing: Existing::default(),
+            models: &open_model,
+        };
         let styled = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         match job::load(&self.job, &self.set, &environment) {
             Ok(loaded) => {

@@ -1,13 +1,22 @@
 //! The one list of connectors: from a job file's table to the ports of [`levada_types`].
 //!
-//! To add a connector: a line in `sources!` or `sinks!`, and its arm in [`source`] or [`sink`].
-//! Nothing here touches the outside: what a factory needs is opened when the job runs.
+//! To add a connector: a line in a list below, and its arm in [`Connections`]. Nothing here touches
+//! the outside: what a factory needs is opened when the job runs.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 
 use arrow::datatypes::SchemaRef;
-use levada_types::{ConnectorError, DecoderFactory, SinkFactory, SourceFactory};
+pub use levada_connectors::codec::Format;
+use levada_connectors::codec::json::JsonFormat;
+use levada_connectors::file::{FileSink, FileSinkConfig, FileSource, FileSourceConfig};
+use levada_connectors::log::Log;
+use levada_connectors::topic::{Existing, LogSink, LogSinkConfig, LogSource, LogSourceConfig};
+use levada_types::{
+    ConnectorError, DecoderFactory, Offset, PartitionId, RecordReader, Sink, SinkFactory, SourceFactory,
+    StartAt,
+};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value, json};
 use toml::Spanned;
@@ -15,7 +24,6 @@ use toml::de::{DeTable, DeValue, Error};
 
 use super::spec::{SinkCommon, SinkSpec, SourceCommon, SourceSpec, merged, object};
 use super::{Environment, FromTable};
-pub use seam::{FileSinkConfig, FileSourceConfig, Format, LogSinkConfig, LogSourceConfig};
 
 macro_rules! connectors {
     ($(#[$about:meta])* $list:ident, $spec:ident, $common:ident:
@@ -87,42 +95,123 @@ connectors! {
     file => File(FileSinkConfig),
 }
 
-/// The reader of a source.
-pub(super) fn source(
-    spec: &SourceConnector,
-    environment: &Environment<'_>,
-) -> Result<Arc<dyn SourceFactory>, ConnectorError> {
-    match spec {
-        SourceConnector::Log(config) => Ok(Arc::new(seam::Unwritten::topic(&config.topic, environment))),
-        SourceConnector::File(config) => Ok(Arc::new(seam::Unwritten::file(&config.path))),
+/// The ports of one plan's sources and sinks. They share one log, which is opened when a job runs.
+pub(super) struct Connections {
+    log: Arc<LazyLog>,
+    existing: Existing,
+}
+
+/// What a source needs: who reads bytes, and who makes rows of them.
+pub(super) type Reading = (Arc<dyn SourceFactory>, Arc<dyn DecoderFactory>);
+
+impl Connections {
+    pub fn new(environment: &Environment<'_>) -> Self {
+        let log = Arc::new(LazyLog { folder: environment.data_dir.clone(), log: OnceLock::new() });
+        Connections { log, existing: environment.existing }
+    }
+
+    /// Reader and decoder of a source; what is wrong, and with which field.
+    pub fn source(&self, spec: &SourceSpec) -> Result<Reading, (Option<&'static str>, String)> {
+        let format = spec.common.format;
+        match &spec.connector {
+            SourceConnector::Log(config) => {
+                json_only(format)?;
+                let topic =
+                    LazyTopic { log: Arc::clone(&self.log), config: config.clone(), source: OnceLock::new() };
+                Ok((Arc::new(topic), JsonFormat::shared()))
+            }
+            SourceConnector::File(config) => {
+                let file = FileSource::new(config, format).map_err(|error| (None, error.to_string()))?;
+                let decoder = file.decoder();
+                Ok((Arc::new(file), decoder))
+            }
+        }
+    }
+
+    /// Writer of a sink; what is wrong, and with which field.
+    pub fn sink(&self, spec: &SinkSpec) -> Result<Arc<dyn SinkFactory>, (Option<&'static str>, String)> {
+        match &spec.connector {
+            SinkConnector::Log(config) => {
+                json_only(spec.common.format)?;
+                Ok(self.topic(config.clone()))
+            }
+            SinkConnector::File(config) => Ok(Arc::new(FileSink::new(config.clone(), spec.common.format))),
+        }
+    }
+
+    /// Writer of bad records.
+    pub fn dead_letters(&self, topic: &str) -> Arc<dyn SinkFactory> {
+        self.topic(LogSinkConfig { topic: topic.into(), ..LogSinkConfig::default() })
+    }
+
+    fn topic(&self, config: LogSinkConfig) -> Arc<dyn SinkFactory> {
+        Arc::new(LazySink { log: Arc::clone(&self.log), config, existing: self.existing })
     }
 }
 
-/// The decoder of a source that declares the columns `declared`.
-pub(super) fn decoder(
-    format: Format,
-    declared: &SchemaRef,
-) -> Result<Arc<dyn DecoderFactory>, ConnectorError> {
-    Ok(Arc::new(seam::UnwrittenDecoder(format, Arc::clone(declared))))
-}
-
-/// The writer of a sink.
-pub(super) fn sink(
-    spec: &SinkConnector,
-    environment: &Environment<'_>,
-) -> Result<Arc<dyn SinkFactory>, ConnectorError> {
-    match spec {
-        SinkConnector::Log(config) => Ok(Arc::new(seam::Unwritten::topic(&config.topic, environment))),
-        SinkConnector::File(config) => Ok(Arc::new(seam::Unwritten::file(&config.path))),
+/// A topic's records have no header line, which CSV needs.
+fn json_only(format: Format) -> Result<(), (Option<&'static str>, String)> {
+    match format {
+        Format::Json => Ok(()),
+        Format::Csv => {
+            Err((Some("format"), "a topic holds JSON; CSV needs a file with a header line".into()))
+        }
     }
 }
 
-/// The writer of bad records.
-pub(super) fn dead_letters(
-    topic: &str,
-    environment: &Environment<'_>,
-) -> Result<Arc<dyn SinkFactory>, ConnectorError> {
-    Ok(Arc::new(seam::Unwritten::topic(topic, environment)))
+/// The embedded log of a folder, opened at its first use: a job can be checked where it cannot run.
+struct LazyLog {
+    folder: PathBuf,
+    log: OnceLock<Result<Log, ConnectorError>>,
+}
+
+impl LazyLog {
+    fn open(&self) -> Result<&Log, ConnectorError> {
+        self.log.get_or_init(|| Ok(Log::open(&self.folder)?)).as_ref().map_err(Clone::clone)
+    }
+}
+
+struct LazyTopic {
+    log: Arc<LazyLog>,
+    config: LogSourceConfig,
+    source: OnceLock<Result<LogSource, ConnectorError>>,
+}
+
+impl LazyTopic {
+    fn source(&self) -> Result<&LogSource, ConnectorError> {
+        let open = || LogSource::new(self.log.open()?, &self.config);
+        self.source.get_or_init(open).as_ref().map_err(Clone::clone)
+    }
+}
+
+impl SourceFactory for LazyTopic {
+    fn describe(&self) -> String {
+        format!("topic {}", self.config.topic)
+    }
+    fn partitions(&self) -> Result<Vec<Option<Offset>>, ConnectorError> {
+        self.source()?.partitions()
+    }
+    fn unbounded(&self) -> bool {
+        true
+    }
+    fn open(&self, partition: PartitionId, start: StartAt) -> Result<Box<dyn RecordReader>, ConnectorError> {
+        self.source()?.open(partition, start)
+    }
+}
+
+struct LazySink {
+    log: Arc<LazyLog>,
+    config: LogSinkConfig,
+    existing: Existing,
+}
+
+impl SinkFactory for LazySink {
+    fn describe(&self) -> String {
+        format!("topic {}", self.config.topic)
+    }
+    fn open(&self, schema: SchemaRef) -> Result<Box<dyn Sink>, ConnectorError> {
+        LogSink::new(self.log.open()?.clone(), self.config.clone(), self.existing).open(schema)
+    }
 }
 
 fn kind(name: &str, about: &str, table: Value) -> Value {
@@ -168,124 +257,6 @@ fn split<Common: JsonSchema>(table: Spanned<DeValue<'_>>) -> (Spanned<DeValue<'_
 
 fn wrong(message: String) -> Error {
     serde::de::Error::custom(message)
-}
-
-/// What stands here until the connectors are written: their configuration, and factories that refuse.
-mod seam {
-    use arrow::datatypes::SchemaRef;
-    use levada_types::{
-        ConnectorError, Decoder, DecoderFactory, Offset, PartitionId, RecordReader, Sink, SinkFactory,
-        SourceFactory, StartAt,
-    };
-    use schemars::JsonSchema;
-    use serde::Deserialize;
-
-    use crate::job::Environment;
-
-    /// How records are written down.
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-    #[serde(rename_all = "snake_case")]
-    pub enum Format {
-        /// One JSON object a record.
-        #[default]
-        Json,
-        /// Comma-separated values, one line a record.
-        Csv,
-    }
-
-    /// A topic to read.
-    #[derive(Clone, Debug, Deserialize, JsonSchema)]
-    #[serde(deny_unknown_fields)]
-    pub struct LogSourceConfig {
-        /// The topic.
-        pub topic: String,
-        /// Where to begin when nothing was read yet.
-        #[serde(default)]
-        pub start: Start,
-    }
-
-    /// Where to begin.
-    #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
-    #[serde(rename_all = "snake_case")]
-    pub enum Start {
-        /// At the oldest record.
-        #[default]
-        Beginning,
-        /// After the newest record.
-        End,
-    }
-
-    /// A file to read.
-    #[derive(Clone, Debug, Deserialize, JsonSchema)]
-    #[serde(deny_unknown_fields)]
-    pub struct FileSourceConfig {
-        /// The file, relative to the working directory.
-        pub path: String,
-    }
-
-    /// A topic to write.
-    #[derive(Clone, Debug, Deserialize, JsonSchema)]
-    #[serde(deny_unknown_fields)]
-    pub struct LogSinkConfig {
-        /// The topic.
-        pub topic: String,
-    }
-
-    /// A file to write.
-    #[derive(Clone, Debug, Deserialize, JsonSchema)]
-    #[serde(deny_unknown_fields)]
-    pub struct FileSinkConfig {
-        /// The file, relative to the working directory.
-        pub path: String,
-    }
-
-    pub struct Unwritten(String);
-
-    impl Unwritten {
-        pub fn topic(name: &str, environment: &Environment<'_>) -> Self {
-            let _ = &environment.data_dir;
-            Unwritten(format!("topic {name}"))
-        }
-        pub fn file(path: &str) -> Self {
-            Unwritten(format!("file {path}"))
-        }
-        fn refuse<T>(&self) -> Result<T, ConnectorError> {
-            Err(ConnectorError::configuration(format!("open {}: connectors are not written yet", self.0)))
-        }
-    }
-
-    impl SourceFactory for Unwritten {
-        fn describe(&self) -> String {
-            self.0.clone()
-        }
-        fn partitions(&self) -> Result<Vec<Option<Offset>>, ConnectorError> {
-            self.refuse()
-        }
-        fn unbounded(&self) -> bool {
-            false
-        }
-        fn open(&self, _: PartitionId, _: StartAt) -> Result<Box<dyn RecordReader>, ConnectorError> {
-            self.refuse()
-        }
-    }
-
-    impl SinkFactory for Unwritten {
-        fn describe(&self) -> String {
-            self.0.clone()
-        }
-        fn open(&self, _: SchemaRef) -> Result<Box<dyn Sink>, ConnectorError> {
-            self.refuse()
-        }
-    }
-
-    pub struct UnwrittenDecoder(pub Format, pub SchemaRef);
-
-    impl DecoderFactory for UnwrittenDecoder {
-        fn decoder(&self, _: SchemaRef) -> Result<Box<dyn Decoder>, ConnectorError> {
-            let format = self.0;
-            Err(ConnectorError::configuration(format!("decode {format:?}: codecs are not written yet")))
-        }
-    }
 }
 
 #[cfg(test)]

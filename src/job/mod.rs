@@ -27,6 +27,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use indexmap::IndexMap;
+use levada_connectors::topic::Existing;
 use levada_dataflows::plan::Plan;
 use levada_types::{ScoreError, ScorerFactory};
 use serde::Deserialize;
@@ -48,6 +49,8 @@ pub type Models<'a> = dyn Fn(&str) -> Result<Arc<dyn ScorerFactory>, ScoreError>
 pub struct Environment<'a> {
     /// Where the embedded topics live.
     pub data_dir: PathBuf,
+    /// What to do when a topic that a sink writes already holds records.
+    pub existing: Existing,
     /// Opens a model's manifest.
     pub models: &'a Models<'a>,
 }

@@ -16,8 +16,9 @@ use levada_dataflows::plan::{
 };
 use levada_types::{Batch, SinkFactory, TIME_COLUMN, parse_duration_ms};
 
+use super::connect::Connections;
 use super::spec::{ColumnType, DeadLetters, EventTimeSpec, JobSettings, JobSpec, SourceSpec};
-use super::{Environment, connect, prune};
+use super::{Environment, prune};
 
 /// What ends the name of the stream of a step's late rows.
 const LATE: &str = ".late";
@@ -51,7 +52,7 @@ pub fn plan(
 ) -> Drawn {
     let mut planner = Planner {
         cx: PlanContext { models: environment.models, problems: Vec::new() },
-        environment,
+        connections: Connections::new(environment),
         spec,
         steps,
         broken,
@@ -64,7 +65,7 @@ pub fn plan(
 
 struct Planner<'a> {
     cx: PlanContext<'a>,
-    environment: &'a Environment<'a>,
+    connections: Connections,
     spec: &'a JobSpec,
     steps: &'a [StepDraft<'a>],
     broken: &'a BTreeSet<&'a str>,
@@ -167,12 +168,8 @@ impl Planner<'_> {
             Some(spec) => self.event_time(&["source", name, kind, "event_time"], spec, &common.schema),
             None => None,
         };
-        let reader = connect::source(&source.connector, self.environment);
-        let reader = reader.map_err(|error| self.cx.problem(["source", name, kind], error.to_string())).ok();
-        let decoder = connect::decoder(common.format, &decoded);
-        let decoder = decoder
-            .map_err(|error| self.cx.problem(["source", name, kind, "format"], error.to_string()))
-            .ok();
+        let reading = self.connections.source(source);
+        let reading = reading.map_err(|wrong| self.misconnected(&["source", name, kind], wrong)).ok();
         if self.cx.problems.len() > before {
             return None;
         }
@@ -383,23 +380,21 @@ impl Planner<'_> {
                 Found::Late(i) => places[i].map(StreamId::Late),
                 Found::Wrong => None,
             };
-            let writer = connect::sink(&sink.connector, self.environment);
-            let writer =
-                writer.map_err(|error| self.cx.problem(["sink", name, kind], error.to_string())).ok();
+            let writer = self.connections.sink(sink);
+            let writer = writer.map_err(|wrong| self.misconnected(&["sink", name, kind], wrong)).ok();
             let from = from.filter(|&stream| self.has_late(&path, stream, planned))?;
             Some(SinkPlan { name: name.clone(), from, order: order_of(from, planned)?, writer: writer? })
         };
         spec.sink.iter().map(one).collect()
     }
 
-    fn dead_letters(&mut self) -> Option<Arc<dyn SinkFactory>> {
+    fn dead_letters(&self) -> Option<Arc<dyn SinkFactory>> {
         let topic = match &self.spec.job.dead_letters {
             Some(DeadLetters::Kept(_)) => return None,
             Some(DeadLetters::Topic(topic)) => topic.clone(),
             None => format!("{}.dead-letters", self.spec.job.name),
         };
-        let sink = connect::dead_letters(&topic, self.environment);
-        sink.map_err(|error| self.cx.problem(["job", "dead_letters"], error.to_string())).ok()
+        Some(self.connections.dead_letters(&topic))
     }
 
     /// Leaves in each source only the columns that are used, and plans the steps again over these.

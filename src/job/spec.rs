@@ -151,6 +151,9 @@ pub struct SinkSpec {
 pub struct SinkCommon {
     /// The stream that it writes.
     pub from: String,
+    /// How a row is written.
+    #[serde(default)]
+    pub format: Format,
 }
 
 /// A column's type: `float`, or `float?` if it may be null.

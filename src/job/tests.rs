@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use levada_connectors::topic::Existing;
 use levada_dataflows::plan::{
     ColumnSet, PlanContext, PlannedInput, PlannedStep, Route, SinkOrder, StepSpec, StreamId,
 };
@@ -83,7 +84,12 @@ fn draw(steps: &[(&str, Fake)], broken: &[&str], sinks: &[&str]) -> Drawn {
     let drafts: Vec<StepDraft<'_>> =
         steps.iter().map(|(name, fake)| StepDraft { name, verb: "fake", spec: fake }).collect();
     let broken: BTreeSet<&str> = broken.iter().copied().collect();
-    plan(&spec, &drafts, &broken, &Environment { data_dir: PathBuf::new(), models: &no_model })
+    plan(
+        &spec,
+        &drafts,
+        &broken,
+        &Environment { data_dir: PathBuf::new(), existing: Existing::Refuse, models: &no_model },
+    )
 }
 
 fn problems(drawn: &Drawn) -> Vec<String> {
@@ -130,7 +136,7 @@ fn only_the_columns_that_somebody_uses_are_decoded() {
         step: Default::default(),
         sink: [("out".to_string(), sink)].into_iter().collect(),
     };
-    let environment = Environment { data_dir: PathBuf::new(), models: &no_model };
+    let environment = Environment { data_dir: PathBuf::new(), existing: Existing::Refuse, models: &no_model };
     let draft = [StepDraft { name: "only", verb: "fake", spec: &only }];
     let drawn = plan(&spec, &draft, &BTreeSet::new(), &environment);
     let plan = drawn.plan.unwrap();
