@@ -4,8 +4,12 @@
 //!   cli ── the commands: check, graph, schema, …
 //!   job ── a job file becomes a plan, or a report of everything that is wrong with it
 //!   graph ── a plan drawn: SVG, DOT, Mermaid
+//!   telemetry ── progress, log lines, Prometheus
+//!   generate ── the recorded flights as topics, and made-up events to measure with
 //! ```
 
 pub mod cli;
+pub mod generate;
 pub mod graph;
 pub mod job;
+pub mod telemetry;

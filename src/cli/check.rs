@@ -33,7 +33,7 @@ pub struct Check {
 impl Check {
     /// Prints the summary.
     pub fn run(self, global: &Global) -> ExitCode {
-        match self.job.load(global) {
+        match self.job.load(global, levada_connectors::topic::Existing::Refuse) {
             Ok(loaded) => super::print(&summary(&loaded)),
             Err(code) => code,
         }

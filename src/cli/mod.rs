@@ -1,18 +1,25 @@
 //! The command line: one file a command.
 
 mod check;
+mod failure;
+mod generate;
 mod graph;
+mod run;
 mod schema;
+mod topics;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
 use levada_connectors::topic::Existing;
-use levada_types::ScoreError;
+use levada_models::Model;
+use levada_types::{ScoreError, ScorerFactory};
 
 use crate::job::{self, Environment, Loaded};
+use failure::Failure;
 
 /// A real-time decision engine: dataflow jobs over event topics, the same bytes every time.
 #[derive(Debug, Parser)]
@@ -26,6 +33,7 @@ pub struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
+  levada run config/jobs/flights.toml --until-drained   Run it on all there is
   levada check config/jobs/flights.toml                 Is the job right? What does it make?
   levada graph config/jobs/flights.toml > flights.svg   What does it look like?
   levada schema > job.schema.json                       Completion and hints in an editor";
@@ -40,17 +48,22 @@ pub struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Run(run::Run),
     Check(check::Check),
     Graph(graph::Graph),
+    Topics(topics::Topics),
+    Generate(generate::Generate),
     Schema(schema::Schema),
-    // The other commands (run, topics, generate, gateway, bench) add a line each here and in `run`.
 }
 
 impl Cli {
     /// Runs the command. 0 if it did what it should, 1 if not.
     pub fn run(self) -> ExitCode {
         match self.command {
+            Command::Run(command) => command.run(&self.global),
             Command::Check(command) => command.run(&self.global),
+            Command::Topics(command) => outcome(command.run(&self.global.data_dir)),
+            Command::Generate(command) => outcome(command.run(&self.global.data_dir)),
             Command::Graph(command) => command.run(&self.global),
             Command::Schema(command) => command.run(),
         }
@@ -72,10 +85,10 @@ impl JobArgs {
     ///
     /// # Errors
     /// The exit code, once everything has been said.
-    pub fn load(&self, global: &Global) -> Result<Loaded, ExitCode> {
+    pub fn load(&self, global: &Global, existing: Existing) -> Result<Loaded, ExitCode> {
         let environment = Environment {
             data_dir: global.data_dir.clone(),
-            existing: Existing::default(),
+            existing,
             models: &open_model,
         };
         let styled = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
@@ -92,9 +105,20 @@ impl JobArgs {
     }
 }
 
-/// Opens a model's manifest. (The models crate fills this in.)
-fn open_model(path: &str) -> Result<std::sync::Arc<dyn levada_types::ScorerFactory>, ScoreError> {
-    Err(ScoreError::Load { what: path.into(), reason: "scoring is not written yet".into() })
+/// Opens a model's manifest.
+fn open_model(path: &str) -> Result<Arc<dyn ScorerFactory>, ScoreError> {
+    Ok(Arc::new(Model::load(path)?))
+}
+
+/// The exit code of a command, once its failure has been said.
+fn outcome(result: Result<(), Failure>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Writes to standard output; a reader that has gone away is no failure.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::Args;
+use levada_connectors::topic::Existing;
 use levada_dataflows::engine::{self, Cluster};
 use levada_dataflows::metrics::Metrics;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -37,6 +38,9 @@ pub struct Run {
     /// End once the history that the sources hold now has been processed
     #[arg(long)]
     until_drained: bool,
+    /// Write behind what the job's topics hold already, rather than refuse
+    #[arg(long)]
+    append: bool,
     /// Which line of the hosts file this process is, from 0
     #[arg(long, value_name = "I", requires = "hosts", default_value_t = 0)]
     process: usize,
@@ -55,7 +59,8 @@ impl Run {
     /// Runs the command.
     pub fn run(self, global: &Global) -> ExitCode {
         log::start(self.log, Progress::is_live());
-        let loaded = match self.job.load(global) {
+        let existing = if self.append { Existing::Append } else { Existing::Refuse };
+        let loaded = match self.job.load(global, existing) {
             Ok(loaded) => loaded,
             Err(code) => return code,
         };
