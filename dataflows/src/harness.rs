@@ -116,7 +116,6 @@ pub fn run(
 fn route(route: &Route, rows: &RecordBatch, workers: usize) -> Vec<(usize, RecordBatch)> {
     match route {
         Route::Stay => vec![(0, rows.clone())],
-        Route::Broadcast => (0..workers).map(|w| (w, rows.clone())).collect(),
         Route::Key(columns) => {
             let columns: Vec<&ArrayRef> = columns.iter().map(|&c| rows.column(c)).collect();
             let mut shares: BTreeMap<usize, Vec<u32>> = BTreeMap::new();

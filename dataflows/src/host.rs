@@ -220,7 +220,7 @@ impl Input {
         let mut hasher = KeyHasher::default();
         let columns: Vec<&ArrayRef> = match &self.plan.route {
             Route::Key(columns) => columns.iter().map(|&c| rows.column(c)).collect(),
-            Route::Stay | Route::Broadcast => Vec::new(),
+            Route::Stay => Vec::new(),
         };
         let mut groups = std::collections::BTreeMap::<KeyGroup, Vec<u32>>::new();
         for (row, &hash) in hasher.hash(&columns, rows.num_rows()).iter().enumerate() {

@@ -130,8 +130,6 @@ pub enum Route {
     /// The one that owns the key group of these columns (indices into the input's schema). With no
     /// column, one worker gets all.
     Key(Vec<usize>),
-    /// Every worker: a small table.
-    Broadcast,
 }
 
 /// A whole job, ready to run.

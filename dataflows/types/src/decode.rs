@@ -1,10 +1,15 @@
 //! The port by which bytes become rows.
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::error::ArrowError;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
-use crate::{ConnectorError, Offset, RawRecords};
+use crate::{Batch, ConnectorError, EventTime, Offset, PartitionId, RawRecords};
 
 /// Makes decoders, one a worker.
 pub trait DecoderFactory: Send + Sync {
@@ -44,4 +49,41 @@ pub struct DeadLetter {
     pub reason: String,
     /// The original bytes.
     pub bytes: Vec<u8>,
+}
+
+/// The schema of dead letters as rows: the time column (which is always the least time: a record that
+/// cannot be read has no time), `source`, `partition`, `offset`, `reason`, `bytes` (base64) and `text`
+/// (the bytes again, where they are UTF-8).
+pub fn dead_letter_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Batch::time_field(),
+        Field::new("source", DataType::Utf8, false),
+        Field::new("partition", DataType::Int64, false),
+        Field::new("offset", DataType::Int64, false),
+        Field::new("reason", DataType::Utf8, false),
+        Field::new("bytes", DataType::Utf8, false),
+        Field::new("text", DataType::Utf8, true),
+    ]))
+}
+
+/// Dead letters of one partition as rows of [`dead_letter_schema`].
+///
+/// # Errors
+/// Never for letters that fit in memory; Arrow's own constructors can refuse.
+pub fn dead_letter_rows(
+    source: &str,
+    partition: PartitionId,
+    letters: &[DeadLetter],
+) -> Result<RecordBatch, ArrowError> {
+    let text = letters.iter().map(|letter| std::str::from_utf8(&letter.bytes).ok());
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(TimestampMillisecondArray::from_value(EventTime::MIN.0, letters.len())),
+        Arc::new(StringArray::from_iter_values(letters.iter().map(|_| source))),
+        Arc::new(Int64Array::from_value(i64::from(partition.0), letters.len())),
+        Arc::new(Int64Array::from_iter_values(letters.iter().map(|letter| letter.offset.0 as i64))),
+        Arc::new(StringArray::from_iter_values(letters.iter().map(|letter| &letter.reason))),
+        Arc::new(StringArray::from_iter_values(letters.iter().map(|letter| STANDARD.encode(&letter.bytes)))),
+        Arc::new(text.collect::<StringArray>()),
+    ];
+    RecordBatch::try_new(dead_letter_schema(), columns)
 }

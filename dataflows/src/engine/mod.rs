@@ -1,0 +1,378 @@
+//! The engine: a plan becomes a timely dataflow and runs to its end.
+//!
+//! ```text
+//!  feeder ──► source ──chunks──► decode ──rows──► step ──► step ──► sink ──► probe
+//!  threads    cuts epochs          │                ▲        ▲                 │
+//!               ▲   ▲              └─progress─► tick ┴────────┘                 │
+//!               │   └── board: what each partition holds, for the next epochs   │
+//!               └───────────────── back pressure: epochs in flight ─────────────┘
+//! ```
+//!
+//! The timestamp is the epoch. Every worker builds the same graph; partitions, key groups and sinks
+//! are divided among the workers, over one process or several.
+
+mod clock;
+mod container;
+mod decode;
+mod epochs;
+mod feed;
+mod sink;
+mod source;
+mod step;
+#[cfg(test)]
+mod tests;
+mod watermark;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use levada_types::decode::dead_letter_schema;
+use levada_types::{ConnectorError, Offset, PartitionId, StartAt};
+use thiserror::Error;
+use timely::communication::Config as Communication;
+use timely::dataflow::operators::Concatenate;
+use timely::dataflow::operators::probe::{Handle as ProbeHandle, Probe};
+use timely::scheduling::SyncActivator;
+use timely::scheduling::activate::Activator;
+use timely::worker::Worker;
+use timely::{Config, WorkerConfig};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::metrics::Metrics;
+use crate::operator::OperatorError;
+use crate::plan::{Plan, SinkOrder, StreamId};
+use epochs::Board;
+use feed::{Feed, FeedPlan};
+use sink::{SinkSetup, sink};
+use source::{OwnPartition, SourceSetup, sources};
+use watermark::{PartitionSetup, Watermarks, ticks};
+
+/// Where a job runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// Worker threads of this process.
+    pub workers: usize,
+    /// This process's place in `hosts`.
+    pub process: usize,
+    /// The address of every process, `host:port`; empty for a single process. The handshake between
+    /// them is not authenticated: they belong on a private network.
+    pub hosts: Vec<String>,
+}
+
+impl Cluster {
+    /// One process with so many workers.
+    pub fn local(workers: usize) -> Cluster {
+        Cluster { workers, process: 0, hosts: Vec::new() }
+    }
+}
+
+/// How a job runs.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Where.
+    pub cluster: Cluster,
+    /// Whether to end once the history that the sources held at the start has been processed.
+    pub until_drained: bool,
+    /// Set it to stop: epochs under way are finished and published, then [`run`] returns.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// A job ended otherwise than it should.
+#[derive(Debug, Error)]
+pub enum EngineError {
+    /// A source could not be read.
+    #[error(transparent)]
+    Source(#[from] ConnectorError),
+    /// A sink could not be written.
+    #[error("sink `{sink}`: {error}")]
+    Sink {
+        /// Its name.
+        sink: String,
+        /// Why.
+        error: ConnectorError,
+    },
+    /// A step failed.
+    #[error("step `{step}`: {error}")]
+    Step {
+        /// Its name.
+        step: String,
+        /// Why.
+        error: OperatorError,
+    },
+    /// Arrow refused outside a step.
+    #[error("failed to handle a batch: {0}")]
+    Arrow(#[from] arrow::error::ArrowError),
+    /// The workers could not be started.
+    #[error("failed to start the workers: {0}")]
+    Start(String),
+}
+
+/// What the workers of a process share outside the dataflow.
+#[derive(Default)]
+pub(crate) struct Shared {
+    failed: AtomicBool,
+    error: Mutex<Option<EngineError>>,
+    /// The source operators, to be woken when something arrives for any of them.
+    sources: Mutex<Vec<SyncActivator>>,
+    /// The live epoch in which something last arrived.
+    busy: AtomicU64,
+}
+
+impl Shared {
+    /// Notes the first failure; the workers then stop without publishing anything more.
+    pub(crate) fn fail(&self, error: EngineError) {
+        tracing::error!("{error}");
+        let mut first = self.error.lock().unwrap_or_else(PoisonError::into_inner);
+        first.get_or_insert(error);
+        self.failed.store(true, Relaxed);
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.load(Relaxed)
+    }
+
+    /// Notes that `epoch` holds something.
+    fn note_busy(&self, epoch: u64) {
+        self.busy.fetch_max(epoch, Relaxed);
+    }
+
+    /// The last epoch that is known to hold something.
+    fn busy_epoch(&self) -> u64 {
+        self.busy.load(Relaxed)
+    }
+
+    fn wake_sources(&self) {
+        for activator in self.sources.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            // A worker that is gone needs no waking.
+            let _ = activator.activate();
+        }
+    }
+}
+
+/// Runs a job until its input has ended, it is stopped, or it fails.
+///
+/// # Errors
+/// The first failure of any worker of this process.
+pub fn run(plan: Arc<Plan>, how: &Run, metrics: Arc<Metrics>) -> Result<(), EngineError> {
+    let communication = match (how.cluster.hosts.len(), how.cluster.workers) {
+        (0 | 1, 0 | 1) => Communication::Thread,
+        (0 | 1, workers) => Communication::Process(workers),
+        _ => Communication::Cluster {
+            threads: how.cluster.workers.max(1),
+            process: how.cluster.process,
+            addresses: how.cluster.hosts.clone(),
+            report: false,
+            zerocopy: false,
+        },
+    };
+    // Asked once, so that all workers of the process see the same history.
+    let histories =
+        plan.sources.iter().map(|source| source.reader.partitions()).collect::<Result<Vec<_>, _>>()?;
+    for (index, history) in histories.iter().enumerate() {
+        let total: u64 = history.iter().flatten().map(|offset| offset.0).sum();
+        metrics.sources[index].total.store(total, Relaxed);
+    }
+    let shared = Arc::new(Shared::default());
+    let how_each = how.clone();
+    let for_workers = Arc::clone(&shared);
+    let config = Config { communication, worker: WorkerConfig::default() };
+    let guards = timely::execute(config, move |worker| {
+        work(worker, &plan, &histories, &how_each, &for_workers, &metrics);
+    })
+    .map_err(EngineError::Start)?;
+    for result in guards.join() {
+        result.map_err(EngineError::Start)?;
+    }
+    match shared.error.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        Some(error) => Err(error),
+        None => Ok(()),
+    }
+}
+
+/// One worker: builds the dataflow and steps it until it is done.
+fn work(
+    worker: &mut Worker,
+    plan: &Arc<Plan>,
+    histories: &[Vec<Option<Offset>>],
+    how: &Run,
+    shared: &Arc<Shared>,
+    metrics: &Arc<Metrics>,
+) {
+    let probe = ProbeHandle::new();
+    let source = match build(worker, plan, histories, how, shared, metrics, &probe) {
+        Ok(source) => source,
+        Err(error) => {
+            shared.fail(error);
+            None
+        }
+    };
+    let mut seen = None;
+    while worker.has_dataflows() {
+        worker.step_or_park(Some(Duration::from_millis(100)));
+        let frontier = probe.with_frontier(|frontier| frontier.iter().copied().min());
+        if seen != Some(frontier) || how.stop.load(Relaxed) {
+            seen = Some(frontier);
+            if let Some(source) = &source {
+                source.activate();
+            }
+        }
+        if shared.has_failed() {
+            for dataflow in worker.installed_dataflows() {
+                worker.drop_dataflow(dataflow);
+            }
+        }
+    }
+}
+
+fn build(
+    worker: &mut Worker,
+    plan: &Arc<Plan>,
+    histories: &[Vec<Option<Offset>>],
+    how: &Run,
+    shared: &Arc<Shared>,
+    metrics: &Arc<Metrics>,
+    probe: &ProbeHandle<u64>,
+) -> Result<Option<Activator>, EngineError> {
+    worker.dataflow_named::<u64, _, _>(&plan.name, |scope| {
+        let (me, peers) = (scope.index(), scope.peers());
+        let setups = partition_setups(plan, histories, how.until_drained);
+        let watermarks = Watermarks::new(setups.clone());
+        let board = Rc::new(RefCell::new(Board::new(Rc::clone(watermarks.view()))));
+
+        let mut own = Vec::new();
+        let mut first = Vec::new();
+        let mut partition = 0;
+        for (index, history) in histories.iter().enumerate() {
+            first.push(partition);
+            let source = &plan.sources[index];
+            for (number, &history_end) in history.iter().enumerate() {
+                if partition % peers == me {
+                    let reader = source.reader.open(PartitionId(number as u32), StartAt::Configured)?;
+                    let idle = source.event_time.as_ref().and_then(|event_time| event_time.idle_ms);
+                    let feed_plan = FeedPlan {
+                        history_end,
+                        until_drained: how.until_drained,
+                        idle: idle.map(Duration::from_millis),
+                    };
+                    let waker = Arc::clone(shared);
+                    let name = format!("{} {number}", source.name);
+                    let feed = Feed::start(&name, reader, feed_plan, Arc::clone(&how.stop), move || {
+                        waker.wake_sources();
+                    })
+                    .map_err(|error| EngineError::Start(error.to_string()))?;
+                    own.push(OwnPartition { partition, source: index, feed, ended: false });
+                }
+                partition += 1;
+            }
+        }
+        let setup = SourceSetup {
+            sources: plan.sources.len(),
+            partitions: partition,
+            own,
+            settings: plan.epochs,
+            until_drained: how.until_drained,
+            board: Rc::clone(&board),
+            probe: probe.clone(),
+            stop: Arc::clone(&how.stop),
+            shared: Arc::clone(shared),
+            metrics: Arc::clone(metrics),
+        };
+        let (raw, address) = sources(scope, setup);
+        let activator = scope.activator_for(Rc::clone(&address));
+        let sync = scope.worker().sync_activator_for(address.to_vec());
+        shared.sources.lock().unwrap_or_else(PoisonError::into_inner).push(sync);
+
+        let mut streams = BTreeMap::new();
+        let mut progress = Vec::new();
+        let mut dead = Vec::new();
+        for (index, raw) in raw.into_iter().enumerate() {
+            let decoded = decode::decode(
+                scope,
+                raw,
+                index,
+                first[index],
+                &plan.sources[index],
+                Arc::clone(shared),
+                Arc::clone(metrics),
+            )?;
+            streams.insert(StreamId::Source(index), decoded.rows);
+            progress.push(decoded.progress);
+            dead.push(decoded.dead);
+        }
+        let ticks = ticks(
+            scope,
+            scope.concatenate(progress),
+            watermarks,
+            board,
+            scope.activator_for(address),
+            Arc::clone(metrics),
+        );
+
+        for (index, step) in plan.steps.iter().enumerate() {
+            let inputs: Vec<_> = step.from.iter().map(|from| streams[from].clone()).collect();
+            let (shared, metrics) = (Arc::clone(shared), Arc::clone(metrics));
+            let made = if step.step.stateless {
+                let input = inputs.into_iter().next();
+                let input =
+                    input.ok_or_else(|| EngineError::Start(format!("step `{}` reads nothing", step.name)))?;
+                step::stateless(scope, plan, index, input, shared, metrics)?
+            } else {
+                step::step(scope, plan, index, inputs, ticks.clone(), shared, metrics)?
+            };
+            // Whatever nobody reads is still waited for before an epoch counts as finished.
+            made.rows.clone().probe_with(probe);
+            streams.insert(StreamId::Step(index), made.rows);
+            if let Some(late) = made.late {
+                streams.insert(StreamId::Late(index), late);
+            }
+        }
+
+        let owner = |name: &str| (xxh3_64(name.as_bytes()) % peers as u64) as usize;
+        for (index, planned) in plan.sinks.iter().enumerate() {
+            let setup = SinkSetup {
+                name: planned.name.clone(),
+                schema: plan.schema(planned.from).clone(),
+                order: planned.order,
+                writer: &*planned.writer,
+                owner: owner(&planned.name),
+                index: Some(index),
+                metrics: Arc::clone(metrics),
+            };
+            sink(scope, streams[&planned.from].clone(), setup, probe, Arc::clone(shared))?;
+        }
+        if let Some(writer) = &plan.dead_letters {
+            let setup = SinkSetup {
+                name: "dead letters".into(),
+                schema: dead_letter_schema(),
+                order: SinkOrder::Source,
+                writer: &**writer,
+                owner: owner("dead letters"),
+                index: None,
+                metrics: Arc::clone(metrics),
+            };
+            sink(scope, scope.concatenate(dead), setup, probe, Arc::clone(shared))?;
+        }
+        Ok(Some(activator))
+    })
+}
+
+fn partition_setups(
+    plan: &Plan,
+    histories: &[Vec<Option<Offset>>],
+    until_drained: bool,
+) -> Vec<PartitionSetup> {
+    let mut setups = Vec::new();
+    for (source, history) in plan.sources.iter().zip(histories) {
+        let setup = PartitionSetup {
+            timed: source.event_time.is_some(),
+            out_of_order_ms: source.event_time.as_ref().map_or(0, |event_time| event_time.out_of_order_ms),
+            bounded: until_drained || !source.reader.unbounded(),
+        };
+        setups.extend(history.iter().map(|_| setup));
+    }
+    setups
+}

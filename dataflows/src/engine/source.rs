@@ -1,0 +1,317 @@
+//! The source operator: cuts epochs, and hands out chunks of records to be decoded.
+//!
+//! One a worker, with one output a source. It holds one capability an output, at the epoch that is
+//! open. First it reads the history, cut by the planner; then, unless the job ends there, it goes on
+//! live, cut by the clock.
+//!
+//! Back pressure: while `in_flight` epochs are open nothing more is read, feeders fill their bounded
+//! channels and wait, and so do the sources behind them.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use bytes::Bytes;
+use levada_types::RawRecords;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::operators::probe::Handle as ProbeHandle;
+use timely::dataflow::{Scope, Stream};
+
+use super::Shared;
+use super::clock::{Alarm, Stopwatch, live_epoch, until_after};
+use super::epochs::{Board, LAG, Planner};
+use super::feed::{Fed, Feed};
+use super::watermark::Mark;
+use crate::metrics::Metrics;
+use crate::plan::EpochSettings;
+
+/// Bytes that a live epoch takes at most; what is more waits for the next.
+const LIVE_EPOCH_BYTES: usize = 64 << 20;
+
+/// How long a job goes on closing an epoch each interval after the last input.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// How long a job without input sleeps between epochs.
+const IDLE_EPOCH: Duration = Duration::from_millis(100);
+
+/// Some records of a partition, on their way to the worker that decodes them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct RawChunk {
+    pub target: usize,
+    /// Index over all partitions of the job.
+    pub partition: usize,
+    #[serde(with = "raw")]
+    pub records: RawRecords,
+    pub mark: Mark,
+}
+
+/// Records as bincode sees them. Only runs between processes.
+mod raw {
+    use super::*;
+
+    pub(super) fn serialize<S: Serializer>(records: &RawRecords, to: S) -> Result<S::Ok, S::Error> {
+        (&records.data[..], &records.spans, &records.offsets).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<RawRecords, D::Error> {
+        let (data, spans, offsets) = <(Vec<u8>, _, _)>::deserialize(from)?;
+        Ok(RawRecords { data: Bytes::from(data), spans, offsets })
+    }
+}
+
+/// A partition that this worker reads.
+pub(super) struct OwnPartition {
+    /// Index over all partitions of the job.
+    pub partition: usize,
+    /// Its source's index in the plan.
+    pub source: usize,
+    pub feed: Feed,
+    /// Whether the end of its history has been handed out.
+    pub ended: bool,
+}
+
+/// What the operator is made of.
+pub(super) struct SourceSetup {
+    /// How many sources the plan has.
+    pub sources: usize,
+    /// How many partitions the job has.
+    pub partitions: usize,
+    pub own: Vec<OwnPartition>,
+    pub settings: EpochSettings,
+    pub until_drained: bool,
+    pub board: Rc<RefCell<Board>>,
+    pub probe: ProbeHandle<u64>,
+    pub stop: Arc<AtomicBool>,
+    pub shared: Arc<Shared>,
+    pub metrics: Arc<Metrics>,
+}
+
+/// Builds the operator on this worker; gives one stream a source, and the operator's address.
+pub(super) fn sources<'scope>(
+    scope: Scope<'scope, u64>,
+    setup: SourceSetup,
+) -> (Vec<Stream<'scope, u64, Vec<RawChunk>>>, Rc<[usize]>) {
+    let mut builder = OperatorBuilder::new("Source".into(), scope);
+    let (mut outputs, streams): (Vec<_>, Vec<_>) =
+        (0..setup.sources).map(|_| builder.new_output::<Vec<RawChunk>>()).unzip();
+    let address = builder.operator_info().address;
+    let activator = scope.activator_for(Rc::clone(&address));
+    let peers = scope.peers();
+    builder.build(move |caps| {
+        let planner = Planner::new(setup.partitions, setup.settings.backfill_chunks);
+        let mut source = Source {
+            caps,
+            epoch: 0,
+            phase: Phase::History,
+            due: None,
+            planner,
+            sent: vec![0; setup.partitions],
+            open: VecDeque::new(),
+            bytes: 0,
+            alarm: Alarm::new(activator),
+            peers,
+            setup,
+        };
+        move |_| {
+            let mut out: Vec<(usize, RawChunk)> = Vec::new();
+            // What is sent carries the capability of the epoch in which it was taken, so it leaves
+            // before the epoch moves on.
+            loop {
+                let go_on = source.turn(&mut out);
+                for (index, chunk) in out.drain(..) {
+                    outputs[index].activate().give(&source.caps[index], &mut vec![chunk]);
+                }
+                match go_on {
+                    Turn::Again => {}
+                    Turn::NextEpoch(epoch) => source.advance(epoch),
+                    Turn::Wait => break,
+                    Turn::Over => {
+                        source.caps.clear();
+                        source.setup.own.clear();
+                        break;
+                    }
+                }
+            }
+        }
+    });
+    (streams, address)
+}
+
+enum Phase {
+    History,
+    Live,
+    Over,
+}
+
+enum Turn {
+    /// Call again now.
+    Again,
+    /// Close this epoch, open that one, call again.
+    NextEpoch(u64),
+    /// Call again when something has changed.
+    Wait,
+    /// Close the input.
+    Over,
+}
+
+struct Source {
+    setup: SourceSetup,
+    caps: Vec<Capability<u64>>,
+    epoch: u64,
+    phase: Phase,
+    /// Chunks of each own partition still to come in this epoch of the history.
+    due: Option<Vec<u32>>,
+    planner: Planner,
+    /// Chunks sent, a partition: they are dealt to the workers in turn.
+    sent: Vec<usize>,
+    /// Epochs that hold something and are not finished everywhere.
+    open: VecDeque<(u64, Stopwatch)>,
+    /// Taken in this live epoch.
+    bytes: usize,
+    alarm: Alarm,
+    peers: usize,
+}
+
+impl Source {
+    fn turn(&mut self, out: &mut Vec<(usize, RawChunk)>) -> Turn {
+        self.note_finished();
+        if self.setup.stop.load(Relaxed) || self.setup.shared.has_failed() {
+            self.phase = Phase::Over;
+        }
+        match self.phase {
+            Phase::History => self.history(out),
+            Phase::Live => self.live(out),
+            Phase::Over => Turn::Over,
+        }
+    }
+
+    fn history(&mut self, out: &mut Vec<(usize, RawChunk)>) -> Turn {
+        let due = match self.due.take() {
+            Some(due) => due,
+            None => {
+                if self.open.len() as u64 >= self.setup.settings.in_flight {
+                    return Turn::Wait;
+                }
+                let known = match self.epoch.checked_sub(LAG) {
+                    Some(epoch) => self.setup.board.borrow().after(epoch),
+                    None => Some(self.setup.board.borrow().start()),
+                };
+                let Some(known) = known else { return Turn::Wait };
+                let Some(plan) = self.planner.plan(&known) else {
+                    self.phase = if self.setup.until_drained { Phase::Over } else { Phase::Live };
+                    return Turn::Again;
+                };
+                self.opened();
+                self.setup.own.iter().map(|own| plan[own.partition]).collect()
+            }
+        };
+        let due = self.due.insert(due);
+        let mut waiting = false;
+        for (own, due) in self.setup.own.iter_mut().zip(due.iter_mut()) {
+            // After the end of its history a partition waits for the others, and what it has live waits too.
+            while *due > 0 && !own.ended {
+                let (records, mark) = match own.feed.take() {
+                    None => {
+                        waiting = true;
+                        break;
+                    }
+                    Some(Fed::Chunk(records)) => (records, Mark::None),
+                    Some(Fed::HistoryEnd) => (RawRecords::default(), Mark::HistoryEnd),
+                    Some(Fed::Idle) => (RawRecords::default(), Mark::Idle),
+                    Some(Fed::Failed(error)) => {
+                        self.setup.shared.fail(error.into());
+                        return Turn::Over;
+                    }
+                };
+                *due -= 1;
+                own.ended = mark == Mark::HistoryEnd;
+                out.push((own.source, chunk(own, records, mark, &mut self.sent, self.peers)));
+            }
+        }
+        if waiting {
+            return Turn::Wait;
+        }
+        self.due = None;
+        Turn::NextEpoch(self.epoch + 1)
+    }
+
+    fn live(&mut self, out: &mut Vec<(usize, RawChunk)>) -> Turn {
+        let interval = self.setup.settings.interval_ms;
+        let now = live_epoch(interval);
+        if now > self.epoch {
+            return Turn::NextEpoch(now);
+        }
+        let is_open = self.open.back().is_some_and(|(epoch, _)| *epoch == self.epoch);
+        let may_take = is_open || (self.open.len() as u64) < self.setup.settings.in_flight;
+        let mut took = false;
+        if may_take {
+            for own in &self.setup.own {
+                while self.bytes < LIVE_EPOCH_BYTES {
+                    let (records, mark) = match own.feed.take() {
+                        None => break,
+                        Some(Fed::Chunk(records)) => (records, Mark::None),
+                        Some(Fed::HistoryEnd) => (RawRecords::default(), Mark::HistoryEnd),
+                        Some(Fed::Idle) => (RawRecords::default(), Mark::Idle),
+                        Some(Fed::Failed(error)) => {
+                            self.setup.shared.fail(error.into());
+                            return Turn::Over;
+                        }
+                    };
+                    self.bytes += records.data.len();
+                    out.push((own.source, chunk(own, records, mark, &mut self.sent, self.peers)));
+                    took = true;
+                }
+            }
+        }
+        if took && !is_open {
+            self.opened();
+        }
+        // The epoch must close soon if anybody's holds something; otherwise it may take its time.
+        if took {
+            self.setup.shared.note_busy(self.epoch);
+        }
+        let lingers = LINGER.as_millis() as u64 / interval.max(1);
+        let busy = self.epoch <= self.setup.shared.busy_epoch().saturating_add(lingers);
+        self.alarm.within(if busy { until_after(self.epoch, interval) } else { IDLE_EPOCH });
+        Turn::Wait
+    }
+
+    fn advance(&mut self, epoch: u64) {
+        for cap in &mut self.caps {
+            cap.downgrade(&epoch);
+        }
+        self.epoch = epoch;
+        self.bytes = 0;
+    }
+
+    fn opened(&mut self) {
+        self.open.push_back((self.epoch, Stopwatch::start()));
+        self.setup.metrics.in_flight.store(self.open.len() as u64, Relaxed);
+    }
+
+    fn note_finished(&mut self) {
+        while let Some((epoch, watch)) = self.open.front() {
+            if self.setup.probe.less_equal(epoch) {
+                break;
+            }
+            self.setup.metrics.epoch.fetch_max(*epoch, Relaxed);
+            self.setup.metrics.epochs.fetch_add(1, Relaxed);
+            if let Ok(mut histogram) = self.setup.metrics.epoch_us.lock() {
+                histogram.saturating_record(watch.elapsed().as_micros() as u64);
+            }
+            self.open.pop_front();
+            self.setup.metrics.in_flight.store(self.open.len() as u64, Relaxed);
+        }
+    }
+}
+
+fn chunk(own: &OwnPartition, records: RawRecords, mark: Mark, sent: &mut [usize], peers: usize) -> RawChunk {
+    let target = (own.partition + sent[own.partition]) % peers;
+    sent[own.partition] += 1;
+    RawChunk { target, partition: own.partition, records, mark }
+}

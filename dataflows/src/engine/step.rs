@@ -1,0 +1,190 @@
+//! Runs a step's host inside timely: collects an epoch, hands it over, sends on what comes out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use levada_types::{Batch, Epoch, EventTime};
+use timely::dataflow::channels::pact::{DistributorPact, Pipeline};
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::{Scope, Stream};
+
+use super::clock::Stopwatch;
+use super::container::{BatchContainer, Router};
+use super::watermark::Tick;
+use super::{EngineError, Shared};
+use crate::host::Host;
+use crate::metrics::{Metrics, StepMetrics, count};
+use crate::operator::{EpochInput, Outputs};
+use crate::plan::{Plan, Route};
+
+/// A step's streams on a worker.
+pub(super) struct StepStreams<'scope> {
+    pub rows: Stream<'scope, u64, BatchContainer>,
+    pub late: Option<Stream<'scope, u64, BatchContainer>>,
+}
+
+/// What an epoch has brought so far.
+struct Pending {
+    rows: Capability<u64>,
+    late: Capability<u64>,
+    arrived: Vec<Vec<Batch>>,
+}
+
+/// Builds step `index` on this worker.
+pub(super) fn step<'scope>(
+    scope: Scope<'scope, u64>,
+    plan: &Plan,
+    index: usize,
+    inputs: Vec<Stream<'scope, u64, BatchContainer>>,
+    ticks: Stream<'scope, u64, Vec<Tick>>,
+    shared: Arc<Shared>,
+    metrics: Arc<Metrics>,
+) -> Result<StepStreams<'scope>, EngineError> {
+    let step = &plan.steps[index];
+    let schemas: Vec<_> = step.from.iter().map(|&from| plan.schema(from).clone()).collect();
+    let failed = |error| EngineError::Step { step: step.name.clone(), error };
+    let mut host = Host::new(&step.step, &schemas).map_err(failed)?;
+    let name = step.name.clone();
+    let peers = scope.peers();
+    let me = scope.index();
+
+    let mut builder = OperatorBuilder::new(format!("{} {name}", step.verb), scope);
+    let mut handles = Vec::with_capacity(inputs.len());
+    for (stream, planned) in inputs.into_iter().zip(&step.step.inputs) {
+        let route = planned.route.clone();
+        let pact = DistributorPact(move |_| match route {
+            Route::Stay => Router::Worker(me),
+            Route::Key(columns) => Router::key(columns, peers),
+        });
+        handles.push(builder.new_input(stream, pact));
+    }
+    let mut tick_handle = builder.new_input(ticks, Pipeline);
+    let (mut rows_out, rows) = builder.new_output::<BatchContainer>();
+    let (mut late_out, late) = builder.new_output::<BatchContainer>();
+    builder.build(move |_| {
+        let mut pending: BTreeMap<u64, Pending> = BTreeMap::new();
+        let mut watermarks: BTreeMap<u64, EventTime> = BTreeMap::new();
+        let mut watermark = EventTime::MIN;
+        let width = handles.len();
+        move |frontiers| {
+            let counters = &metrics.steps[index];
+            for (place, handle) in handles.iter_mut().enumerate() {
+                handle.for_each(|cap, container| {
+                    let epoch = pending.entry(*cap.time()).or_insert_with(|| Pending {
+                        rows: cap.retain(0),
+                        late: cap.retain(1),
+                        arrived: vec![Vec::new(); width],
+                    });
+                    if let Some(batch) = container.take() {
+                        count(&counters.rows_in, batch.rows.num_rows());
+                        epoch.arrived[place].push(batch);
+                    }
+                });
+            }
+            tick_handle.for_each(|cap, ticks| {
+                pending.entry(*cap.time()).or_insert_with(|| Pending {
+                    rows: cap.retain(0),
+                    late: cap.retain(1),
+                    arrived: vec![Vec::new(); width],
+                });
+                for tick in ticks.drain(..) {
+                    watermarks.insert(*cap.time(), tick.watermark);
+                }
+            });
+            let mut rows_out = rows_out.activate();
+            let mut late_out = late_out.activate();
+            while let Some(entry) = pending.first_entry() {
+                if frontiers.iter().any(|frontier| frontier.less_equal(entry.key())) {
+                    break;
+                }
+                let (epoch, ready) = entry.remove_entry();
+                if shared.has_failed() {
+                    continue;
+                }
+                watermark = watermarks.remove(&epoch).unwrap_or(watermark);
+                let watch = Stopwatch::start();
+                let result = host.epoch(Epoch(epoch), watermark, ready.arrived);
+                count(&counters.busy_ns, watch.elapsed().as_nanos() as usize);
+                match result {
+                    Ok(out) => {
+                        tally(counters, &out);
+                        for piece in pieces(out.rows) {
+                            rows_out.give(&ready.rows, &mut BatchContainer::new(Batch::derived(piece)));
+                        }
+                        for piece in pieces(out.late) {
+                            late_out.give(&ready.late, &mut BatchContainer::new(Batch::derived(piece)));
+                        }
+                    }
+                    Err(error) => shared.fail(EngineError::Step { step: name.clone(), error }),
+                }
+            }
+        }
+    });
+    Ok(StepStreams { rows, late: Some(late) })
+}
+
+/// Builds a step that keeps nothing: each batch passes as it comes, with its origin.
+pub(super) fn stateless<'scope>(
+    scope: Scope<'scope, u64>,
+    plan: &Plan,
+    index: usize,
+    input: Stream<'scope, u64, BatchContainer>,
+    shared: Arc<Shared>,
+    metrics: Arc<Metrics>,
+) -> Result<StepStreams<'scope>, EngineError> {
+    let step = &plan.steps[index];
+    let name = step.name.clone();
+    let mut operator =
+        (step.step.operator)().map_err(|error| EngineError::Step { step: name.clone(), error })?;
+    let mut builder = OperatorBuilder::new(format!("{} {name}", step.verb), scope);
+    let mut handle = builder.new_input(input, Pipeline);
+    let (mut rows_out, rows) = builder.new_output::<BatchContainer>();
+    builder.build(move |_| {
+        move |_| {
+            let counters = &metrics.steps[index];
+            let mut rows_out = rows_out.activate();
+            handle.for_each(|cap, container| {
+                let Some(batch) = container.take() else { return };
+                if shared.has_failed() {
+                    return;
+                }
+                count(&counters.rows_in, batch.rows.num_rows());
+                let origin = batch.origin;
+                let (before, watermark) = (EventTime::MIN, EventTime::MIN);
+                let inputs = [vec![batch]];
+                let input = EpochInput { epoch: Epoch(*cap.time()), before, watermark, inputs: &inputs };
+                let mut out = Outputs::default();
+                let watch = Stopwatch::start();
+                let result = operator.on_epoch(&input, &mut out);
+                count(&counters.busy_ns, watch.elapsed().as_nanos() as usize);
+                match result {
+                    Ok(()) => {
+                        tally(counters, &out);
+                        let cap = cap.retain(0);
+                        for rows in out.rows {
+                            rows_out.give(&cap, &mut BatchContainer::new(Batch { rows, origin }));
+                        }
+                    }
+                    Err(error) => shared.fail(EngineError::Step { step: name.clone(), error }),
+                }
+            });
+        }
+    });
+    Ok(StepStreams { rows, late: None })
+}
+
+fn tally(counters: &StepMetrics, out: &Outputs) {
+    count(&counters.rows_out, out.rows.iter().map(RecordBatch::num_rows).sum());
+    count(&counters.late, out.late.iter().map(RecordBatch::num_rows).sum());
+}
+
+/// Cuts what an operator emitted into batches of a size that downstream expects.
+fn pieces(batches: Vec<RecordBatch>) -> impl Iterator<Item = RecordBatch> {
+    batches.into_iter().flat_map(|rows| {
+        let total = rows.num_rows();
+        let starts = (0..total).step_by(Batch::MAX_ROWS);
+        starts.map(move |start| rows.slice(start, Batch::MAX_ROWS.min(total - start)))
+    })
+}
