@@ -1,0 +1,498 @@
+//! `correlate`: events that share attributes within a time distance become incidents.
+//!
+//! ```text
+//!   events in time order ──► links: the newest event of each tuple of attributes
+//!                              └──► components: union-find over live incidents
+//!                                     └──► changelog: opened, changed, merged, closed
+//! ```
+//!
+//! Two events are linked if for one of the step's links they agree in all of its columns and are at
+//! most its `within` apart; an incident is a connected component of that graph. What comes out is a
+//! changelog, one row a change:
+//!
+//! | kind | when | what it tells |
+//! | --- | --- | --- |
+//! | `opened` | the incident has come to `min_events` events | it, with this instant's events |
+//! | `changed` | at the end (the last millisecond) of a span of `update_every` in which it changed | it |
+//! | `merged` | an event has linked it to an older open incident, `into` | it, before this instant |
+//! | `closed` | `close_after` after its last event, or a bound was met (`note`) | it |
+//!
+//! An incident has one `opened` row, then `changed` rows, and at last one `merged` or `closed`;
+//! `revision` counts them from 1. Its columns:
+//!
+//! - `incident`: its identity, from the time and the content (the columns that the step reads) of
+//!   the first event that it had when it opened: the same in every run;
+//! - `revision`, `kind`, `at` (also the row's time);
+//! - `first_at`, `last_at`, `events`: of its events; `first_at` can fall when it takes in others;
+//! - `severity`: the sum over its events; `peak`, `peak_at`: the greatest and when it first occurred;
+//! - `reasons`: for each link that has any, its edges, as a JSON object: an event has one to the
+//!   newest earlier event of the same attributes; `strength`: their number, weighted;
+//! - `C_distinct`, `C_top` for each counted column: how many values, and the 5 most frequent as a
+//!   JSON array of `[value, count]` (count descending, then value); nulls are not counted;
+//! - `members`: a JSON array of the first 20, by time and then value;
+//! - `into`: what it was merged into; `note`: why it was closed, `max_age` or `max_events`, if not
+//!   for silence.
+//!
+//! **Time.** Instants are processed in order: all events of an instant at once, then what falls due
+//! at it. So an event may still join an incident at the very instant at which that would close, and
+//! the output depends neither on the order of simultaneous events nor on how epochs were cut. Rows
+//! without an event time are left out.
+//!
+//! **Cost.** An event costs a hash lookup a link and one a counted column, and a way up the forest
+//! of at most log₂ of the incident's size (nearly always 1 step). A merge moves the summary of the
+//! smaller incident: over all, a value is moved at most log₂ times. Nothing depends on how many
+//! events share an attribute.
+//!
+//! **State.** A tuple until its `within` has passed; an incident's summary until it closes, or, not
+//! yet open, until nothing can link to it any more. A summary holds at most `max_events` values a
+//! counted column. One worker has it all, since any two events may be linked.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::sync::Arc;
+
+use levada_types::StateChanges;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::operator::{EpochInput, Operator, OperatorError, Outputs};
+
+mod cell;
+mod changelog;
+mod components;
+mod incident;
+mod instant;
+mod links;
+mod spec;
+#[cfg(test)]
+mod tests;
+
+pub use spec::{CorrelateSpec, LinkSpec};
+
+use changelog::{Changelog, Kind};
+use components::Components;
+use incident::{EventKey, Incident};
+use instant::{Group, Instant, Rows};
+use links::{Links, NONE};
+use spec::Settings;
+
+/// The greatest time that a row may have: less than any final watermark.
+const LAST_TIME: i64 = i64::MAX - 1;
+
+/// The operator.
+struct Correlate {
+    settings: Arc<Settings>,
+    links: Links,
+    components: Components,
+    timers: Timers,
+    /// Open incidents that changed in the current span of `update_every`, by slot; a slot that has
+    /// been left since is skipped.
+    changed: Vec<u32>,
+    /// The last instant of that span.
+    update_at: i64,
+    changelog: Changelog,
+    work: Work,
+    /// Used anew each instant: its links, the slot that each event went to, the slots of incidents
+    /// that have come to `max_events`, a cell.
+    instant: Instant,
+    owners: Vec<u32>,
+    full: Vec<u32>,
+    buffer: Vec<u8>,
+}
+
+/// What falls due when.
+#[derive(Debug, Default)]
+struct Timers(BinaryHeap<Reverse<(i64, Timer)>>);
+
+/// What falls due. A timer may come early: what it names is then looked at and scheduled again, so
+/// that an event that puts a deadline off need not touch the heap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// A tuple, by slot.
+    Tuple(u32),
+    /// An incident, by slot.
+    Incident(u32),
+}
+
+impl Timers {
+    fn push(&mut self, at: i64, timer: Timer) {
+        self.0.push(Reverse((at.min(LAST_TIME), timer)));
+    }
+}
+
+/// What has been done so far, in steps that each take constant time.
+#[derive(Clone, Copy, Debug, Default)]
+struct Work {
+    /// Tuples looked up.
+    lookups: usize,
+    /// Steps up the forest.
+    steps: usize,
+    /// Values moved from one incident to another.
+    moved: usize,
+    /// Timers looked at.
+    timers: usize,
+    /// Rows written.
+    rows: usize,
+    /// Incidents closed because a bound was met.
+    evicted: usize,
+}
+
+impl Operator for Correlate {
+    fn on_epoch(&mut self, input: &EpochInput<'_>, out: &mut Outputs) -> Result<(), OperatorError> {
+        let batches = input.inputs.first().map(Vec::as_slice).unwrap_or_default();
+        let batches: Vec<Rows<'_>> = batches.iter().map(|batch| Rows::new(batch, &self.settings)).collect();
+        let mut now = i64::MIN;
+        let mut events: Vec<(u32, u32)> = Vec::new();
+        for (batch, rows) in (0u32..).zip(&batches) {
+            for (row, &time) in (0u32..).zip(rows.times) {
+                if time > now {
+                    self.process(now, &batches, &events);
+                    events.clear();
+                    self.advance(time);
+                    now = time;
+                }
+                if time > i64::MIN {
+                    events.push((batch, row));
+                }
+            }
+        }
+        self.process(now, &batches, &events);
+        self.advance(input.watermark.0);
+        for rows in self.changelog.finish(&self.settings)? {
+            out.emit(rows);
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&mut self, changes: &mut StateChanges) -> Result<(), OperatorError> {
+        let failed = |error| OperatorError::State(format!("write incidents: {error}"));
+        self.components.checkpoint(COMPONENTS, changes).map_err(failed)?;
+        self.links.checkpoint(LINKS, changes).map_err(failed)
+    }
+
+    fn restore(&mut self, entries: StateChanges) -> Result<(), OperatorError> {
+        let failed = |what: &dyn std::fmt::Display| OperatorError::State(format!("read incidents: {what}"));
+        for change in entries.changes {
+            let value = change.value.unwrap_or_default();
+            match change.key.split_first() {
+                Some((&COMPONENTS, key)) => self.components.restore(key, &value),
+                Some((&LINKS, key)) => self.links.restore(key, &value),
+                _ => return Err(failed(&"an entry is of an unknown kind")),
+            }
+            .map_err(|error| failed(&error))?;
+        }
+        if !self.components.recount(self.links.iter().map(|(_, newest)| newest.owner)) {
+            return Err(failed(&"an entry that another one names is missing"));
+        }
+        for (slot, newest) in self.links.iter() {
+            let Some(link) = self.settings.links.get(newest.link()) else {
+                return Err(failed(&"the step has fewer links than it had"));
+            };
+            self.timers.push(newest.time.saturating_add(link.within_ms), Timer::Tuple(slot));
+        }
+        for slot in self.components.roots().collect::<Vec<_>>() {
+            let Some(incident) = self.components.get(slot).map(|root| &root.incident) else { continue };
+            if incident.edges.len() != self.settings.links.len()
+                || incident.tallies.len() != self.settings.count.len()
+            {
+                return Err(failed(&"the step has other links or counts than it had"));
+            }
+            if incident.changed {
+                self.changed.push(slot);
+                self.update_at = span_end(incident.last_at, self.settings.update_every_ms);
+            }
+            self.schedule(slot);
+        }
+        Ok(())
+    }
+}
+
+/// The first byte of a state key.
+const COMPONENTS: u8 = 0;
+const LINKS: u8 = 1;
+
+/// The last instant of the span of `length` that `time` is in.
+fn span_end(time: i64, length: i64) -> i64 {
+    time.saturating_add(length - 1 - time.rem_euclid(length)).min(LAST_TIME)
+}
+
+impl Correlate {
+    fn new(settings: Arc<Settings>) -> Correlate {
+        Correlate {
+            settings,
+            links: Links::default(),
+            components: Components::default(),
+            timers: Timers::default(),
+            changed: Vec::new(),
+            update_at: LAST_TIME,
+            changelog: Changelog::default(),
+            work: Work::default(),
+            instant: Instant::default(),
+            owners: Vec::new(),
+            full: Vec::new(),
+            buffer: Vec::new(),
+        }
+    }
+
+    /// Does what falls due before `limit`, in order of time.
+    fn advance(&mut self, limit: i64) {
+        loop {
+            let timer = self.timers.0.peek().map(|Reverse((at, _))| *at).filter(|&at| at < limit);
+            let update = Some(self.update_at).filter(|&at| at < limit && !self.changed.is_empty());
+            match (timer, update) {
+                // At the same instant a close comes first: what is closed is not told of as changed.
+                (Some(at), update) if update.is_none_or(|update| at <= update) => self.fire(),
+                (_, Some(_)) => self.update(),
+                _ => return,
+            }
+        }
+    }
+
+    /// Takes the first timer.
+    fn fire(&mut self) {
+        let Some(Reverse((at, timer))) = self.timers.0.pop() else { return };
+        self.work.timers += 1;
+        match timer {
+            Timer::Tuple(slot) => {
+                let newest = self.links.at(slot);
+                let within = self.settings.links.get(newest.link()).map_or(0, |link| link.within_ms);
+                let expires = newest.time.saturating_add(within).min(LAST_TIME);
+                if expires > at {
+                    self.timers.push(expires, timer);
+                } else {
+                    let owner = self.links.remove(slot);
+                    self.components.release(owner);
+                }
+            }
+            Timer::Incident(slot) => {
+                // A timer of an incident that has left the slot, or been given an earlier one.
+                let Some(root) = self.components.get(slot).filter(|root| root.scheduled == at) else { return };
+                let (due, note) = self.due(&root.incident);
+                if due > at {
+                    self.components.set_scheduled(slot, i64::MAX);
+                    self.schedule(slot);
+                } else {
+                    self.close(slot, at, note);
+                }
+            }
+        }
+    }
+
+    /// When an incident closes if nothing more comes, and why if not for silence.
+    fn due(&self, incident: &Incident) -> (i64, Option<&'static str>) {
+        let silence = match incident.is_open() {
+            true => self.settings.close_after_ms,
+            false => self.settings.max_within_ms,
+        };
+        let silence = incident.last_at.saturating_add(silence).min(LAST_TIME);
+        let age = incident.first_at.saturating_add(self.settings.max_age_ms).min(LAST_TIME);
+        if age < silence { (age, Some("max_age")) } else { (silence, None) }
+    }
+
+    /// Sees to it that an incident is looked at no later than it is due.
+    fn schedule(&mut self, slot: u32) {
+        let Some(root) = self.components.get(slot) else { return };
+        let (due, _) = self.due(&root.incident);
+        if due < root.scheduled {
+            self.timers.push(due, Timer::Incident(slot));
+            self.components.set_scheduled(slot, due);
+        }
+    }
+
+    /// Ends an incident; what never opened is dropped without a word.
+    fn close(&mut self, slot: u32, at: i64, note: Option<&str>) {
+        let Some(mut incident) = self.components.close(slot) else { return };
+        if incident.is_open() {
+            incident.revision += 1;
+            self.changelog.write(&self.settings, at, Kind::Closed, &incident, None, note);
+            self.work.rows += 1;
+            self.work.evicted += usize::from(note.is_some());
+        }
+    }
+
+    /// Tells of all that changed in the span that ends.
+    fn update(&mut self) {
+        let at = self.update_at;
+        for slot in std::mem::take(&mut self.changed) {
+            if !self.components.get(slot).is_some_and(|root| root.incident.changed) {
+                continue;
+            }
+            if let Some(root) = self.components.get_mut(slot) {
+                root.incident.changed = false;
+                root.incident.revision += 1;
+                self.changelog.write(&self.settings, at, Kind::Changed, &root.incident, None, None);
+                self.work.rows += 1;
+            }
+        }
+    }
+
+    /// Takes in the events of one instant.
+    fn process(&mut self, time: i64, batches: &[Rows<'_>], events: &[(u32, u32)]) {
+        if events.is_empty() {
+            return;
+        }
+        let mut instant = std::mem::take(&mut self.instant);
+        instant.gather(
+            &self.settings,
+            time,
+            batches,
+            events,
+            &mut self.links,
+            &mut self.components,
+            &mut self.timers,
+            &mut self.work,
+        );
+        let mut lonely = BTreeMap::new();
+        let mut owners = std::mem::take(&mut self.owners);
+        owners.clear();
+        owners.resize(events.len(), NONE);
+        for group in instant.groups() {
+            let Some(owner) = self.unite(time, batches, events, &instant, &group, &mut lonely) else {
+                continue;
+            };
+            group.events().for_each(|event| owners[event] = owner);
+        }
+        for &(tuple, event) in &instant.tuples {
+            let newest = self.links.at(tuple);
+            newest.pending = NONE;
+            let before = std::mem::replace(&mut newest.owner, owners[event as usize]);
+            self.components.hold(newest.owner);
+            self.components.release(before);
+        }
+        for slot in std::mem::take(&mut self.full) {
+            self.close(slot, time, Some("max_events"));
+        }
+        (self.instant, self.owners) = (instant, owners);
+    }
+
+    /// Makes one incident of a group; gives its slot. `lonely` counts the events of the instant that
+    /// cannot link, by content, so that equal ones become incidents of different names.
+    fn unite(
+        &mut self,
+        time: i64,
+        batches: &[Rows<'_>],
+        events: &[(u32, u32)],
+        instant: &Instant,
+        group: &Group<'_>,
+        lonely: &mut BTreeMap<u64, u64>,
+    ) -> Option<u32> {
+        let settings = self.settings.clone();
+        let alone = group.events().all(|event| !instant.linkable[event]);
+        if alone && settings.min_events > 1 {
+            return None;
+        }
+        let mut buffer = std::mem::take(&mut self.buffer);
+
+        // What the incidents were before this instant.
+        let mut open: Option<EventKey> = None;
+        let mut silent: Option<EventKey> = None;
+        let mut base: Option<(u64, u32)> = None;
+        for slot in group.incidents() {
+            let Some(root) = self.components.get_mut(slot) else { continue };
+            root.mark = NONE;
+            let incident = &root.incident;
+            let first = if incident.is_open() { &mut open } else { &mut silent };
+            *first = Some(first.map_or(incident.key, |key| key.min(incident.key)));
+            if base.is_none_or(|(events, _)| incident.events > events) {
+                base = Some((incident.events, slot));
+            }
+        }
+        let revision = match open {
+            Some(survivor) => self.end_merged(time, group, survivor),
+            None => 0,
+        };
+        let key = open.or(silent).unwrap_or_else(|| {
+            let hashes = group.events().map(|event| {
+                let (batch, row) = events[event];
+                batches[batch as usize].hash(row as usize, &mut buffer)
+            });
+            let mut hash = hashes.min().unwrap_or_default();
+            if alone {
+                let twins = lonely.entry(hash).or_insert(0);
+                if *twins > 0 {
+                    hash = xxh3_64_with_seed(&hash.to_le_bytes(), *twins);
+                }
+                *twins += 1;
+            }
+            EventKey { time, hash }
+        });
+
+        // The smaller ones go into the largest, and then the events.
+        let slot = match base {
+            Some((_, base)) => {
+                for other in group.incidents().filter(|&other| other != base) {
+                    self.work.moved += 1 + self.components.absorb(base, other);
+                }
+                base
+            }
+            None => {
+                let empty = Incident::new(key, settings.links.len(), settings.count.len());
+                self.components.insert(empty)
+            }
+        };
+        let incident = &mut self.components.get_mut(slot)?.incident;
+        incident.key = key;
+        incident.revision = revision;
+        for event in group.events() {
+            let (batch, row) = events[event];
+            let (rows, row) = (&batches[batch as usize], row as usize);
+            let severity = settings.severity.map_or(1.0, |c| rows.columns[c].number(row).unwrap_or(0.0));
+            incident.add(time, severity);
+            for (link, edges) in incident.edges.iter_mut().enumerate() {
+                *edges += u64::from(instant.edges[event] >> link & 1);
+            }
+            for (tally, &column) in incident.tallies.iter_mut().zip(&settings.count) {
+                buffer.clear();
+                if rows.columns[column].write(row, &mut buffer) {
+                    tally.add(&buffer, 1);
+                }
+            }
+            if let Some(column) = settings.members {
+                buffer.clear();
+                if rows.columns[column].write(row, &mut buffer) {
+                    incident.add_member(time, &buffer);
+                }
+            }
+        }
+
+        // What there is to tell.
+        if incident.is_open() {
+            if !incident.changed {
+                incident.changed = true;
+                if self.changed.is_empty() {
+                    self.update_at = span_end(time, settings.update_every_ms);
+                }
+                self.changed.push(slot);
+            }
+        } else if incident.events >= settings.min_events {
+            incident.revision = 1;
+            self.changelog.write(&settings, time, Kind::Opened, incident, None, None);
+            self.work.rows += 1;
+        }
+        if incident.events >= settings.max_events {
+            self.full.push(slot);
+        }
+        self.buffer = buffer;
+        self.schedule(slot);
+        Some(slot)
+    }
+
+    /// Tells the end of the open incidents of a group that do not survive it; gives how many rows
+    /// have told of the survivor.
+    fn end_merged(&mut self, time: i64, group: &Group<'_>, survivor: EventKey) -> i64 {
+        let mut revision = 0;
+        for slot in group.incidents() {
+            let Some(root) = self.components.get_mut(slot).filter(|root| root.incident.is_open()) else {
+                continue;
+            };
+            let incident = &mut root.incident;
+            if incident.key == survivor {
+                revision = incident.revision;
+                continue;
+            }
+            incident.revision += 1;
+            self.changelog.write(&self.settings, time, Kind::Merged, incident, Some(&survivor.id()), None);
+            self.work.rows += 1;
+        }
+        revision
+    }
+}
