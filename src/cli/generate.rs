@@ -28,6 +28,7 @@ enum Command {
         partitions: u32,
     },
     /// Made-up events of eight fields, to measure with: the same for the same seed
+    #[command(group = clap::ArgGroup::new("to").required(true).args(["out", "topic"]))]
     Bench {
         /// Which of the many possible streams
         #[arg(long, default_value_t = 1)]
@@ -39,7 +40,7 @@ enum Command {
         #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
         keys: u64,
         /// The file to write them to, one a line
-        #[arg(long, value_name = "FILE", required_unless_present = "topic", conflicts_with = "topic")]
+        #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
         /// The topic to write them to, by user
         #[arg(long)]
@@ -76,5 +77,39 @@ impl Generate {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use clap::Parser;
+    use levada_connectors::log::Log;
+
+    use super::Generate;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        generate: Generate,
+    }
+
+    #[test]
+    fn bench_events_go_to_a_file_or_to_a_topic_alike() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("b.jsonl");
+        let file_name = file.display().to_string();
+        let parse = |to: &[&str]| {
+            let command = ["generate", "bench", "--seed", "3", "--events", "2500", "--keys", "9"];
+            Line::try_parse_from(command.iter().chain(to))
+        };
+        parse(&["--out", &file_name]).unwrap().generate.run(folder.path()).unwrap();
+        parse(&["--topic", "b", "--partitions", "2"]).unwrap().generate.run(folder.path()).unwrap();
+        let info = Log::open(folder.path()).unwrap().topic("b").unwrap().info().unwrap();
+        assert_eq!(info.partitions.iter().map(|partition| partition.next).sum::<u64>(), 2500);
+        assert_eq!(fs::read_to_string(&file).unwrap().lines().count(), 2500);
+        assert!(parse(&[]).is_err());
+        assert!(parse(&["--out", &file_name, "--topic", "b"]).is_err());
     }
 }
