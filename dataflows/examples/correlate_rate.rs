@@ -1,6 +1,6 @@
 //! How many events a second `correlate` takes, on one core, host and sort included.
 //!
-//! `cargo run --release --workspace --example correlate_rate`
+//! `cargo build --release --workspace --examples && target/release/examples/correlate_rate`
 //!
 //! Two streams of a million events: *storms*, like the departures of a few airports with bursts of
 //! trouble, where incidents open, merge and close all the time; and *burst*, where all events share
