@@ -80,14 +80,21 @@ impl Host {
         let watermark = watermark.max(before);
         let mut out = Outputs::default();
         let mut ready = Vec::with_capacity(self.inputs.len());
-        for (input, mut batches) in self.inputs.iter_mut().zip(arrived) {
+        for (place, (input, mut batches)) in self.inputs.iter_mut().zip(arrived).enumerate() {
+            // Only the first input's late rows have a stream to go to; others' are counted and dropped.
+            let mut late = Vec::new();
             ready.push(match input.plan.order {
                 InputOrder::Arrival => {
                     batches.sort_by_key(|batch| batch.origin);
                     batches
                 }
-                InputOrder::Time => input.release(before, watermark, batches, &mut out)?,
+                InputOrder::Time => input.release(before, watermark, batches, &mut late)?,
             });
+            if place == 0 {
+                out.late = late;
+            } else {
+                out.late_elsewhere += late.iter().map(RecordBatch::num_rows).sum::<usize>();
+            }
         }
         self.watermark = watermark;
         if watermark > before || ready.iter().any(|batches| !batches.is_empty()) {
@@ -156,7 +163,7 @@ impl Input {
         before: EventTime,
         watermark: EventTime,
         arrived: Vec<Batch>,
-        out: &mut Outputs,
+        late: &mut Vec<RecordBatch>,
     ) -> Result<Vec<Batch>, OperatorError> {
         for batch in arrived {
             let times = batch.times();
@@ -164,7 +171,7 @@ impl Input {
             // Rows without an event time stand before all others and are never late.
             let is_late = |t: i64| t < before.0 && t != i64::MIN;
             if min < before.0 && times.iter().any(|&t| is_late(t)) {
-                out.emit_late(select(&batch.rows, times, is_late)?);
+                late.push(select(&batch.rows, times, is_late)?);
                 let kept = select(&batch.rows, times, |t| !is_late(t))?;
                 if kept.num_rows() == 0 {
                     continue;

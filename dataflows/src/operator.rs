@@ -31,7 +31,8 @@ pub enum InputOrder {
     Arrival,
     /// Rows come once the watermark has passed their time, sorted by time and, at equal times, by
     /// their content, so that neither partitions nor workers nor batch sizes can change the order.
-    /// Late rows go to the step's `late` output and are counted, and never reach the operator.
+    /// Late rows never reach the operator: they are counted, and those of the first input go to the
+    /// step's `late` output.
     Time,
 }
 
@@ -74,8 +75,10 @@ pub trait Operator {
 pub struct Outputs {
     /// Rows of the step's stream.
     pub rows: Vec<RecordBatch>,
-    /// Rows that came too late to be used, in the schema of the input they came by.
+    /// Rows of the first input that came too late to be used, in its schema.
     pub late: Vec<RecordBatch>,
+    /// How many rows of the other inputs came too late; they are only counted.
+    pub late_elsewhere: usize,
 }
 
 impl Outputs {

@@ -11,7 +11,7 @@
 //!
 //! A score is a pure function of its sequence: every batch has the same shape, one thread computes
 //! it, and no result depends on the slot or on the other sequences. `tests/scoring.rs` holds the
-//! bits to that. Measured cost: about a millisecond a sequence of 100 events
+//! bits to that. Measured cost: one to two milliseconds a sequence of 100 events
 //! (`examples/score_bench.rs`).
 //!
 //! ```no_run

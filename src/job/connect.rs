@@ -1,7 +1,8 @@
 //! The one list of connectors: from a job file's table to the ports of [`levada_types`].
 //!
 //! To add a connector: a line in a list below, and its arm in [`Connections`]. Nothing here touches
-//! the outside: what a factory needs is opened when the job runs.
+//! the outside but the header line of a CSV file, which says what its columns are; all else is opened
+//! when the job runs, so that a job can be checked where it cannot run.
 
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -179,7 +180,7 @@ struct LazyTopic {
 
 impl LazyTopic {
     fn source(&self) -> Result<&LogSource, ConnectorError> {
-        let open = || LogSource::new(self.log.open()?, &self.config);
+        let open = || LogSource::new(self.log.folder.clone(), &self.config);
         self.source.get_or_init(open).as_ref().map_err(Clone::clone)
     }
 }
@@ -210,7 +211,7 @@ impl SinkFactory for LazySink {
         format!("topic {}", self.config.topic)
     }
     fn open(&self, schema: SchemaRef) -> Result<Box<dyn Sink>, ConnectorError> {
-        LogSink::new(self.log.open()?.clone(), self.config.clone(), self.existing).open(schema)
+        LogSink::new(self.log.folder.clone(), self.config.clone(), self.existing).open(schema)
     }
 }
 

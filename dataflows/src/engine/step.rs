@@ -177,7 +177,7 @@ pub(super) fn stateless<'scope>(
 
 fn tally(counters: &StepMetrics, out: &Outputs) {
     count(&counters.rows_out, out.rows.iter().map(RecordBatch::num_rows).sum());
-    count(&counters.late, out.late.iter().map(RecordBatch::num_rows).sum());
+    count(&counters.late, out.late.iter().map(RecordBatch::num_rows).sum::<usize>() + out.late_elsewhere);
 }
 
 /// Cuts what an operator emitted into batches of a size that downstream expects.
