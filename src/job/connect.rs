@@ -1,7 +1,8 @@
 //! The one list of connectors: from a job file's table to the ports of [`levada_types`].
 //!
 //! To add a connector: a line in a list below, and its arm in [`Connections`]. Nothing here touches
-//! the outside: what a factory needs is opened when the job runs.
+//! the outside but the header line of a CSV file, which says what its columns are; all else is opened
+//! when the job runs, so that a job can be checked where it cannot run.
 
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -132,6 +133,9 @@ impl Connections {
     pub fn sink(&self, spec: &SinkSpec) -> Result<Arc<dyn SinkFactory>, (Option<&'static str>, String)> {
         match &spec.connector {
             SinkConnector::Log(config) => {
+                if config.topic.is_empty() {
+                    return Err((None, "the sink has no `topic`".into()));
+                }
                 json_only(spec.common.format)?;
                 Ok(self.topic(config.clone()))
             }

@@ -173,15 +173,13 @@ impl Planner<'_> {
         if self.cx.problems.len() > before {
             return None;
         }
+        let (reader, decoder) = reading?;
         let schema = timed(&decoded);
-        Some(SourcePlan {
-            name: name.into(),
-            schema,
-            event_time,
-            reader: reader?,
-            decoder: decoder?,
-            decoded,
-        })
+        Some(SourcePlan { name: name.into(), schema, event_time, reader, decoder, decoded })
+    }
+
+    fn misconnected(&mut self, table: &[&str; 3], (field, message): (Option<&str>, String)) {
+        self.cx.problem(table.iter().copied().chain(field), message);
     }
 
     fn event_time(
@@ -318,7 +316,12 @@ impl Planner<'_> {
                 if !self.late_is_there(step, from, &planned) {
                     return None;
                 }
+                let of_table = from.first().is_some_and(|&stream| is_table(sources, &planned, stream));
                 let step_plan = self.plan_step(step, &inputs)?;
+                if of_table && !step_plan.stateless {
+                    self.timeless(step);
+                    return None;
+                }
                 let name = step.name.to_string();
                 Some(StepPlan { name, verb: step.verb, from: from.clone(), step: step_plan })
             });
@@ -339,6 +342,19 @@ impl Planner<'_> {
             self.cx.problem(&table, "this step cannot be planned, and does not say why (a bug of levada's)");
         }
         planned.filter(|_| self.cx.problems.len() == before)
+    }
+
+    /// Reports that a step follows in time what has none.
+    fn timeless(&mut self, step: &StepDraft<'_>) {
+        let inputs = step.spec.inputs();
+        let Some((field, name)) = inputs.first() else { return };
+        let mut path = vec!["step", step.name, step.verb];
+        path.extend(field);
+        let verb = step.verb;
+        let message = format!(
+            "`{name}` is a table, whose rows have no time for a {verb} step to go by: its source has no `event_time`"
+        );
+        self.cx.problem(path, message);
     }
 
     /// Whether the late streams that a step reads are of steps that have one.
@@ -420,6 +436,21 @@ fn schema(sources: &[Option<SourcePlan>], steps: &[Option<StepPlan>], stream: St
         StreamId::Source(i) => sources.get(i)?.as_ref().map(|source| Arc::clone(&source.schema)),
         StreamId::Step(i) => steps.get(i)?.as_ref().map(|step| Arc::clone(&step.step.schema)),
         StreamId::Late(i) => schema(sources, steps, *steps.get(i)?.as_ref()?.from.first()?),
+    }
+}
+
+/// Whether a stream's rows have no time: a source without event time, and what stateless steps make
+/// of it.
+fn is_table(sources: &[Option<SourcePlan>], steps: &[Option<StepPlan>], stream: StreamId) -> bool {
+    match stream {
+        StreamId::Source(i) => matches!(sources.get(i), Some(Some(source)) if source.event_time.is_none()),
+        StreamId::Step(i) => match steps.get(i) {
+            Some(Some(step)) if step.step.stateless => {
+                step.from.iter().any(|&from| is_table(sources, steps, from))
+            }
+            _ => false,
+        },
+        StreamId::Late(_) => false,
     }
 }
 

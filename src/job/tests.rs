@@ -75,9 +75,14 @@ fn draw(steps: &[(&str, Fake)], broken: &[&str], sinks: &[&str]) -> Drawn {
             table(&format!("{{ log = {{ topic = \"o\", from = \"{from}\" }} }}")),
         )
     };
+    let mut sources = vec![("in".to_string(), table::<SourceSpec>(&source))];
+    if steps.iter().any(|(_, step)| step.from == "ref") {
+        let timeless = r#"{ log = { topic = "r", schema = { a = "float" } } }"#;
+        sources.push(("ref".into(), table(timeless)));
+    }
     let spec = JobSpec {
         job: JobSettings { name: "j".into(), ..JobSettings::default() },
-        source: [("in".to_string(), table::<SourceSpec>(&source))].into_iter().collect(),
+        source: sources.into_iter().collect(),
         step: Default::default(),
         sink: sinks.iter().map(sink).collect(),
     };
@@ -211,4 +216,13 @@ fn each_cycle_is_reported_once() {
 fn a_step_may_not_be_named_like_a_source() {
     let drawn = draw(&[("in", fake("in", "a", "m"))], &[], &[]);
     assert_eq!(problems(&drawn), ["step.in: `in` is already the name of a source"]);
+}
+
+#[test]
+fn only_a_stateless_step_may_follow_a_table() {
+    let stateless = Fake { stateless: true, ..fake("ref", "a", "m") };
+    let drawn = draw(&[("one", stateless), ("two", fake("one", "m", "n"))], &[], &["one"]);
+    let expected = "step.two.fake.from: `one` is a table, whose rows have no time for a fake step to go by: \
+                    its source has no `event_time`";
+    assert_eq!(problems(&drawn), [expected]);
 }
