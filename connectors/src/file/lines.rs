@@ -6,18 +6,23 @@
 //!
 //! Cost: about 10 ns a record of 130 bytes.
 
+use std::fs::File;
 use std::io::{self, Read};
+use std::path::Path;
 
 use bytes::BytesMut;
-use levada_types::RawRecords;
+use levada_types::{ConnectorError, RawRecords};
 use memchr::memchr;
 
+use super::{Compression, failed};
 use crate::codec::csv;
 
 /// The longest record: as much as a topic takes. It bounds what a file without line feeds can cost.
 pub const MAX_LINE_BYTES: usize = 16 << 20;
 /// How much is asked of the operating system at once.
 const BLOCK_BYTES: usize = 1 << 20;
+/// The same for an input that somebody may be typing.
+const LIVE_BLOCK_BYTES: usize = 64 << 10;
 /// The most that one call of [`Lines::next`] gives, whatever number of records was asked for; only records
 /// of more than 32 KiB on average get there.
 const MAX_CALL_BYTES: usize = 256 << 20;
@@ -33,12 +38,28 @@ pub struct Lines {
     line: u64,
     /// The delimiter, if it is CSV.
     csv: Option<u8>,
+    /// Whether to take what one read gives rather than to fill a block.
+    live: bool,
 }
 
 impl Lines {
     /// Records of `input`, which are CSV with this delimiter, or lines.
     pub fn new(input: Box<dyn Read + Send>, csv: Option<u8>) -> Lines {
-        Lines { input, buffer: BytesMut::new(), searched: 0, ended: false, line: 1, csv }
+        Lines { input, buffer: BytesMut::new(), searched: 0, ended: false, line: 1, csv, live: false }
+    }
+
+    /// Lines of `input`, which may be a pipe: a line can be had as soon as it is there.
+    pub fn live(input: Box<dyn Read + Send>) -> Lines {
+        Lines { live: true, ..Lines::new(input, None) }
+    }
+
+    /// Lines of a file, decompressed by its name's ending.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn open(path: &Path) -> Result<Lines, ConnectorError> {
+        let input = File::open(path).and_then(|file| Compression::of(path).reader(file));
+        Ok(Lines::new(input.map_err(|error| failed("read", path, &error))?, None))
     }
 
     /// The next `max_records` records; fewer only at the end (or beyond 256 MiB), none after it. The offsets
@@ -91,7 +112,7 @@ impl Lines {
 
     fn fill(&mut self) -> io::Result<()> {
         let length = self.buffer.len();
-        self.buffer.resize(length + BLOCK_BYTES, 0);
+        self.buffer.resize(length + if self.live { LIVE_BLOCK_BYTES } else { BLOCK_BYTES }, 0);
         let mut filled = length;
         while filled < self.buffer.len() {
             match self.input.read(&mut self.buffer[filled..]) {
@@ -99,7 +120,12 @@ impl Lines {
                     self.ended = true;
                     break;
                 }
-                Ok(count) => filled += count,
+                Ok(count) => {
+                    filled += count;
+                    if self.live {
+                        break;
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     self.buffer.truncate(filled);

@@ -5,30 +5,31 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::datatypes::SchemaRef;
 use levada_types::{
-    ConnectorError, DecoderFactory, Offset, PartitionId, RawRecords, Read, RecordReader, SourceFactory,
-    StartAt,
+    ConnectorError, Decoder, DecoderFactory, Offset, PartitionId, RawRecords, Read, RecordReader,
+    SourceFactory, StartAt,
 };
 
 use super::{Compression, FileSourceConfig, Lines, failed};
 use crate::codec::Format;
-use crate::codec::csv::{self, CsvFormat};
+use crate::codec::csv::{self, CsvConfig, CsvFormat};
 use crate::codec::json::JsonFormat;
 
-/// Some files as a source: bounded, each file a partition.
+/// Some files as a source: bounded, each file a partition. They are opened when they are read.
 #[derive(Clone, Debug)]
 pub struct FileSource {
     paths: Vec<PathBuf>,
     compression: Option<Compression>,
-    /// If the files hold CSV: what the header of the first says, which the others must say too.
-    csv: Option<CsvFormat>,
+    /// If the files hold CSV.
+    csv: Option<CsvConfig>,
 }
 
 impl FileSource {
-    /// A source of the files that `config` names, which hold `format`. Reads the header of CSV.
+    /// A source of the files that `config` names, which hold `format`.
     ///
     /// # Errors
-    /// When none or both of `path` and `paths` are given, or the header cannot be read.
+    /// When none or both of `path` and `paths` are given, or the delimiter cannot be one.
     pub fn new(config: &FileSourceConfig, format: Format) -> Result<FileSource, ConnectorError> {
         let paths = match (&config.path, config.paths.as_slice()) {
             (Some(path), []) => vec![path.clone()],
@@ -40,28 +41,47 @@ impl FileSource {
                 return Err(ConnectorError::configuration("read files: give `path` or `paths`, not both"));
             }
         };
-        let mut source = FileSource { paths, compression: config.compression, csv: None };
-        if format == Format::Csv {
-            let first = source.paths.first().map(PathBuf::as_path).unwrap_or(Path::new(""));
-            let delimiter = config.csv.delimiter()?;
-            let columns = header(&mut source.lines(first, Some(delimiter))?, first, delimiter)?;
-            source.csv = Some(CsvFormat { columns, config: config.csv.clone() });
-        }
-        Ok(source)
+        config.csv.delimiter()?;
+        let csv = (format == Format::Csv).then(|| config.csv.clone());
+        Ok(FileSource { paths, compression: config.compression, csv })
     }
 
-    /// What decodes the records.
+    /// What decodes the records. For CSV it reads the header of the first file whenever a decoder is made.
     pub fn decoder(&self) -> Arc<dyn DecoderFactory> {
         match &self.csv {
-            Some(format) => Arc::new(format.clone()),
+            Some(_) => Arc::new(HeaderFormat(self.clone())),
             None => JsonFormat::shared(),
         }
     }
 
-    fn lines(&self, path: &Path, csv: Option<u8>) -> Result<Lines, ConnectorError> {
+    fn lines(&self, path: &Path) -> Result<Lines, ConnectorError> {
         let compression = self.compression.unwrap_or_else(|| Compression::of(path));
         let input = File::open(path).and_then(|file| compression.reader(file));
-        Ok(Lines::new(input.map_err(|error| failed("read", path, &error))?, csv))
+        let delimiter = self.csv.as_ref().map(CsvConfig::delimiter).transpose()?;
+        Ok(Lines::new(input.map_err(|error| failed("read", path, &error))?, delimiter))
+    }
+
+    /// A file from its first record on, and what its header says.
+    fn past_header(&self, path: &Path, csv: &CsvConfig) -> Result<(Lines, Vec<String>), ConnectorError> {
+        let mut lines = self.lines(path)?;
+        let columns = header(&mut lines, path, csv.delimiter()?)?;
+        Ok((lines, columns))
+    }
+
+    fn first(&self) -> &Path {
+        self.paths.first().map_or(Path::new(""), PathBuf::as_path)
+    }
+}
+
+/// Decodes CSV whose header stands in the first file.
+#[derive(Debug)]
+struct HeaderFormat(FileSource);
+
+impl DecoderFactory for HeaderFormat {
+    fn decoder(&self, schema: SchemaRef) -> Result<Box<dyn Decoder>, ConnectorError> {
+        let config = self.0.csv.clone().unwrap_or_default();
+        let (_, columns) = self.0.past_header(self.0.first(), &config)?;
+        CsvFormat { columns, config }.decoder(schema)
     }
 }
 
@@ -101,18 +121,19 @@ impl SourceFactory for FileSource {
             ))
         })?;
         let mut lines = match &self.csv {
-            None => self.lines(path, None)?,
-            Some(format) => {
-                let delimiter = format.config.delimiter()?;
-                let mut lines = self.lines(path, Some(delimiter))?;
-                let columns = header(&mut lines, path, delimiter)?;
-                if columns != format.columns {
-                    return Err(ConnectorError::configuration(format!(
-                        "read {}: its header is {}, that of the first file {}",
-                        path.display(),
-                        columns.join(","),
-                        format.columns.join(",")
-                    )));
+            None => self.lines(path)?,
+            Some(csv) => {
+                let (lines, columns) = self.past_header(path, csv)?;
+                if partition.0 > 0 {
+                    let (_, first) = self.past_header(self.first(), csv)?;
+                    if columns != first {
+                        return Err(ConnectorError::configuration(format!(
+                            "read {}: its header is {}, that of the first file {}",
+                            path.display(),
+                            columns.join(","),
+                            first.join(",")
+                        )));
+                    }
                 }
                 lines
             }

@@ -3,6 +3,7 @@
 //! (With several partitions the appends follow one another: each partition's part of an epoch is atomic, and
 //! a reader of all of them may see one part before another.)
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
@@ -28,18 +29,18 @@ pub enum Existing {
     Append,
 }
 
-/// A topic as a sink.
+/// A topic as a sink. It is opened, and created if need be, when it is written.
 #[derive(Clone, Debug)]
 pub struct LogSink {
-    log: Log,
+    data_dir: PathBuf,
     config: LogSinkConfig,
     existing: Existing,
 }
 
 impl LogSink {
-    /// Writes the topic that `config` names, in `log`.
-    pub fn new(log: Log, config: LogSinkConfig, existing: Existing) -> LogSink {
-        LogSink { log, config, existing }
+    /// Writes the topic that `config` names, among those in `data_dir`.
+    pub fn new(data_dir: impl Into<PathBuf>, config: LogSinkConfig, existing: Existing) -> LogSink {
+        LogSink { data_dir: data_dir.into(), config, existing }
     }
 
     /// Creates the topic if there is none, and checks that it may be written.
@@ -51,7 +52,8 @@ impl LogSink {
     }
 
     fn topic(&self) -> Result<Topic, ConnectorError> {
-        let topic = self.log.ensure_topic(&self.config.topic, self.config.topic_config()?)?;
+        let topic =
+            Log::open(&self.data_dir)?.ensure_topic(&self.config.topic, self.config.topic_config()?)?;
         if let Some(partitions) = self.config.partitions
             && partitions != topic.partitions()
         {

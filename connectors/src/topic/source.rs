@@ -1,5 +1,6 @@
 //! Reading a topic.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,20 +17,25 @@ use crate::log::{Fetched, Log, Reader, Start, Topic};
 /// on average get there.
 const MAX_READ_BYTES: usize = 256 << 20;
 
-/// A topic as a source: unbounded, with a known history.
+/// A topic as a source: unbounded, with a known history. It is opened when it is read.
 #[derive(Clone, Debug)]
 pub struct LogSource {
-    topic: Topic,
+    data_dir: PathBuf,
+    topic: String,
     start: Start,
 }
 
 impl LogSource {
-    /// A source of the topic that `config` names, in `log`.
+    /// A source of the topic that `config` names, among those in `data_dir`.
     ///
     /// # Errors
-    /// When there is no such topic, or the start is no timestamp.
-    pub fn new(log: &Log, config: &LogSourceConfig) -> Result<LogSource, ConnectorError> {
-        Ok(LogSource { topic: log.topic(&config.topic)?, start: config.start.start()? })
+    /// When the start is no timestamp.
+    pub fn new(data_dir: impl Into<PathBuf>, config: &LogSourceConfig) -> Result<LogSource, ConnectorError> {
+        Ok(LogSource { data_dir: data_dir.into(), topic: config.topic.clone(), start: config.start.start()? })
+    }
+
+    fn topic(&self) -> Result<Topic, ConnectorError> {
+        Ok(Log::open(&self.data_dir)?.topic(&self.topic)?)
     }
 
     /// What decodes the records: JSON, the one format that names its fields.
@@ -40,13 +46,12 @@ impl LogSource {
 
 impl SourceFactory for LogSource {
     fn describe(&self) -> String {
-        format!("topic {}", self.topic.name())
+        format!("topic {}", self.topic)
     }
 
     fn partitions(&self) -> Result<Vec<Option<Offset>>, ConnectorError> {
-        (0..self.topic.partitions())
-            .map(|partition| Ok(Some(Offset(self.topic.bounds(partition)?.next))))
-            .collect()
+        let topic = self.topic()?;
+        (0..topic.partitions()).map(|partition| Ok(Some(Offset(topic.bounds(partition)?.next)))).collect()
     }
 
     fn unbounded(&self) -> bool {
@@ -58,7 +63,7 @@ impl SourceFactory for LogSource {
             StartAt::Configured => self.start,
             StartAt::Offset(offset) => Start::Offset(offset.0),
         };
-        Ok(Box::new(LogReader { reader: self.topic.reader(partition.0, start)? }))
+        Ok(Box::new(LogReader { reader: self.topic()?.reader(partition.0, start)? }))
     }
 }
 

@@ -40,7 +40,7 @@ fn an_epoch_is_published_whole_with_its_time_key_and_place() {
     let folder = tempfile::tempdir().unwrap();
     let log = Log::open(folder.path()).unwrap();
     let mut sink =
-        LogSink::new(log.clone(), sink_config(&["origin"], None), Existing::Refuse).open(schema()).unwrap();
+        LogSink::new(folder.path(), sink_config(&["origin"], None), Existing::Refuse).open(schema()).unwrap();
     sink.publish(Epoch(3), &[rows(&[(10, "EWR", Some(2.0))]), rows(&[(11, "JFK", None)])]).unwrap();
     sink.publish(Epoch(9), &[rows(&[(12, "EWR", Some(0.5))])]).unwrap();
     sink.close().unwrap();
@@ -66,7 +66,7 @@ fn an_epoch_is_published_whole_with_its_time_key_and_place() {
 fn a_topic_that_holds_records_is_written_only_when_asked() {
     let folder = tempfile::tempdir().unwrap();
     let log = Log::open(folder.path()).unwrap();
-    let open = |config, existing| LogSink::new(log.clone(), config, existing).open(schema());
+    let open = |config, existing| LogSink::new(folder.path(), config, existing).open(schema());
     let mut sink = open(sink_config(&[], None), Existing::Refuse).unwrap();
     // A topic that is there but empty is fine.
     sink.close().unwrap();
@@ -100,7 +100,7 @@ fn keys_of_several_columns_are_joined_and_keep_to_their_partition() {
     let folder = tempfile::tempdir().unwrap();
     let log = Log::open(folder.path()).unwrap();
     let config = sink_config(&["origin", "delay"], Some(3));
-    let mut sink = LogSink::new(log.clone(), config, Existing::Refuse).open(schema()).unwrap();
+    let mut sink = LogSink::new(folder.path(), config, Existing::Refuse).open(schema()).unwrap();
     for epoch in 0..20 {
         sink.publish(Epoch(epoch), &[rows(&[(1, "EWR", Some(1.5)), (2, "a|b", None), (3, "LGA", None)])])
             .unwrap();
@@ -126,7 +126,7 @@ fn a_source_reads_exact_counts_and_knows_its_history() {
     let log = Log::open(folder.path()).unwrap();
     let config = |start| LogSourceConfig { topic: "in".into(), start };
     assert_eq!(
-        LogSource::new(&log, &config(StartFrom::Beginning)).err().unwrap().blame,
+        LogSource::new(folder.path(), &config(StartFrom::Beginning)).unwrap().partitions().unwrap_err().blame,
         levada_types::Blame::Configuration
     );
     let topic = log.create_topic("in", TopicConfig { partitions: 2, ..TopicConfig::default() }).unwrap();
@@ -142,7 +142,7 @@ fn a_source_reads_exact_counts_and_knows_its_history() {
         };
         writer.append(&[record, record]).unwrap();
     }
-    let source = LogSource::new(&log, &config(StartFrom::Beginning)).unwrap();
+    let source = LogSource::new(folder.path(), &config(StartFrom::Beginning)).unwrap();
     assert_eq!(source.partitions().unwrap(), [Some(Offset(0)), Some(Offset(20))]);
     let mut reader = source.open(PartitionId(1), StartAt::Configured).unwrap();
     let mut counts = Vec::new();
@@ -153,7 +153,7 @@ fn a_source_reads_exact_counts_and_knows_its_history() {
     assert_eq!(counts, [7, 7, 6]);
 
     let first = |start, at| {
-        let source = LogSource::new(&log, &config(start)).unwrap();
+        let source = LogSource::new(folder.path(), &config(start)).unwrap();
         match source.open(PartitionId(1), at).unwrap().read(1, Duration::ZERO).unwrap() {
             Read::Records(records) => Some(records.offsets[0]),
             _ => None,
@@ -163,7 +163,7 @@ fn a_source_reads_exact_counts_and_knows_its_history() {
     assert_eq!(first(StartFrom::Time("1970-01-01T00:00:03Z".into()), StartAt::Configured), Some(6));
     assert_eq!(first(StartFrom::End, StartAt::Configured), None);
     assert_eq!(first(StartFrom::End, StartAt::Offset(Offset(19))), Some(19));
-    assert!(LogSource::new(&log, &config(StartFrom::Time("now".into()))).is_err());
+    assert!(LogSource::new(folder.path(), &config(StartFrom::Time("now".into()))).is_err());
 }
 
 #[test]
@@ -172,7 +172,8 @@ fn a_waiting_reader_is_woken_by_an_append() {
     let log = Log::open(folder.path()).unwrap();
     let topic = log.create_topic("in", TopicConfig::default()).unwrap();
     let source =
-        LogSource::new(&log, &LogSourceConfig { topic: "in".into(), start: StartFrom::Beginning }).unwrap();
+        LogSource::new(folder.path(), &LogSourceConfig { topic: "in".into(), start: StartFrom::Beginning })
+            .unwrap();
     let mut reader = source.open(PartitionId(0), StartAt::Configured).unwrap();
     let waiting = std::thread::spawn(move || {
         loop {

@@ -29,7 +29,7 @@ use arrow::datatypes::SchemaRef;
 use levada_types::{ConnectorError, Decoder, DecoderFactory};
 
 pub use encode::JsonEncoder;
-pub use pick::{pick, plain_text};
+pub use pick::{pick, picked_time, plain_text};
 
 use decode::JsonDecoder;
 

@@ -1,6 +1,7 @@
 //! Single fields out of a record, without a schema: a record's key and time for a producer.
 
 use super::scan::{self, SyntaxKind, fault};
+use crate::codec::timestamp;
 
 /// The raw JSON of some top-level fields, `None` for those that are missing. The last of two of one name
 /// counts. The whole record is checked.
@@ -55,6 +56,24 @@ fn fields<'a, const N: usize>(
     }
     at = scan::whitespace(bytes, at + 1);
     if at < bytes.len() { Err(fault(bytes, at, SyntaxKind::Trailing)) } else { Ok(found) }
+}
+
+/// A picked value as a timestamp, by the rules of a timestamp column: milliseconds since the Unix epoch UTC.
+///
+/// ```
+/// use levada_connectors::codec::json::picked_time;
+/// assert_eq!(picked_time(br#""1970-01-01T01:00:00+01:00""#), Some(0));
+/// assert_eq!(picked_time(b"1.5"), None);
+/// ```
+pub fn picked_time(value: &[u8]) -> Option<i64> {
+    match value {
+        [b'"', ..] => timestamp::parse(&plain_text(value)).ok(),
+        [b'-' | b'0'..=b'9', ..] => {
+            let ms = scan::number(value, 0).ok()?.int()?;
+            (timestamp::MIN_MS..=timestamp::MAX_MS).contains(&ms).then_some(ms)
+        }
+        _ => None,
+    }
 }
 
 /// A picked value as plain text: the inside of a string, anything else as it stands.

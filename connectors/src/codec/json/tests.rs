@@ -415,7 +415,10 @@ proptest! {
             let text = String::from_utf8_lossy(record);
             let keys: Vec<_> = ["s", "i", "f", "b", "t"].iter().map(|k| text.matches(&format!("\"{k}\"")).count()).collect();
             let minus_zero = ["-0,", "-0}", "-0 "].iter().any(|end| text.contains(end));
-            keys.iter().all(|count| *count <= 1) && !minus_zero
+            // Beyond a double's range the reference refuses even a number that nobody wants.
+            let beyond = serde_json::from_slice::<Value>(record)
+                .is_err_and(|error| error.to_string().contains("number out of range"));
+            keys.iter().all(|count| *count <= 1) && !minus_zero && !beyond
         };
         let records: Vec<&Vec<u8>> = records.iter().filter(same).collect();
         let expected: Vec<Option<Row>> = records.iter().map(|record| reference(record)).collect();

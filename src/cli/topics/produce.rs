@@ -1,0 +1,149 @@
+//! `levada topics produce`: JSON lines into a topic.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+use levada_connectors::codec::json::{pick, picked_time, plain_text};
+use levada_connectors::file::Lines;
+use levada_connectors::log::{Log, RecordIn, TopicConfig, WriterOptions};
+
+use super::count;
+use crate::cli::failure::Failure;
+
+/// Appends JSON lines to a topic, which is created if there is none
+#[derive(Clone, Debug, Args)]
+pub(super) struct Produce {
+    /// Its name
+    topic: String,
+    /// The file: plain, .gz or .zst; `-` for standard input
+    #[arg(long, value_name = "FILE")]
+    file: PathBuf,
+    /// The field that is a record's key; records of one key stay in one partition
+    #[arg(long, value_name = "FIELD")]
+    key: Option<String>,
+    /// The field that is a record's time (RFC 3339 or milliseconds); the time of producing if none is given
+    #[arg(long, value_name = "FIELD")]
+    time: Option<String>,
+    /// How many partitions to create the topic with
+    #[arg(long, value_name = "N")]
+    partitions: Option<u32>,
+    /// How many records to append at once; 1 makes each line of a pipe visible as it comes
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    batch: u32,
+    /// Produce lines that are no JSON object, or lack the key or time, without what they lack
+    #[arg(long)]
+    keep_bad: bool,
+}
+
+impl Produce {
+    pub(super) fn execute(&self, log: &Log, out: &mut dyn Write) -> Result<(), Failure> {
+        let mut lines = match self.file == Path::new("-") {
+            true => Lines::live(Box::new(std::io::stdin())),
+            false => Lines::open(&self.file)?,
+        };
+        let config = TopicConfig { partitions: self.partitions.unwrap_or(1), ..TopicConfig::default() };
+        let topic = log.ensure_topic(&self.topic, config)?;
+        if let Some(partitions) = self.partitions
+            && partitions != topic.partitions()
+        {
+            let has = topic.partitions();
+            return Err(Failure::Other(format!(
+                "produce to topic {} with {partitions} partitions: it has {has}",
+                self.topic
+            )));
+        }
+        let writer = topic.writers(WriterOptions::default())?;
+        let (mut produced, mut bad, mut time) = (0u64, 0u64, 0);
+        loop {
+            let records = lines
+                .next(self.batch as usize)
+                .map_err(|error| Failure::Other(format!("read {}: {error}", self.file.display())))?;
+            if records.is_empty() {
+                break;
+            }
+            let mut keys = Vec::with_capacity(records.len());
+            let mut times = Vec::with_capacity(records.len());
+            for i in 0..records.len() {
+                let (key, at, wrong) = self.key_and_time(records.value(i));
+                if let Some(reason) = wrong {
+                    if !self.keep_bad {
+                        writer.sync()?;
+                        return Err(Failure::Other(format!(
+                            "produce line {} of {}: {reason}; {produced} records before it were produced (with \
+                             --keep-bad such lines are too)",
+                            records.offsets.get(i).copied().unwrap_or_default(),
+                            self.file.display()
+                        )));
+                    }
+                    bad += 1;
+                }
+                // A record without a time has that of the one before it.
+                time = at.unwrap_or(time);
+                keys.push(key);
+                times.push(time);
+            }
+            let batch: Vec<RecordIn<'_>> = (0..records.len())
+                .zip(&keys)
+                .zip(&times)
+                .map(|((i, key), time)| RecordIn {
+                    timestamp_ms: *time,
+                    key: key.as_deref(),
+                    value: records.value(i),
+                    ..RecordIn::default()
+                })
+                .collect();
+            writer.append(&batch)?;
+            produced += batch.len() as u64;
+        }
+        writer.sync()?;
+        let without = if bad > 0 { format!(", {bad} of them without key or time") } else { String::new() };
+        Ok(writeln!(out, "produced {} to {}{without}", count(produced, "record"), self.topic)?)
+    }
+
+    /// A record's key and time, and what is wrong if it lacks one.
+    fn key_and_time(&self, record: &[u8]) -> (Option<Vec<u8>>, Option<i64>, Option<String>) {
+        let now = self.time.is_none().then(now_ms);
+        if self.key.is_none() && self.time.is_none() {
+            return (None, now, None);
+        }
+        let names = [self.key.as_deref().unwrap_or_default(), self.time.as_deref().unwrap_or_default()];
+        let [key, time] = match pick(record, names) {
+            Ok(found) => found,
+            Err(reason) => return (None, now, Some(reason)),
+        };
+        let mut wrong = None;
+        let key = match (&self.key, key) {
+            (None, _) => None,
+            (Some(_), Some(value)) if value != b"null" => Some(plain_text(value)),
+            (Some(name), _) => {
+                wrong = Some(format!("field `{name}`, the key, is missing or null"));
+                None
+            }
+        };
+        let time = match (&self.time, time) {
+            (None, _) => now,
+            (Some(name), None) => {
+                wrong = Some(format!("field `{name}`, the time, is missing"));
+                None
+            }
+            (Some(name), Some(value)) => {
+                let time = picked_time(value);
+                if time.is_none() {
+                    let value = String::from_utf8_lossy(value);
+                    wrong = Some(format!(
+                        "field `{name}`: expected a timestamp as in 2013-01-01T10:17:00Z, found {value}"
+                    ));
+                }
+                time
+            }
+        };
+        (key, time, wrong)
+    }
+}
+
+/// The clock: what a record that names no time of its own was produced at.
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+}
