@@ -169,7 +169,11 @@ proptest! {
             let judged = [slow_zscore(&values, 12, 2.0, 4), slow_iqr(&values, 9, 1.5, 5), slow_cusum(&values, 10, 0.25, 3.0, 3)];
             slow.extend(judged.into_iter().flatten().map(|j| (row.0, row.1, j, row.2.unwrap(), row.3)));
         }
-        slow.sort_by(|a, b| (a.0, a.1, a.2.0, ordered(a.3)).cmp(&(b.0, b.1, b.2.0, ordered(b.3))));
+        // In canonical order, as what is told.
+        slow.sort_by_key(|(time, key, judged, value, number)| {
+            let floats = [*value, judged.1, judged.2, judged.3, judged.4].map(ordered);
+            (*time, *key, judged.0, floats, *number)
+        });
         let found = told.rows;
         prop_assert_eq!(found.num_rows(), slow.len());
         let float = |name: &str| found.column_by_name(name).unwrap().as_primitive::<Float64Type>().clone();

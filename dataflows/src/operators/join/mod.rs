@@ -18,7 +18,7 @@
 //! State: the newest table row of each key, nothing else, because rows come once the watermark has
 //! passed them. It grows with the keys of the table and shrinks by `delete_when` and `within`.
 //!
-//! Cost: a key look-up a row, then one gather a column and batch; about 0.1 µs a row in all.
+//! Cost: a key look-up a row, then one gather a column and batch: some 0.07 µs a row with two columns.
 
 mod operator;
 mod table;

@@ -117,7 +117,7 @@ proptest! {
         arrivals in arrivals(),
         inner in any::<bool>(),
         within in proptest::option::of(0i64..30),
-        deletes in Just(false),
+        deletes in any::<bool>(),
         timed in any::<bool>(),
     ) {
         let (mut told, mut known) = (Vec::new(), Vec::new());
