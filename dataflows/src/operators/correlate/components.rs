@@ -189,6 +189,7 @@ impl Components {
     }
 
     /// How many slots are in use.
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }

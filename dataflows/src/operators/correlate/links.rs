@@ -102,6 +102,7 @@ impl Links {
     }
 
     /// How many tuples are remembered.
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.places.len()
     }
