@@ -3,17 +3,62 @@
 //! One language everywhere: filters, derived columns, aggregates, policies. An expression is parsed,
 //! resolved against a stream's schema and typed once, when the job is planned; running it is a call
 //! of Arrow kernels per batch.
+//!
+//! ```text
+//!   text ──parse──► syntax tree, names checked, with places ──compile──► typed, simplified ──► kernels
+//! ```
+//!
+//! What differs from a database:
+//! - **A row's data never stops a job.** What a row cannot do gives null in that row: a whole-number
+//!   division by zero, a cast of a string that is not a number (both where they happen, so that
+//!   `coalesce(10 / n, 0)` works), an overflow, the root of a negative number (the whole expression).
+//!   Whether a row fails does not depend on which rows share its batch.
+//! - **Nothing reads the clock or a random source**: `now()` and its like are refused.
+//! - Names of columns are written as in the schema, upper and lower case distinguished; quotes
+//!   (`"group"`) serve for names that are words of SQL. Functions may be written in any case.
+//! - Values are `string`, `int`, `float`, `bool` and `timestamp` (milliseconds, UTC). The difference of
+//!   two timestamps is an `int` of milliseconds, and `cast(n as timestamp)` counts milliseconds.
+//!   Floats follow IEEE 754: `1.0 / 0` is infinite, and NaN counts as greater than every number.
+
+mod aggregate;
+mod compile;
+mod functions;
+mod parse;
+#[cfg(test)]
+mod tests;
+mod words;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
-use arrow::datatypes::{DataType, Schema};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, new_empty_array, new_null_array,
+};
+use arrow::compute::{concat, prep_null_mask_filter};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use datafusion_common::DataFusionError;
+use datafusion_physical_expr::PhysicalExpr;
 
 use crate::operator::OperatorError;
 
-/// An expression that has been checked against a schema.
+pub use aggregate::AggregateExpression;
+
+/// An expression that has been checked against a schema. Cheap to clone, shared between threads.
+///
+/// It finds its columns by name, so the rows given to it may have other columns beside them.
 #[derive(Clone, Debug)]
 pub struct Expression {
+    program: Arc<Program>,
+}
+
+/// What runs.
+#[derive(Debug)]
+struct Program {
+    physical: Arc<dyn PhysicalExpr>,
+    /// The columns that it reads, in the order in which `physical` counts them.
+    reads: SchemaRef,
+    /// Where these columns stood in the schema that it was checked against.
+    places: Vec<usize>,
     columns: BTreeSet<String>,
     data_type: DataType,
     nullable: bool,
@@ -30,30 +75,15 @@ pub struct ExpressionProblem {
     pub unknown: Option<(String, Vec<String>)>,
 }
 
-/// `avg(delay_min) filter (where not cancelled)`, taken apart and checked.
-#[derive(Clone, Debug)]
-pub struct AggregateExpression {
-    /// The function's name in lower case: `count`, `avg`.
-    pub function: String,
-    /// `count(distinct x)`.
-    pub distinct: bool,
-    /// The arguments; none for `count(*)`. Constant arguments after the first, as the fraction of a
-    /// percentile, are in `constants` instead.
-    pub argument: Option<Expression>,
-    /// Constant numeric arguments after the first.
-    pub constants: Vec<f64>,
-    /// Rows that do not satisfy it are left out.
-    pub filter: Option<Expression>,
-}
-
 impl Expression {
     /// Parses, resolves and types `text` against `schema`.
     ///
     /// # Errors
     /// What is wrong with it, with the place where known.
     pub fn parse(text: &str, schema: &Schema) -> Result<Expression, ExpressionProblem> {
-        let _ = (text, schema);
-        Err(ExpressionProblem { message: "expressions are not written yet".into(), at: None, unknown: None })
+        let tree = parse::parse(text)?;
+        parse::check(&tree, schema)?;
+        compile::compile(tree, schema)
     }
 
     /// Like [`Self::parse`], for a condition: the type must be Boolean.
@@ -61,61 +91,125 @@ impl Expression {
     /// # Errors
     /// As [`Self::parse`].
     pub fn condition(text: &str, schema: &Schema) -> Result<Expression, ExpressionProblem> {
-        Self::parse(text, schema)
+        Self::parse(text, schema)?.into_condition()
     }
 
-    /// The columns that it reads.
+    fn into_condition(self) -> Result<Expression, ExpressionProblem> {
+        match self.data_type() {
+            DataType::Boolean => Ok(self),
+            other => Err(ExpressionProblem::new(format!(
+                "a condition must be true or false, and this is {}",
+                words::a_type(other)
+            ))),
+        }
+    }
+
+    /// The columns that it reads, without [`levada_types::TIME_COLUMN`], which is always there.
     pub fn columns(&self) -> &BTreeSet<String> {
-        &self.columns
+        &self.program.columns
     }
 
     /// The type of its value: one of `Utf8`, `Int64`, `Float64`, `Boolean`, `Timestamp(ms)`, cast to
     /// if the natural type is another width of these.
     pub fn data_type(&self) -> &DataType {
-        &self.data_type
+        &self.program.data_type
     }
 
     /// Whether it can be null.
     pub fn nullable(&self) -> bool {
-        self.nullable
+        self.program.nullable
     }
 
-    /// Its value for each row.
+    /// Its value for each row; null in the rows whose data it fails on.
+    ///
+    /// A batch in which nothing fails costs one pass. One in which some rows fail is halved until
+    /// they are found: about `2 · log2(rows)` calls for each.
     ///
     /// # Errors
-    /// What data can cause: an overflow, a division by zero.
+    /// When `rows` lack a column or have it in another type, which is a bug of the caller.
     pub fn evaluate(&self, rows: &RecordBatch) -> Result<ArrayRef, OperatorError> {
-        let _ = rows;
-        Err(OperatorError::Expression("expressions are not written yet".into()))
+        let program = &*self.program;
+        let rows = program.project(rows)?;
+        let mut parts = Vec::with_capacity(1);
+        program.evaluate(&rows, &mut parts)?;
+        match parts.len() {
+            0 => Ok(new_empty_array(&program.data_type)),
+            1 => Ok(parts.remove(0)),
+            _ => {
+                let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
+                Ok(concat(&parts)?)
+            }
+        }
     }
 
     /// Where it is true: null counts as false, and the result has no nulls.
     ///
     /// # Errors
-    /// As [`Self::evaluate`].
+    /// As [`Self::evaluate`], and when it is not a condition.
     pub fn matches(&self, rows: &RecordBatch) -> Result<BooleanArray, OperatorError> {
-        let _ = rows;
-        Err(OperatorError::Expression("expressions are not written yet".into()))
+        let values = self.evaluate(rows)?;
+        let values = values
+            .as_boolean_opt()
+            .ok_or_else(|| OperatorError::Expression("a condition: it is not true or false".into()))?;
+        Ok(if values.null_count() == 0 { values.clone() } else { prep_null_mask_filter(values) })
     }
 }
 
-impl AggregateExpression {
-    /// Parses and checks an aggregate call against `schema`. Which functions exist is for the caller
-    /// to say.
-    ///
-    /// # Errors
-    /// As [`Expression::parse`].
-    pub fn parse(text: &str, schema: &Schema) -> Result<AggregateExpression, ExpressionProblem> {
-        let _ = (text, schema);
-        Err(ExpressionProblem { message: "expressions are not written yet".into(), at: None, unknown: None })
+impl Program {
+    /// The columns that are read, of `rows`.
+    fn project(&self, rows: &RecordBatch) -> Result<RecordBatch, OperatorError> {
+        let given = rows.schema_ref();
+        let mut columns = Vec::with_capacity(self.places.len());
+        for (field, &place) in self.reads.fields().iter().zip(&self.places) {
+            let name = field.name();
+            let column = match given.fields().get(place) {
+                Some(here) if here.name() == name => rows.column(place),
+                _ => rows.column_by_name(name).ok_or_else(|| {
+                    OperatorError::Expression(format!("an expression: the rows have no column `{name}`"))
+                })?,
+            };
+            columns.push(column.clone());
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+        Ok(RecordBatch::try_new_with_options(self.reads.clone(), columns, &options)?)
     }
 
-    /// The columns that it reads.
-    pub fn columns(&self) -> BTreeSet<String> {
-        [&self.argument, &self.filter]
-            .into_iter()
-            .flatten()
-            .flat_map(|e| e.columns().iter().cloned())
-            .collect()
+    /// Appends the values of `rows` to `parts`, halving what fails until the failing rows are alone.
+    fn evaluate(&self, rows: &RecordBatch, parts: &mut Vec<ArrayRef>) -> Result<(), OperatorError> {
+        let count = rows.num_rows();
+        if count == 0 {
+            return Ok(());
+        }
+        match self.physical.evaluate(rows).and_then(|value| value.into_array(count)) {
+            Ok(values) => parts.push(values),
+            Err(error) if is_bug(&error) => {
+                return Err(OperatorError::Expression(error.strip_backtrace()));
+            }
+            Err(_) if count == 1 => parts.push(new_null_array(&self.data_type, 1)),
+            Err(_) => {
+                let half = count / 2;
+                self.evaluate(&rows.slice(0, half), parts)?;
+                self.evaluate(&rows.slice(half, count - half), parts)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether an evaluation failed on the program rather than on the data.
+fn is_bug(error: &DataFusionError) -> bool {
+    matches!(
+        error.find_root(),
+        DataFusionError::Internal(_) | DataFusionError::Plan(_) | DataFusionError::SchemaError(..)
+    )
+}
+
+impl ExpressionProblem {
+    fn new(message: impl Into<String>) -> Self {
+        ExpressionProblem { message: message.into(), at: None, unknown: None }
+    }
+
+    fn at(self, at: (usize, usize)) -> Self {
+        ExpressionProblem { at: Some(at), ..self }
     }
 }

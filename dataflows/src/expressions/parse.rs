@@ -1,0 +1,140 @@
+//! From text to a syntax tree whose names are known.
+//!
+//! Names are checked here rather than by the planner, because the tree still knows where each stands.
+
+use std::ops::ControlFlow;
+
+use arrow::datatypes::Schema;
+use datafusion_sql::sqlparser::ast::{
+    Expr, Function, FunctionArguments, Ident, ObjectName, Spanned, Value, ValueWithSpan, visit_expressions,
+};
+use datafusion_sql::sqlparser::dialect::GenericDialect;
+use datafusion_sql::sqlparser::parser::{Parser, ParserError};
+use datafusion_sql::sqlparser::tokenizer::{Location, Token, Tokenizer};
+
+use super::functions::{self, Named};
+use super::{ExpressionProblem, words};
+
+/// Words, numbers and signs that an expression may have: enough for any that a person writes, few
+/// enough that the walk over its tree fits on every thread's stack.
+const MAX_TOKENS: usize = 1_000;
+
+/// Parses all of `text` as one expression.
+pub fn parse(text: &str) -> Result<Expr, ExpressionProblem> {
+    if text.trim().is_empty() {
+        return Err(ExpressionProblem::new("the expression is empty"));
+    }
+    let tokens = Tokenizer::new(&GenericDialect {}, text)
+        .tokenize_with_location()
+        .map_err(|error| words::syntax(&ParserError::from(error), text))?;
+    let words = tokens.iter().filter(|t| !matches!(t.token, Token::Whitespace(_) | Token::EOF)).count();
+    if words > MAX_TOKENS {
+        return Err(ExpressionProblem::new(format!(
+            "the expression has {words} words and signs; {MAX_TOKENS} are allowed"
+        )));
+    }
+    let mut parser = Parser::new(&GenericDialect {}).with_tokens_with_locations(tokens);
+    let tree = parser.parse_expr().map_err(|error| words::syntax(&error, text))?;
+    let next = parser.peek_token();
+    if next.token != Token::EOF {
+        let message = format!("expected the end of the expression, found `{}`", next.token);
+        return Err(ExpressionProblem::new(message).at(place(next.span.start)));
+    }
+    Ok(tree)
+}
+
+/// Checks that a scalar expression names what exists, and asks for nothing but a function of its row.
+pub fn check(tree: &Expr, schema: &Schema) -> Result<(), ExpressionProblem> {
+    match visit_expressions(tree, |node| match check_node(node, schema) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(problem) => ControlFlow::Break(problem),
+    }) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(problem) => Err(problem),
+    }
+}
+
+fn check_node(node: &Expr, schema: &Schema) -> Result<(), ExpressionProblem> {
+    match node {
+        Expr::Identifier(name) => check_column(&name.value, name, schema),
+        Expr::CompoundIdentifier(parts) => {
+            let name = parts.iter().map(|p| p.value.as_str()).collect::<Vec<_>>().join(".");
+            match parts.first() {
+                Some(first) => check_column(&name, first, schema),
+                None => Ok(()),
+            }
+        }
+        Expr::Function(function) => check_function(function),
+        Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => {
+            refuse(node, "a query inside an expression is not possible; use a join step")
+        }
+        Expr::Value(ValueWithSpan { value: Value::Placeholder(name), .. }) => {
+            refuse(node, &format!("`{name}` has no meaning here; write the value"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn refuse(node: &Expr, message: &str) -> Result<(), ExpressionProblem> {
+    let start = node.span().start;
+    let problem = ExpressionProblem::new(message);
+    Err(if start.line == 0 { problem } else { problem.at(place(start)) })
+}
+
+fn check_column(name: &str, ident: &Ident, schema: &Schema) -> Result<(), ExpressionProblem> {
+    if schema.index_of(name).is_ok() {
+        return Ok(());
+    }
+    let known = schema.fields().iter().map(|f| f.name().clone()).collect();
+    Err(ExpressionProblem {
+        message: format!("there is no column `{name}`"),
+        at: Some(place(ident.span.start)),
+        unknown: Some((name.to_string(), known)),
+    })
+}
+
+fn check_function(function: &Function) -> Result<(), ExpressionProblem> {
+    let name = function_name(&function.name);
+    let at = place(function.name.span().start);
+    let refuse = |message: String| Err(ExpressionProblem::new(message).at(at));
+    if function.over.is_some() {
+        return refuse(format!("`{name}(…) over (…)` is not possible in an expression; use a window step"));
+    }
+    if matches!(function.args, FunctionArguments::Subquery(_)) {
+        return refuse("a query inside an expression is not possible; use a join step".into());
+    }
+    match functions::named(&name) {
+        Named::Scalar if function.filter.is_some() || !function.within_group.is_empty() => {
+            refuse(format!("`{name}` works on one row and takes no filter or order"))
+        }
+        Named::Scalar => Ok(()),
+        Named::Clock => refuse(format!(
+            "`{name}` is not allowed: a job is a function of its inputs; use the event's time (`_time`)"
+        )),
+        Named::Aggregate => {
+            refuse(format!("`{name}` works on many rows and is not possible here; use a window step"))
+        }
+        Named::Unknown => Err(ExpressionProblem {
+            message: format!("there is no function `{name}`"),
+            at: Some(at),
+            unknown: Some((name, functions::names())),
+        }),
+    }
+}
+
+/// The name of a function as it is looked up: in lower case unless quoted.
+pub fn function_name(name: &ObjectName) -> String {
+    match name.0.as_slice() {
+        [part] => match part.as_ident() {
+            Some(ident) if ident.quote_style.is_some() => ident.value.clone(),
+            Some(ident) => ident.value.to_ascii_lowercase(),
+            None => part.to_string(),
+        },
+        _ => name.to_string(),
+    }
+}
+
+/// Line and column from 1.
+pub fn place(location: Location) -> (usize, usize) {
+    (location.line.max(1) as usize, location.column.max(1) as usize)
+}

@@ -1,0 +1,139 @@
+//! What DataFusion and its parser say, in the words of a job file.
+
+use arrow::datatypes::DataType;
+use datafusion_common::DataFusionError;
+use datafusion_sql::sqlparser::parser::ParserError;
+
+use super::ExpressionProblem;
+
+/// A type with its article, as a job file names it: `a float`.
+pub fn a_type(data_type: &DataType) -> &'static str {
+    match data_type {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "a string",
+        DataType::Boolean => "a bool",
+        DataType::Float16 | DataType::Float32 | DataType::Float64 => "a float",
+        DataType::Decimal32(..)
+        | DataType::Decimal64(..)
+        | DataType::Decimal128(..)
+        | DataType::Decimal256(..) => "a float",
+        DataType::Timestamp(..) => "a timestamp",
+        DataType::Date32 | DataType::Date64 => "a date",
+        DataType::Time32(_) | DataType::Time64(_) => "a time of day",
+        DataType::Duration(_) | DataType::Interval(_) => "an interval",
+        DataType::Null => "a null",
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
+            "a string of bytes"
+        }
+        DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..) => "a list",
+        DataType::Struct(_) | DataType::Map(..) => "a structure",
+        other if other.is_integer() => "an int",
+        _ => "of a type that streams do not have",
+    }
+}
+
+/// A syntax error, with its place.
+pub fn syntax(error: &ParserError, text: &str) -> ExpressionProblem {
+    let message = match error {
+        ParserError::RecursionLimitExceeded => {
+            return ExpressionProblem::new("the expression is nested too deeply");
+        }
+        ParserError::TokenizerError(message) | ParserError::ParserError(message) => message,
+    };
+    let (message, at) = match message.rsplit_once(" at Line: ") {
+        Some((message, place)) => (message, line_and_column(place)),
+        None => (message.as_str(), None),
+    };
+    let message = match message.strip_prefix("Expected: ").and_then(|rest| rest.rsplit_once(", found: ")) {
+        Some((wanted, "EOF")) => format!("expected {wanted}, found the end"),
+        Some((wanted, found)) => format!("expected {wanted}, found `{found}`"),
+        None => lower_first(message),
+    };
+    // Without a place of its own, the trouble is that the text ended.
+    ExpressionProblem::new(message).at(at.unwrap_or_else(|| end_of(text)))
+}
+
+fn line_and_column(text: &str) -> Option<(usize, usize)> {
+    let (line, column) = text.split_once(", Column: ")?;
+    Some((line.trim().parse().ok()?, column.trim().parse().ok()?))
+}
+
+fn end_of(text: &str) -> (usize, usize) {
+    let text = text.trim_end();
+    let last = text.rsplit('\n').next().unwrap_or_default();
+    (text.matches('\n').count() + 1, last.chars().count() + 1)
+}
+
+/// What the planner refused, mostly a matter of types.
+pub fn planning(error: &DataFusionError) -> ExpressionProblem {
+    let message = match error.find_root() {
+        DataFusionError::Plan(m) | DataFusionError::Execution(m) | DataFusionError::Internal(m) => m.clone(),
+        DataFusionError::NotImplemented(m) => format!("not possible here: {m}"),
+        other => other.strip_backtrace(),
+    };
+    let message = message.split(DataFusionError::BACK_TRACE_SEP).next().unwrap_or_default();
+    let message = message.lines().next().unwrap_or_default().trim().trim_end_matches('.');
+    ExpressionProblem::new(operands(message).unwrap_or_else(|| lower_first(&type_names(message))))
+}
+
+/// `Cannot coerce arithmetic expression Utf8 + Int64 to valid types` and the like.
+fn operands(message: &str) -> Option<String> {
+    let rest = message
+        .strip_prefix("Cannot coerce arithmetic expression ")
+        .and_then(|rest| rest.strip_suffix(" to valid types"))
+        .or_else(|| message.strip_prefix("Cannot infer common argument type for comparison operation "))
+        .or_else(|| {
+            message.strip_prefix("Cannot infer common argument type for logical boolean operation ")
+        })?;
+    // A type's own words may hold blanks (`Timestamp(ms, "UTC")`), an operator stands alone.
+    let words = type_names(rest);
+    let parts: Vec<&str> = words.split(' ').collect();
+    let (left, rest) = parts.split_first()?;
+    let (right, operator) = rest.split_last()?;
+    Some(format!(
+        "`{}` does not go between {} and {}",
+        operator.join(" ").to_lowercase(),
+        article(left),
+        article(right)
+    ))
+}
+
+fn article(noun: &str) -> String {
+    let article = if noun.starts_with(['a', 'e', 'i', 'o']) { "an" } else { "a" };
+    format!("{article} {noun}")
+}
+
+/// Arrow's names of types replaced by the job file's.
+fn type_names(message: &str) -> String {
+    const NAMES: &[(&str, &str)] = &[
+        ("Timestamp(ms, \"+00:00\")", "timestamp"),
+        ("Timestamp(ms)", "timestamp"),
+        ("Timestamp(ns)", "timestamp"),
+        ("Timestamp(s)", "timestamp"),
+        ("Timestamp(µs)", "timestamp"),
+        ("Interval(MonthDayNano)", "interval"),
+        ("Interval(DayTime)", "interval"),
+        ("LargeUtf8", "string"),
+        ("Utf8View", "string"),
+        ("Utf8", "string"),
+        ("UInt64", "int"),
+        ("UInt32", "int"),
+        ("Int64", "int"),
+        ("Int32", "int"),
+        ("Float64", "float"),
+        ("Float32", "float"),
+        ("Boolean", "bool"),
+        ("Date32", "date"),
+        ("Null", "null"),
+    ];
+    NAMES.iter().fold(message.to_string(), |text, (arrow, ours)| text.replace(arrow, ours))
+}
+
+fn lower_first(message: &str) -> String {
+    let mut chars = message.chars();
+    match (chars.next(), chars.next()) {
+        (Some(first), Some(second)) if second.is_lowercase() || second == ' ' => {
+            first.to_lowercase().collect::<String>() + &message[first.len_utf8()..]
+        }
+        _ => message.to_string(),
+    }
+}
