@@ -1,8 +1,7 @@
 //! What the aggregates of a window read: each argument and filter evaluated once a batch.
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, new_null_array};
+use arrow::array::{Array, AsArray, RecordBatch, StringArray};
 use arrow::buffer::{BooleanBuffer, ScalarBuffer};
-use arrow::compute::concat;
 use arrow::datatypes::{DataType, Float64Type, Int64Type, TimestampMillisecondType};
 
 use crate::expressions::Expression;
@@ -37,15 +36,14 @@ pub(super) struct Values {
 }
 
 impl Argument {
-    /// Evaluates itself. A row for which the value fails (an overflow, a division by zero) has a null
-    /// there, and one for which the filter fails is left out: data must not stop the job.
+    /// Evaluates itself.
     pub(super) fn evaluate(&self, rows: &RecordBatch) -> Result<Values, OperatorError> {
         let mut values = Values::default();
         if let Some(filter) = &self.filter {
-            values.mask = Some(matches(filter, rows)?.values().clone());
+            values.mask = Some(filter.matches(rows)?.values().clone());
         }
         let Some(value) = &self.value else { return Ok(values) };
-        let array = evaluate(value, rows)?;
+        let array = value.evaluate(rows)?;
         if let Some(nulls) = array.nulls().filter(|nulls| nulls.null_count() > 0) {
             values.mask = Some(match values.mask {
                 Some(mask) => &mask & nulls.inner(),
@@ -75,27 +73,6 @@ impl Argument {
         }
         Ok(values)
     }
-}
-
-fn evaluate(value: &Expression, rows: &RecordBatch) -> Result<ArrayRef, OperatorError> {
-    if let Ok(array) = value.evaluate(rows) {
-        return Ok(array);
-    }
-    let one_by_one: Vec<ArrayRef> = (0..rows.num_rows())
-        .map(|row| {
-            value.evaluate(&rows.slice(row, 1)).unwrap_or_else(|_| new_null_array(value.data_type(), 1))
-        })
-        .collect();
-    Ok(concat(&one_by_one.iter().map(|array| array.as_ref()).collect::<Vec<_>>())?)
-}
-
-fn matches(filter: &Expression, rows: &RecordBatch) -> Result<BooleanArray, OperatorError> {
-    if let Ok(array) = filter.matches(rows) {
-        return Ok(array);
-    }
-    let one_by_one =
-        (0..rows.num_rows()).map(|row| filter.matches(&rows.slice(row, 1)).is_ok_and(|one| one.value(0)));
-    Ok(one_by_one.collect::<Vec<bool>>().into())
 }
 
 /// A number that compares as the float does in DuckDB: NaN is greater than everything and equal to
