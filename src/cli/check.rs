@@ -15,8 +15,8 @@ use crate::job::{ColumnType, JobSpec, Loaded};
 /// Checks a job file without running it
 ///
 /// Prints what each source, step and sink of the job makes, or everything that is wrong with the
-/// file, each problem with its place and a remedy. Nothing outside the file is opened but the models
-/// that it names.
+/// file, each problem with its place and a remedy. No topic is opened: a job can be
+/// checked where it cannot run. Models and the header lines of CSV files are.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -133,6 +133,9 @@ impl Connections {
     pub fn sink(&self, spec: &SinkSpec) -> Result<Arc<dyn SinkFactory>, (Option<&'static str>, String)> {
         match &spec.connector {
             SinkConnector::Log(config) => {
+                if config.topic.is_empty() {
+                    return Err((None, "the sink has no `topic`".into()));
+                }
                 json_only(spec.common.format)?;
                 Ok(self.topic(config.clone()))
             }

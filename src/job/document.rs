@@ -90,18 +90,7 @@ impl<'t> Document<'t> {
     pub fn parse(texts: &'t Texts) -> Result<Self, Vec<Diagnostic>> {
         let (file, flags) = texts.segments.split_at(1);
         let (root, errors) = DeTable::parse_recoverable(&file[0].text);
-        let mut found: Vec<Diagnostic> = Vec::new();
-        for error in errors {
-            let diagnostic = syntax(&error, 0);
-            // A slip makes further errors on its own line; the first is the one to mend.
-            let line = |d: &Diagnostic| {
-                let start = d.span.as_ref().map_or(0, |span| span.start).min(file[0].text.len());
-                file[0].text.as_bytes()[..start].iter().filter(|&&byte| byte == b'\n').count()
-            };
-            if found.last().is_none_or(|last| line(last) != line(&diagnostic)) {
-                found.push(diagnostic);
-            }
-        }
+        let mut found = syntax_errors(&file[0].text, &errors);
         let mut root = Spanned::new(0..0, DeValue::Table(root.into_inner()));
         for flag in flags {
             if let Err(diagnostic) = lay_over(&mut root, flag) {
@@ -127,6 +116,7 @@ impl<'t> Document<'t> {
     /// A planner's problem, whose path starts at the top, at its place in the text.
     pub fn diagnose(&self, problem: &Problem) -> Diagnostic {
         let mut span = self.root.span();
+        let mut key_span = None;
         let mut node = &self.root;
         let mut whole = true;
         for key in &problem.path {
@@ -135,6 +125,7 @@ impl<'t> Document<'t> {
                 break;
             };
             node = child;
+            key_span = (problem.wrong.as_deref() == Some(key.as_str())).then(|| place.clone());
             // A table made by its children's headers has no place of its own but its name.
             span = if child.get_ref().is_table() && child.span() == place { place } else { child.span() };
         }
@@ -143,6 +134,8 @@ impl<'t> Document<'t> {
             let inner = place::within(raw, at, problem.wrong.as_deref());
             span = span.start + inner.start..span.start + inner.end;
         }
+        // What is wrong may be the key itself, as in `on = { destt = "faa" }`.
+        let span = key_span.filter(|_| whole && problem.within.is_none()).unwrap_or(span);
         let diagnostic = Diagnostic::error(&problem.message).at(span);
         match &problem.wrong {
             Some(wrong) => diagnostic.offer(wrong, problem.known.iter().map(String::as_str)),
@@ -163,11 +156,44 @@ fn step<'n, 't>(node: &'n Node<'t>, key: &str) -> Option<(Range<usize>, &'n Node
     }
 }
 
-fn syntax(error: &toml::de::Error, base: usize) -> Diagnostic {
-    let diagnostic = Diagnostic::error(error.message().trim_end());
-    match error.span() {
-        Some(span) => diagnostic.at(base + span.start..base + span.end),
-        None => diagnostic.at(base..base),
+/// Syntax errors, less those that only follow from another: the later ones of a line, and the keys of
+/// a table that is there twice.
+fn syntax_errors(text: &str, errors: &[toml::de::Error]) -> Vec<Diagnostic> {
+    const TWICE: &str = "duplicate key";
+    let mut found = Vec::new();
+    let mut last_line = None;
+    let mut twice: Option<usize> = None;
+    for error in errors {
+        let span = error.span().unwrap_or_default();
+        let before = text.get(..span.start).unwrap_or(text);
+        let line = before.bytes().filter(|&byte| byte == b'\n').count();
+        let start_of_line = before.rfind('\n').map_or(0, |end| end + 1);
+        let is_header = text[start_of_line..].trim_start().starts_with('[');
+        let is_twice = error.message().trim_end() == TWICE;
+        let same_table = |header: usize| !before.get(header..).unwrap_or("").contains("\n[");
+        if last_line.replace(line) == Some(line) || (is_twice && twice.is_some_and(same_table)) {
+            continue;
+        }
+        if is_twice && is_header {
+            twice = Some(span.start);
+        }
+        found.push(syntax(error, text.get(span.clone()).unwrap_or(""), is_twice).at(span));
+    }
+    found
+}
+
+fn syntax(error: &toml::de::Error, there: &str, is_twice: bool) -> Diagnostic {
+    let message = error.message().trim_end();
+    let no_value =
+        message.starts_with("string values must be quoted") || message.starts_with("invalid boolean");
+    match there {
+        key if is_twice => Diagnostic::error(format!("`{key}` is there twice")),
+        "" if no_value => Diagnostic::error("there is no value"),
+        word if no_value => {
+            let help = format!("text stands in quotes: `\"{word}\"`");
+            Diagnostic::error(format!("`{word}` is not a TOML value")).help(help)
+        }
+        _ => Diagnostic::error(message),
     }
 }
 
@@ -194,9 +220,11 @@ fn lay_over<'t>(root: &mut Node<'t>, flag: &'t Segment) -> Result<(), Diagnostic
     let new = Spanned::new(last_span.clone(), Cow::Owned(last.clone()));
     match node.get_mut() {
         DeValue::Table(table) => {
-            // The old key goes too: a report shows the flag's.
-            table.remove(last.as_str());
-            table.insert(new, value);
+            // A key that is there keeps its place among the others.
+            match table.get_mut(last.as_str()) {
+                Some(old) => *old = value,
+                None => drop(table.insert(new, value)),
+            }
             Ok(())
         }
         DeValue::Array(_) => {

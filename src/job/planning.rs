@@ -351,8 +351,9 @@ impl Planner<'_> {
         let mut path = vec!["step", step.name, step.verb];
         path.extend(field);
         let verb = step.verb;
-        let message =
-            format!("`{name}` is a table, whose rows have no time for a {verb} step to go by: its source has no `event_time`");
+        let message = format!(
+            "`{name}` is a table, whose rows have no time for a {verb} step to go by: its source has no `event_time`"
+        );
         self.cx.problem(path, message);
     }
 

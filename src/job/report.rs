@@ -69,15 +69,16 @@ impl Diagnostic {
             None => {
                 let shown: Vec<String> =
                     known.iter().take(MAX_KNOWN).map(|name| format!("`{name}`")).collect();
-                let more = if known.len() > MAX_KNOWN { ", …" } else { "" };
-                self.help(format!("there is {}{more}", shown.join(", ")))
+                let more = if known.len() > MAX_KNOWN { ", ..." } else { "" };
+                let are = if known.len() == 1 { "is" } else { "are" };
+                self.help(format!("there {are} {}{more}", shown.join(", ")))
             }
         }
     }
 }
 
 /// The known name that `wrong` was most probably meant to be, if any is near.
-fn nearest<'a>(wrong: &str, known: &[&'a str]) -> Option<&'a str> {
+pub(super) fn nearest<'a>(wrong: &str, known: &[&'a str]) -> Option<&'a str> {
     let wrong = wrong.to_lowercase();
     let mut best: Option<(f64, &str)> = None;
     for &name in known {

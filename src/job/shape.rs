@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use toml::de::{DeTable, DeValue};
 
 use super::document::Node;
-use super::report::Diagnostic;
+use super::report::{Diagnostic, nearest};
 
 type Object = Map<String, Value>;
 
@@ -49,7 +49,7 @@ impl<'s> Walk<'s> {
             (many, DeValue::Array(array)) => {
                 self.least_wrong(many, |walk, one| walk.array(one, array, node.span()));
             }
-            (many, _) => self.scalar(many, node),
+            (many, _) => self.scalar(many, &choices, node),
         }
     }
 
@@ -71,6 +71,7 @@ impl<'s> Walk<'s> {
     fn table(&mut self, schema: &'s Object, table: &DeTable<'_>, span: Range<usize>) {
         let properties = schema.get("properties").and_then(Value::as_object);
         let others = schema.get("additionalProperties");
+        let mut meant: Vec<&str> = Vec::new();
         for (key, value) in table.iter() {
             let name = key.get_ref().as_ref();
             self.path.push(name.to_string());
@@ -78,7 +79,9 @@ impl<'s> Walk<'s> {
                 (Some(schema), _) => self.value(schema, value),
                 (None, Some(Value::Bool(false))) => {
                     let place = self.owner();
-                    let known = properties.into_iter().flat_map(Map::keys).map(String::as_str);
+                    let known: Vec<&str> =
+                        properties.into_iter().flat_map(Map::keys).map(String::as_str).collect();
+                    meant.extend(nearest(name, &known));
                     let message = format!("there is no field `{name}` in {place}");
                     self.report(Diagnostic::error(message).at(key.span()).offer(name, known));
                 }
@@ -89,7 +92,7 @@ impl<'s> Walk<'s> {
         }
         let required = schema.get("required").and_then(Value::as_array);
         let missing = required.into_iter().flatten().filter_map(Value::as_str);
-        for name in missing.filter(|name| table.get(*name).is_none()) {
+        for name in missing.filter(|name| table.get(*name).is_none() && !meant.contains(name)) {
             let place = self.place();
             let mut diagnostic = Diagnostic::error(format!("{place} has no `{name}`")).at(span.clone());
             let about = properties.and_then(|p| p.get(name)).and_then(|schema| self.about(schema));
@@ -120,7 +123,7 @@ impl<'s> Walk<'s> {
         }
     }
 
-    fn scalar(&mut self, choices: &[&'s Object], node: &Node<'_>) {
+    fn scalar(&mut self, choices: &[&'s Object], all: &[&'s Object], node: &Node<'_>) {
         let allowed: Vec<&Value> = choices.iter().flat_map(|choice| constants(choice)).collect();
         let free = choices.iter().any(|choice| constants(choice).is_empty());
         if !free && !allowed.iter().any(|value| equal(value, node.get_ref())) {
@@ -131,7 +134,10 @@ impl<'s> Walk<'s> {
                     Diagnostic::error(format!("{what} cannot be `{text}`")).offer(text, known)
                 }
                 _ => {
-                    let allowed: Vec<String> = allowed.iter().map(|value| format!("`{value}`")).collect();
+                    let others = all.iter().filter(|choice| !accepts(choice, node.get_ref()));
+                    let others = others.flat_map(|choice| types(choice)).map(String::from);
+                    let allowed: Vec<String> =
+                        others.chain(allowed.iter().map(|value| format!("`{value}`"))).collect();
                     Diagnostic::error(format!("{what} can only be {}", allowed.join(" or ")))
                 }
             };
@@ -249,14 +255,14 @@ impl<'s> Walk<'s> {
 
     /// The table at hand: `step.hourly.window`.
     fn place(&self) -> String {
-        if self.path.is_empty() { "the job file".into() } else { format!("`{}`", self.path.join(".")) }
+        if self.path.is_empty() { "the job file".into() } else { format!("`{}`", dotted(&self.path)) }
     }
 
     /// The table that the key at hand is in.
     fn owner(&self) -> String {
         match self.path.split_last() {
             Some((_, [])) | None => "the job file".into(),
-            Some((_, table)) => format!("`{}`", table.join(".")),
+            Some((_, table)) => format!("`{}`", dotted(table)),
         }
     }
 
@@ -289,6 +295,20 @@ fn shown(path: &[String]) -> String {
         }
     }
     format!("`{indices}`")
+}
+
+/// A whole path, for people: `step.incidents.correlate.link[0]`.
+fn dotted(path: &[String]) -> String {
+    let mut text = String::new();
+    for part in path {
+        if part.bytes().all(|b| b.is_ascii_digit()) {
+            text.push_str(&format!("[{part}]"));
+        } else {
+            text.push_str(if text.is_empty() { "" } else { "." });
+            text.push_str(part);
+        }
+    }
+    text
 }
 
 fn constants(schema: &Object) -> Vec<&Value> {

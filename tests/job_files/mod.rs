@@ -39,8 +39,7 @@ schema = { x = "int", at = "timestamp", y = "float?" }
 event_time = { column = "at", out_of_order = "5s", idle = "1m" }
 
 [source.a.file]
-path = "a.csv"
-format = "csv"
+path = "a.jsonl"
 schema = { k = "string", v = "float" }
 
 [sink.out.log]
@@ -56,7 +55,7 @@ fn every_bad_job_gives_its_report() {
     files.sort();
     assert!(files.len() >= 30, "only {} bad jobs", files.len());
     insta::with_settings!({
-        snapshot_path => "jobs/bad",
+        snapshot_path => "../jobs/bad",
         prepend_module_to_snapshot => false,
         omit_expression => true,
     }, {
