@@ -12,8 +12,8 @@ use arrow::datatypes::{DataType, Field, Schema};
 
 use super::argument::{Argument, Values, value_of};
 use super::cells::{
-    Cell, Column, Count, Distinct, DistinctText, First, FirstText, FloatSum, Greatest, GreatestText, IntSum,
-    Kind, Last, LastText, Least, LeastText, Percentiles, SquareSum,
+    Cell, Column, Count, Distinct, DistinctText, First, FirstText, FloatSum, IntSum, Kind, Last, LastText,
+    Percentiles, SquareSum,
 };
 use crate::expressions::{AggregateExpression, ExpressionProblem};
 use crate::operator::OperatorError;
@@ -234,23 +234,23 @@ impl Output {
             }
             Output::IntSum { sum, count } => {
                 let (sums, count): (&[IntSum], _) = (cells(columns, sum), counts(count));
-                let sum = |slot| i64::try_from(sums[slot].0).ok().filter(|_| count(slot) > 0);
+                let sum = |slot: usize| i64::try_from(sums[slot].0).ok().filter(|_| count(slot) > 0);
                 Arc::new(Int64Array::from_iter(slots.map(sum)))
             }
             Output::FloatSum { sum, count } => {
                 let (sums, count): (&[FloatSum], _) = (cells(columns, sum), counts(count));
                 Arc::new(Float64Array::from_iter(
-                    slots.map(|slot| (count(slot) > 0).then(|| sums[slot].0.value())),
+                    slots.map(|slot: usize| (count(slot) > 0).then(|| sums[slot].0.value())),
                 ))
             }
             Output::IntAverage { sum, count } => {
                 let (sums, count): (&[IntSum], _) = (cells(columns, sum), counts(count));
-                let average = |slot| (count(slot) > 0).then(|| sums[slot].0 as f64 / count(slot) as f64);
+                let average = |slot: usize| (count(slot) > 0).then(|| sums[slot].0 as f64 / count(slot) as f64);
                 Arc::new(Float64Array::from_iter(slots.map(average)))
             }
             Output::FloatAverage { sum, count } => {
                 let (sums, count): (&[FloatSum], _) = (cells(columns, sum), counts(count));
-                let average = |slot| (count(slot) > 0).then(|| sums[slot].0.value() / count(slot) as f64);
+                let average = |slot: usize| (count(slot) > 0).then(|| sums[slot].0.value() / count(slot) as f64);
                 Arc::new(Float64Array::from_iter(slots.map(average)))
             }
             Output::Deviation { sum, squares, count } => {

@@ -6,7 +6,7 @@
 
 use std::hash::BuildHasher;
 
-use arrow::array::{Array, StringArray};
+use arrow::array::StringArray;
 use hashbrown::HashSet;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
