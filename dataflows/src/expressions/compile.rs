@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Schema, TimeUnit};
 use datafusion_common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion_common::{DFSchema, DFSchemaRef, DataFusionError, ScalarValue};
@@ -87,7 +88,15 @@ fn is_time(expr: &Expr, schema: &DFSchema) -> bool {
 /// After coercion: constants of the wrong form are found now, and whole numbers divide by zero to null.
 fn total(node: Expr, schema: &DFSchema) -> Result<Transformed<Expr>, DataFusionError> {
     match node {
-        Expr::Cast(_) => Ok(Transformed::yes(constant_cast(node)?)),
+        Expr::Cast(_) => {
+            let node = constant_cast(node)?;
+            refuse_guess(&node, schema)?;
+            Ok(Transformed::yes(node))
+        }
+        Expr::ScalarFunction(call) if matches!(call.func.name(), "date_trunc" | "date_part") => {
+            try_unit(&call)?;
+            Ok(Transformed::no(Expr::ScalarFunction(call)))
+        }
         Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::Divide | Operator::Modulo), right })
             if right.get_type(schema)?.is_integer() =>
         {
@@ -107,6 +116,40 @@ fn total(node: Expr, schema: &DFSchema) -> Result<Transformed<Expr>, DataFusionE
         }
         other => Ok(Transformed::no(other)),
     }
+}
+
+/// Coercion would read a string as a number, and a number as true or false, wherever one stands beside
+/// the other: mostly a mistake, and never what was written.
+fn refuse_guess(node: &Expr, schema: &DFSchema) -> Result<(), DataFusionError> {
+    let Expr::Cast(Cast { expr, field }) = node else { return Ok(()) };
+    let (from, to) = (expr.get_type(schema)?, field.data_type());
+    let guess = match &from {
+        DataType::Utf8 => to.is_numeric() || to.is_temporal() || *to == DataType::Boolean,
+        DataType::Int64 | DataType::Float64 => *to == DataType::Boolean,
+        _ => false,
+    };
+    if !guess {
+        return Ok(());
+    }
+    let (from, to) = (words::a_type(&from), words::a_type(to));
+    Err(DataFusionError::Plan(format!(
+        "`{expr}` is {from} where {to} is needed; if that is meant, write `cast(… as …)`"
+    )))
+}
+
+/// Tries the unit of a function such as `date_trunc('hour', at)`, if it is a constant: a wrong one would
+/// fail on every row.
+fn try_unit(call: &ScalarFunction) -> Result<(), DataFusionError> {
+    let Some(unit @ Expr::Literal(..)) = call.args.first() else { return Ok(()) };
+    let time = ScalarValue::TimestampMillisecond(Some(0), None);
+    let args = vec![unit.clone(), Expr::Literal(time, None)];
+    let trial = Expr::ScalarFunction(ScalarFunction::new_udf(call.func.clone(), args));
+    let context = PhysicalPlanningContext::default();
+    let trial = create_physical_expr(&trial, &DFSchema::empty(), &ExecutionProps::new(), &context)?;
+    let options = RecordBatchOptions::new().with_row_count(Some(1));
+    let row = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &options)?;
+    trial.evaluate(&row)?;
+    Ok(())
 }
 
 /// Does the cast of a constant, so that a wrong one is a problem of the text and not of every row.

@@ -40,6 +40,7 @@ use datafusion_common::DataFusionError;
 use datafusion_physical_expr::PhysicalExpr;
 
 use crate::operator::OperatorError;
+use crate::plan::{PlanContext, Problem};
 
 pub use aggregate::AggregateExpression;
 
@@ -207,6 +208,21 @@ fn is_bug(error: &DataFusionError) -> bool {
 impl ExpressionProblem {
     fn new(message: impl Into<String>) -> Self {
         ExpressionProblem { message: message.into(), at: None, unknown: None }
+    }
+
+    /// Reports it as a problem of the step's field at `path`, which holds the expression's text.
+    pub fn report<P: AsRef<str>>(self, cx: &mut PlanContext<'_>, path: impl IntoIterator<Item = P>) {
+        let (wrong, known) = match self.unknown {
+            Some((wrong, known)) => (Some(wrong), known),
+            None => (None, Vec::new()),
+        };
+        cx.problems.push(Problem {
+            path: path.into_iter().map(|p| p.as_ref().to_string()).collect(),
+            message: self.message,
+            within: self.at,
+            known,
+            wrong,
+        });
     }
 
     fn at(self, at: (usize, usize)) -> Self {

@@ -67,12 +67,34 @@ fn end_of(text: &str) -> (usize, usize) {
 pub fn planning(error: &DataFusionError) -> ExpressionProblem {
     let message = match error.find_root() {
         DataFusionError::Plan(m) | DataFusionError::Execution(m) | DataFusionError::Internal(m) => m.clone(),
-        DataFusionError::NotImplemented(m) => format!("not possible here: {m}"),
+        DataFusionError::NotImplemented(_) => "this form of expression is not possible here".into(),
         other => other.strip_backtrace(),
     };
     let message = message.split(DataFusionError::BACK_TRACE_SEP).next().unwrap_or_default();
-    let message = message.lines().next().unwrap_or_default().trim().trim_end_matches('.');
-    ExpressionProblem::new(operands(message).unwrap_or_else(|| lower_first(&type_names(message))))
+    if message.contains("regex parse error") {
+        let why = message.lines().rev().find_map(|line| line.trim().strip_prefix("error: "));
+        let why = why.unwrap_or("it does not parse");
+        return ExpressionProblem::new(format!("a regular expression is wrong: {why}"));
+    }
+    let first = message.lines().next().unwrap_or_default().trim().trim_end_matches('.');
+    let message = arguments(first).or_else(|| operands(first));
+    ExpressionProblem::new(message.unwrap_or_else(|| lower_first(&type_names(first))))
+}
+
+/// `Function 'round' failed to match any signature, errors: …` and the like.
+fn arguments(message: &str) -> Option<String> {
+    const SIGNS: &[&str] = &[
+        "failed to match any signature",
+        "Failed to coerce arguments",
+        "No function matches",
+        "does not support zero arguments",
+        " expects ",
+    ];
+    if !SIGNS.iter().any(|sign| message.contains(sign)) {
+        return None;
+    }
+    let name = message.split('\'').nth(1)?.split('(').next()?;
+    Some(format!("the arguments of `{name}` are of the wrong number or type"))
 }
 
 /// `Cannot coerce arithmetic expression Utf8 + Int64 to valid types` and the like.
