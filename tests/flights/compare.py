@@ -31,31 +31,31 @@ for name in ("flights", "weather", "airlines", "airports", "planes"):
 db.execute("""
 create table departures as
 select carrier, origin, dest, tailnum, distance, dep_delay::double as delay_min, dep_delay is null as cancelled,
-       (time_hour::timestamp + to_minutes(minute::int) + to_minutes(coalesce(dep_delay, 0)::int)) as at,
+       (time_hour::timestamp + to_minutes(minute::int) + to_minutes(coalesce(dep_delay, 0)::int)) as t,
        year, month, day
 from flights_csv""")
 db.execute("""
 create table weather as
-select origin, time_hour::timestamp as at, "temp"::double as temp_f, wind_speed::double as wind_mph,
+select origin, time_hour::timestamp as t, "temp"::double as temp_f, wind_speed::double as wind_mph,
        wind_gust::double as gust_mph, precip::double as precip_in, visib::double as visibility_mi
 from weather_csv""")
 db.execute("""
 create table enriched as
 select d.*, a.name as airline, p.name as dest_name, s.seats,
-       case when d.at - w.at <= interval 6 hour then temp_f end as temp_f,
-       case when d.at - w.at <= interval 6 hour then wind_mph end as wind_mph,
-       case when d.at - w.at <= interval 6 hour then precip_in end as precip_in,
-       case when d.at - w.at <= interval 6 hour then visibility_mi end as visibility_mi
+       case when d.t - w.t <= interval '6 hours' then temp_f end as temp_f,
+       case when d.t - w.t <= interval '6 hours' then wind_mph end as wind_mph,
+       case when d.t - w.t <= interval '6 hours' then precip_in end as precip_in,
+       case when d.t - w.t <= interval '6 hours' then visibility_mi end as visibility_mi
 from departures d
 left join airlines_csv a using (carrier)
 left join airports_csv p on p.faa = d.dest
 left join planes_csv s using (tailnum)
-asof left join weather w on w.origin = d.origin and d.at >= w.at""")
+asof left join weather w on w.origin = d.origin and d.t >= w.t""")
 total = db.execute("select count(*) from departures").fetchone()[0]
 check("departures", total == 336776 == db.execute("select count(*) from enriched").fetchone()[0], f"{total:,}")
 
-HOUR = "time_bucket(interval 1 hour, at)"
-DAY = "time_bucket(interval 1 day, at - interval 5 hour) + interval 5 hour"
+HOUR = "time_bucket(interval '1 hour', t)"
+DAY = "time_bucket(interval '1 day', t - interval '5 hours') + interval '5 hours'"
 WINDOWS = {
     "delays.origin.hourly": (HOUR, "1 hour", ["origin"], {
         "flights": "count(*)", "cancelled": "count(*) filter (where cancelled)",
@@ -85,7 +85,7 @@ rows_compared = 0
 for topic, (bucket, span, keys, aggregates) in WINDOWS.items():
     columns = ", ".join(f'{sql} as "{name}"' for name, sql in aggregates.items())
     db.execute(f"""create or replace table expected as
-        select {', '.join(keys)}, {bucket} as window_start, {bucket} + interval {span} as window_end, {columns}
+        select {', '.join(keys)}, {bucket} as window_start, {bucket} + interval '{span}' as window_end, {columns}
         from enriched group by all""")
     db.execute(f"""create or replace table seen as
         select * from read_json('{out / topic}.jsonl', format='newline_delimited', sample_size=-1)""")
@@ -116,8 +116,8 @@ check("windows compared", rows_compared > 0, f"{rows_compared:,}")
 # Incidents: the day on which most of an incident lies is the New York day of its middle; the largest ones last hours.
 db.execute(f"create table incidents as select * from read_json('{out / 'incidents'}.jsonl', format='newline_delimited', sample_size=-1)")
 largest = db.execute("""
-select incident, events, (first_at::timestamp - interval 5 hour)::date as first_day,
-       (first_at::timestamp - interval 5 hour + (last_at::timestamp - first_at::timestamp) / 2)::date as day
+select incident, events, (first_at::timestamp - interval '5 hours')::date as first_day,
+       (first_at::timestamp - interval '5 hours' + (last_at::timestamp - first_at::timestamp) / 2)::date as day
 from incidents where kind = 'closed' order by events desc, incident limit 10""").fetchall()
 for minutes in (15, 60):
     worst = [row[0] for row in db.execute(f"""
