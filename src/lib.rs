@@ -2,10 +2,12 @@
 //!
 //! ```text
 //!   cli ── the commands: check, graph, schema, …
+//!   generate ── topics filled with recorded data or made-up load
 //!   job ── a job file becomes a plan, or a report of everything that is wrong with it
 //!   graph ── a plan drawn: SVG, DOT, Mermaid
 //! ```
 
 pub mod cli;
+pub mod generate;
 pub mod graph;
 pub mod job;

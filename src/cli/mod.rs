@@ -1,8 +1,13 @@
 //! The command line: one file a command.
 
 mod check;
+mod failure;
+pub mod generate;
 mod graph;
 mod schema;
+pub mod topics;
+
+pub use check::summary;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -43,7 +48,11 @@ enum Command {
     Check(check::Check),
     Graph(graph::Graph),
     Schema(schema::Schema),
-    // The other commands (run, topics, generate, gateway, bench) add a line each here and in `run`.
+    /// Looks at the embedded topics, writes to them, deletes them
+    Topics(topics::Topics),
+    /// Fills topics: with recorded data, or with made-up load
+    Generate(generate::Generate),
+    // The other commands (run, gateway, bench) add a line each here and in `run`.
 }
 
 impl Cli {
@@ -53,6 +62,8 @@ impl Cli {
             Command::Check(command) => command.run(&self.global),
             Command::Graph(command) => command.run(&self.global),
             Command::Schema(command) => command.run(),
+            Command::Topics(command) => told(command.run(&self.global.data_dir)),
+            Command::Generate(command) => told(command.run(&self.global.data_dir)),
         }
     }
 }
@@ -95,6 +106,17 @@ impl JobArgs {
 /// Opens a model's manifest. (The models crate fills this in.)
 fn open_model(path: &str) -> Result<std::sync::Arc<dyn levada_types::ScorerFactory>, ScoreError> {
     Err(ScoreError::Load { what: path.into(), reason: "scoring is not written yet".into() })
+}
+
+/// Says on standard error what failed.
+fn told(result: Result<(), impl std::fmt::Display>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Writes to standard output; a reader that has gone away is no failure.
