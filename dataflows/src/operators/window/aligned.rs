@@ -1,0 +1,269 @@
+//! Tumbling and hopping windows: spans that are the same for every key.
+//!
+//! Time is cut into slices, as long as the greatest common divisor of size and slide, and each slice
+//! has a pane. A tumbling window is one slice and fires as it is; a hopping window merges its slices.
+//!
+//! A batch whose rows all fall into one slice, nearly every batch, costs no division and no sorting.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use levada_types::{Batch, EventTime, KeyGroup, StateChanges};
+
+use super::keys::Keys;
+use super::pane::{Holder, Pane, read_entry_key};
+use super::{Fired, REACH, Shape, emit_all, emit_late};
+use crate::operator::{EpochInput, Operator, OperatorError, Outputs};
+
+/// Where windows begin and end: `[offset + n * slide, offset + n * slide + size)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Alignment {
+    pub(super) size_ms: i64,
+    /// At most the size.
+    pub(super) slide_ms: i64,
+    /// From 0 to less than the slide.
+    pub(super) offset_ms: i64,
+}
+
+impl Alignment {
+    /// The greatest common divisor of size and slide.
+    pub(super) fn slice_ms(self) -> i64 {
+        let (mut a, mut b) = (self.size_ms, self.slide_ms);
+        while b != 0 {
+            (a, b) = (b, a % b);
+        }
+        a
+    }
+
+    /// When the slice begins that holds a time; none for a time that has no window.
+    fn slice(self, time: i64) -> Option<i64> {
+        (-REACH..=REACH).contains(&time).then(|| self.floor(time, self.slice_ms()))
+    }
+
+    fn floor(self, time: i64, step: i64) -> i64 {
+        time - (time - self.offset_ms).rem_euclid(step)
+    }
+
+    /// When the first window begins that ends after a time.
+    fn first_ending_after(self, time: i64) -> i64 {
+        self.floor(time - self.size_ms, self.slide_ms) + self.slide_ms
+    }
+
+    /// When the last window ends that holds the slice.
+    fn last_end(self, slice: i64) -> i64 {
+        self.floor(slice, self.slide_ms) + self.size_ms
+    }
+}
+
+/// The operator.
+pub(super) struct Aligned {
+    shape: Arc<Shape>,
+    alignment: Alignment,
+    slice_ms: i64,
+    keys: Keys,
+    /// By when their slices begin.
+    panes: BTreeMap<i64, Pane>,
+    /// Entries of checkpoints that are to be removed.
+    gone: Vec<(KeyGroup, Vec<u8>)>,
+    /// The numbers of a batch's rows.
+    all_rows: Vec<u32>,
+    scratch: Vec<u32>,
+}
+
+impl Aligned {
+    pub(super) fn new(shape: Arc<Shape>, alignment: Alignment) -> Aligned {
+        Aligned {
+            slice_ms: alignment.slice_ms(),
+            keys: Keys::new(shape.key_types.clone()),
+            shape,
+            alignment,
+            panes: BTreeMap::new(),
+            gone: Vec::new(),
+            all_rows: (0..Batch::MAX_ROWS as u32).collect(),
+            scratch: Vec::new(),
+        }
+    }
+
+    fn take(&mut self, batch: &Batch, before: EventTime, out: &mut Outputs) -> Result<(), OperatorError> {
+        let times = batch.times();
+        let (Some(&least), Some(&greatest)) = (times.iter().min(), times.iter().max()) else {
+            return Ok(());
+        };
+        let (first, last) = (self.alignment.slice(least), self.alignment.slice(greatest));
+        let is_late = |slice: Option<i64>| slice.is_none_or(|s| self.alignment.last_end(s) <= before.0);
+        if first == last {
+            let Some(slice) = first.filter(|_| !is_late(first)) else {
+                out.emit_late(batch.rows.clone());
+                return Ok(());
+            };
+            let rows = times.len();
+            if self.all_rows.len() < rows {
+                self.all_rows = (0..rows as u32).collect();
+            }
+            return self.update(&batch.rows, times, vec![(slice, None)]);
+        }
+        let mut late = Vec::new();
+        let mut shares: Vec<(i64, Option<Vec<u32>>)> = Vec::new();
+        let mut places: BTreeMap<i64, usize> = BTreeMap::new();
+        // The share of the last row and the times that go there: neighbours mostly share a slice.
+        let mut current: (Range<i64>, usize) = (0..0, 0);
+        for (row, &time) in (0..).zip(times) {
+            if !current.0.contains(&time) {
+                let slice = self.alignment.slice(time);
+                let Some(slice) = slice.filter(|_| !is_late(slice)) else {
+                    late.push(row);
+                    continue;
+                };
+                let place = *places.entry(slice).or_insert_with(|| {
+                    shares.push((slice, Some(Vec::new())));
+                    shares.len() - 1
+                });
+                current = (slice..slice + self.slice_ms, place);
+            }
+            if let Some(rows) = &mut shares[current.1].1 {
+                rows.push(row);
+            }
+        }
+        emit_late(&batch.rows, late, out)?;
+        if shares.is_empty() {
+            return Ok(());
+        }
+        self.update(&batch.rows, times, shares)
+    }
+
+    /// Adds rows to slices: to each its share of the batch, or all of it.
+    fn update(
+        &mut self,
+        batch: &RecordBatch,
+        times: &[i64],
+        shares: Vec<(i64, Option<Vec<u32>>)>,
+    ) -> Result<(), OperatorError> {
+        let shape = &self.shape;
+        let values = shape.aggregates.evaluate(batch)?;
+        let ids = shape.keys(&mut self.keys, batch);
+        let mut holder = Holder::new(ids.1);
+        let ids = ids.0;
+        for (slice, rows) in shares {
+            let rows = rows.as_deref().unwrap_or(&self.all_rows[..times.len()]);
+            let pane = self.panes.entry(slice).or_insert_with(|| Pane::new(shape));
+            pane.update(shape, &values, (rows, ids, times), &mut holder, &mut self.scratch);
+        }
+        holder.settle(&mut self.keys);
+        Ok(())
+    }
+
+    fn fire(&mut self, before: EventTime, watermark: EventTime) -> Result<Vec<RecordBatch>, OperatorError> {
+        let mut fired = Vec::new();
+        let size = self.alignment.size_ms;
+        if self.slice_ms == size {
+            while let Some(entry) = self.panes.first_entry()
+                && entry.key() + size <= watermark.0
+            {
+                let (start, pane) = entry.remove_entry();
+                fired.push(self.emit(start, &pane)?);
+                self.forget(start, &pane);
+            }
+            return Ok(fired);
+        }
+        let Some((&first, _)) = self.panes.first_key_value() else { return Ok(fired) };
+        let mut start = self.alignment.first_ending_after(first.max(before.0));
+        while start + size <= watermark.0 {
+            let mut slices = self.panes.range(start..start + size).peekable();
+            if slices.peek().is_some() {
+                let mut window = Pane::new(&self.shape);
+                let mut holder = Holder::new(self.keys.len());
+                slices.for_each(|(_, pane)| window.merge(pane, &mut holder));
+                fired.push(self.emit(start, &window)?);
+                start += self.alignment.slide_ms;
+            } else {
+                let Some((&next, _)) = self.panes.range(start + size..).next() else { break };
+                start = self.alignment.first_ending_after(next);
+            }
+        }
+        while let Some(entry) = self.panes.first_entry()
+            && self.alignment.last_end(*entry.key()) <= watermark.0
+        {
+            let (start, pane) = entry.remove_entry();
+            self.forget(start, &pane);
+        }
+        Ok(fired)
+    }
+
+    fn emit(&self, start: i64, pane: &Pane) -> Result<RecordBatch, OperatorError> {
+        let fired = Fired {
+            ids: pane.ids.clone(),
+            slots: (0..pane.ids.len() as u32).collect(),
+            spans: vec![(start, start + self.alignment.size_ms); pane.ids.len()],
+        };
+        self.shape.emit(&self.keys, &pane.columns, &fired)
+    }
+
+    fn forget(&mut self, start: i64, pane: &Pane) {
+        self.gone.extend(pane.entries(start, &self.keys));
+        pane.ids.iter().for_each(|&id| self.keys.release(id));
+    }
+}
+
+impl Operator for Aligned {
+    fn on_epoch(&mut self, input: &EpochInput<'_>, out: &mut Outputs) -> Result<(), OperatorError> {
+        for batch in input.inputs.iter().flatten() {
+            self.take(batch, input.before, out)?;
+        }
+        if input.watermark > input.before {
+            let fired = self.fire(input.before, input.watermark)?;
+            emit_all(&self.shape.schema, fired, out)?;
+        }
+        if let Some(numbers) = self.keys.clean() {
+            let keys = self.keys.len();
+            self.panes.values_mut().for_each(|pane| pane.renumber(&numbers, keys));
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&mut self, changes: &mut StateChanges) -> Result<(), OperatorError> {
+        self.gone.drain(..).for_each(|(group, key)| changes.delete(group, key));
+        for (&start, pane) in &mut self.panes {
+            pane.checkpoint(start, &self.shape, &self.keys, changes)?;
+        }
+        Ok(())
+    }
+
+    fn restore(&mut self, entries: StateChanges) -> Result<(), OperatorError> {
+        let mut starts = Vec::new();
+        let mut keys = Vec::new();
+        for change in &entries.changes {
+            let (start, key) = read_entry_key(&change.key)?;
+            starts.push(start);
+            keys.push(key);
+        }
+        let ids = self.keys.restore(&keys)?;
+        let mut holder = Holder::new(self.keys.len());
+        for ((change, start), id) in entries.changes.iter().zip(starts).zip(ids) {
+            let value = self.shape.unmark(change.value.as_deref().unwrap_or_default())?;
+            let pane = self.panes.entry(start).or_insert_with(|| Pane::new(&self.shape));
+            pane.restore(id, value, &mut holder)?;
+        }
+        holder.settle(&mut self.keys);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_of_a_time() {
+        let hours = Alignment { size_ms: 60, slide_ms: 25, offset_ms: 5 };
+        assert_eq!(hours.slice_ms(), 5);
+        assert_eq!(hours.slice(-1), Some(-5));
+        assert_eq!(hours.slice(i64::MIN), None);
+        // Windows begin at …, -45, -20, 5, 30, …
+        assert_eq!(hours.first_ending_after(14), -45, "[-45, 15) still ends after 14");
+        assert_eq!(hours.first_ending_after(15), -20);
+        assert_eq!(hours.last_end(25), 65);
+        assert_eq!(hours.last_end(30), 90);
+    }
+}

@@ -1,0 +1,326 @@
+//! Keys as small numbers.
+//!
+//! A key (the values of the key columns of a row) is looked up once a row and is a dense `u32` from
+//! then on. Its bytes are what a checkpoint names it by:
+//!
+//! ```text
+//!   one text column:   0 (null) | 1, the UTF-8 bytes
+//!   otherwise, each:   0 (null) | 1, 8 bytes little-endian | 1, length (4 bytes), the UTF-8 bytes
+//! ```
+//!
+//! The hash is the one that routes rows to workers, so a key's group comes with it. A row costs some
+//! 10 ns with one text column (no copy, one probe), about 30 with others. Keys that no open window
+//! uses are dropped once they are the greater part.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, StringBuilder,
+    TimestampMillisecondArray,
+};
+use arrow::datatypes::{DataType, Float64Type, Int64Type, TimestampMillisecondType};
+use hashbrown::HashTable;
+use levada_types::{KeyGroup, KeyHasher};
+
+use crate::operator::OperatorError;
+
+/// Fewer unused keys than this are not worth a clean-up.
+const UNUSED_AT_LEAST: usize = 1024;
+
+/// The keys in use.
+#[derive(Debug)]
+pub(super) struct Keys {
+    types: Vec<DataType>,
+    hasher: KeyHasher,
+    interned: Interned,
+    /// How many windows hold each key.
+    users: Vec<u32>,
+    unused: usize,
+    /// The keys of the last batch.
+    ids: Vec<u32>,
+    /// A row's bytes.
+    buffer: Vec<u8>,
+}
+
+#[derive(Debug, Default)]
+struct Interned {
+    table: HashTable<u32>,
+    hashes: Vec<u64>,
+    /// Where each key's bytes end.
+    ends: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl Keys {
+    /// No keys yet, of columns of these types.
+    pub(super) fn new(types: Vec<DataType>) -> Keys {
+        Keys {
+            types,
+            hasher: KeyHasher::default(),
+            interned: Interned::default(),
+            users: Vec::new(),
+            unused: 0,
+            ids: Vec::new(),
+            buffer: Vec::new(),
+        }
+    }
+
+    /// How many keys there are.
+    pub(super) fn len(&self) -> usize {
+        self.users.len()
+    }
+
+    /// The key of each row, and how many keys there are now: each is less.
+    pub(super) fn intern(&mut self, columns: &[&ArrayRef], rows: usize) -> (&[u32], usize) {
+        let Keys { types, hasher, interned, ids, buffer, .. } = self;
+        let hashes = hasher.hash(columns, rows);
+        ids.clear();
+        match columns {
+            [] => {
+                if rows > 0 {
+                    let id = interned.find(0, |_| true).unwrap_or_else(|| interned.insert(0, &[]));
+                    ids.resize(rows, id);
+                }
+            }
+            [column] if types[0] == DataType::Utf8 => {
+                let texts = column.as_string::<i32>();
+                let mut last: Option<(u64, Option<&str>, u32)> = None;
+                for (row, &hash) in hashes.iter().enumerate() {
+                    let text = texts.is_valid(row).then(|| texts.value(row));
+                    let id = match last {
+                        Some((same, before, id)) if same == hash && before == text => id,
+                        _ => interned.text(hash, text, buffer),
+                    };
+                    last = Some((hash, text, id));
+                    ids.push(id);
+                }
+            }
+            _ => {
+                for (row, &hash) in hashes.iter().enumerate() {
+                    buffer.clear();
+                    columns.iter().for_each(|column| encode(column, row, buffer));
+                    let id = interned.find(hash, |known| known == buffer.as_slice());
+                    ids.push(id.unwrap_or_else(|| interned.insert(hash, buffer)));
+                }
+            }
+        }
+        self.unused += self.interned.hashes.len() - self.users.len();
+        self.users.resize(self.interned.hashes.len(), 0);
+        (&self.ids, self.users.len())
+    }
+
+    /// A window holds the key.
+    pub(super) fn hold(&mut self, id: u32) {
+        let users = &mut self.users[id as usize];
+        self.unused -= usize::from(*users == 0);
+        *users += 1;
+    }
+
+    /// A window lets go of the key.
+    pub(super) fn release(&mut self, id: u32) {
+        let users = &mut self.users[id as usize];
+        *users -= 1;
+        self.unused += usize::from(*users == 0);
+    }
+
+    /// The group of a key.
+    pub(super) fn group(&self, id: u32) -> KeyGroup {
+        KeyHasher::group(self.interned.hashes[id as usize])
+    }
+
+    /// The bytes that stand for a key in a checkpoint.
+    pub(super) fn bytes(&self, id: u32) -> &[u8] {
+        self.interned.get(id)
+    }
+
+    /// Drops unused keys if they are many. Gives the new number of each key that was kept, by its
+    /// old one.
+    pub(super) fn clean(&mut self) -> Option<Vec<u32>> {
+        if self.unused < UNUSED_AT_LEAST || self.unused * 2 < self.len() {
+            return None;
+        }
+        let old = std::mem::take(&mut self.interned);
+        let users = std::mem::take(&mut self.users);
+        let numbers = users.iter().zip(0..).map(|(&users, id)| {
+            if users == 0 {
+                return u32::MAX;
+            }
+            self.users.push(users);
+            self.interned.insert(old.hashes[id as usize], old.get(id))
+        });
+        let numbers = numbers.collect();
+        self.unused = 0;
+        Some(numbers)
+    }
+
+    /// The key columns of some keys.
+    pub(super) fn columns(&self, ids: &[u32]) -> Result<Vec<ArrayRef>, OperatorError> {
+        decode(&self.types, ids.iter().map(|&id| self.interned.get(id)))
+    }
+
+    /// The key of each of some bytes that [`Self::bytes`] gave.
+    pub(super) fn restore(&mut self, bytes: &[&[u8]]) -> Result<Vec<u32>, OperatorError> {
+        let columns = decode(&self.types, bytes.iter().copied())?;
+        Ok(self.intern(&columns.iter().collect::<Vec<_>>(), bytes.len()).0.to_vec())
+    }
+}
+
+impl Interned {
+    #[inline]
+    fn text(&mut self, hash: u64, text: Option<&str>, buffer: &mut Vec<u8>) -> u32 {
+        let found = match text {
+            Some(text) => self.find(hash, |known| {
+                known.len() == text.len() + 1 && known[0] == 1 && &known[1..] == text.as_bytes()
+            }),
+            None => self.find(hash, |known| known == [0]),
+        };
+        found.unwrap_or_else(|| {
+            buffer.clear();
+            buffer.push(u8::from(text.is_some()));
+            buffer.extend(text.unwrap_or_default().as_bytes());
+            self.insert(hash, buffer)
+        })
+    }
+
+    #[inline]
+    fn find(&self, hash: u64, same: impl Fn(&[u8]) -> bool) -> Option<u32> {
+        self.table.find(hash, |&id| same(self.get(id))).copied()
+    }
+
+    fn insert(&mut self, hash: u64, bytes: &[u8]) -> u32 {
+        let id = self.hashes.len() as u32;
+        self.hashes.push(hash);
+        self.bytes.extend_from_slice(bytes);
+        self.ends.push(self.bytes.len());
+        let Interned { table, hashes, .. } = self;
+        table.insert_unique(hash, id, |&id| hashes[id as usize]);
+        id
+    }
+
+    #[inline]
+    fn get(&self, id: u32) -> &[u8] {
+        let id = id as usize;
+        let start = if id == 0 { 0 } else { self.ends[id - 1] };
+        &self.bytes[start..self.ends[id]]
+    }
+}
+
+/// Appends the bytes of a row's value.
+fn encode(column: &ArrayRef, row: usize, bytes: &mut Vec<u8>) {
+    if column.is_null(row) {
+        bytes.push(0);
+        return;
+    }
+    bytes.push(1);
+    match column.data_type() {
+        DataType::Int64 => bytes.extend(column.as_primitive::<Int64Type>().value(row).to_le_bytes()),
+        DataType::Float64 => bytes.extend(column.as_primitive::<Float64Type>().value(row).to_le_bytes()),
+        DataType::Boolean => bytes.extend(i64::from(column.as_boolean().value(row)).to_le_bytes()),
+        DataType::Timestamp(..) => {
+            bytes.extend(column.as_primitive::<TimestampMillisecondType>().value(row).to_le_bytes());
+        }
+        _ => {
+            let text = column.as_string::<i32>().value(row);
+            bytes.extend((text.len() as u32).to_le_bytes());
+            bytes.extend(text.as_bytes());
+        }
+    }
+}
+
+/// The columns of which each of `keys` is a row.
+fn decode<'a>(
+    types: &[DataType],
+    keys: impl Iterator<Item = &'a [u8]>,
+) -> Result<Vec<ArrayRef>, OperatorError> {
+    let damaged = || OperatorError::State("restore a key: its bytes are damaged".into());
+    let mut texts: Vec<StringBuilder> = types.iter().map(|_| StringBuilder::new()).collect();
+    let mut numbers: Vec<Vec<Option<i64>>> = types.iter().map(|_| Vec::new()).collect();
+    let alone = types.len() == 1;
+    for mut key in keys {
+        for ((data_type, texts), numbers) in types.iter().zip(&mut texts).zip(&mut numbers) {
+            let (&tag, rest) = key.split_first().ok_or_else(damaged)?;
+            let text = *data_type == DataType::Utf8;
+            key = rest;
+            if tag == 0 {
+                if text { texts.append_null() } else { numbers.push(None) }
+                continue;
+            }
+            if !text {
+                let (number, rest) = key.split_first_chunk().ok_or_else(damaged)?;
+                numbers.push(Some(i64::from_le_bytes(*number)));
+                key = rest;
+                continue;
+            }
+            let length = match alone {
+                true => key.len(),
+                false => {
+                    let (length, rest) = key.split_first_chunk().ok_or_else(damaged)?;
+                    key = rest;
+                    u32::from_le_bytes(*length) as usize
+                }
+            };
+            let (text, rest) = key.split_at_checked(length).ok_or_else(damaged)?;
+            texts.append_value(std::str::from_utf8(text).map_err(|_| damaged())?);
+            key = rest;
+        }
+    }
+    let columns = types.iter().zip(texts).zip(numbers).map(|((data_type, mut texts), numbers)| {
+        let column: ArrayRef = match data_type {
+            DataType::Utf8 => Arc::new(texts.finish()),
+            DataType::Float64 => {
+                let floats = numbers.into_iter().map(|n| n.map(|n| f64::from_bits(n as u64)));
+                Arc::new(Float64Array::from_iter(floats))
+            }
+            DataType::Boolean => {
+                Arc::new(BooleanArray::from_iter(numbers.into_iter().map(|n| n.map(|n| n != 0))))
+            }
+            DataType::Timestamp(..) => Arc::new(TimestampMillisecondArray::from_iter(numbers)),
+            _ => Arc::new(Int64Array::from_iter(numbers)),
+        };
+        column
+    });
+    Ok(columns.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::StringArray;
+
+    use super::*;
+
+    #[test]
+    fn equal_rows_have_one_key_and_null_is_a_key_of_its_own() {
+        let texts: ArrayRef = Arc::new(StringArray::from(vec![Some("a"), None, Some(""), Some("a"), None]));
+        let times: ArrayRef = Arc::new(TimestampMillisecondArray::from(vec![Some(1), None, None, Some(1), None]));
+        let flags: ArrayRef = Arc::new(BooleanArray::from(vec![Some(true), None, Some(false), Some(true), None]));
+        let floats: ArrayRef = Arc::new(Float64Array::from(vec![Some(0.5), None, None, Some(0.5), None]));
+        for columns in [vec![&texts], vec![&times, &texts, &flags], vec![&texts, &floats], vec![&flags]] {
+            let types: Vec<DataType> = columns.iter().map(|c| c.data_type().clone()).collect();
+            let mut keys = Keys::new(types.clone());
+            let ids = keys.intern(&columns, 5).0.to_vec();
+            assert_eq!(ids, [0, 1, 2, 0, 1]);
+            let back = keys.columns(&ids).unwrap();
+            assert_eq!(back.iter().collect::<Vec<_>>(), columns);
+            let stored: Vec<&[u8]> = ids.iter().map(|&id| keys.bytes(id)).collect();
+            assert_eq!(Keys::new(types).restore(&stored).unwrap(), ids);
+        }
+        let mut global = Keys::new(Vec::new());
+        assert_eq!(global.intern(&[], 3), (&[0, 0, 0][..], 1));
+        assert_eq!(global.intern(&[], 1).0, [0]);
+    }
+
+    #[test]
+    fn unused_keys_are_dropped() {
+        let texts: ArrayRef = Arc::new(StringArray::from_iter_values((0..3000).map(|i| format!("k{i}"))));
+        let mut keys = Keys::new(vec![DataType::Utf8]);
+        keys.intern(&[&texts], 3000);
+        (0..3000).for_each(|id| keys.hold(id));
+        assert_eq!(keys.clean(), None);
+        (0..3000).filter(|id| id % 3 != 0).for_each(|id| keys.release(id));
+        let numbers = keys.clean().unwrap();
+        assert_eq!((numbers[0], numbers[1], numbers[3]), (0, u32::MAX, 1));
+        assert_eq!(keys.len(), 1000);
+        assert_eq!(keys.bytes(1), b"\x01k3");
+        assert_eq!(keys.intern(&[&texts.slice(3, 1)], 1).0, [1]);
+    }
+}

@@ -1,0 +1,177 @@
+//! A pane: the keys of one span of event time, and their cells.
+
+use levada_types::{KeyGroup, StateChanges};
+
+use super::Shape;
+use super::argument::Values;
+use super::cells::{Column, Work};
+use super::keys::Keys;
+use crate::operator::OperatorError;
+
+/// No slot.
+const NONE: u32 = u32::MAX;
+
+/// The cells of the keys that occurred in one span of time, a slot each, in order of appearance.
+#[derive(Debug)]
+pub(super) struct Pane {
+    /// The key of each slot.
+    pub(super) ids: Vec<u32>,
+    pub(super) columns: Vec<Column>,
+    /// The slot of each key.
+    slots: Vec<u32>,
+    /// Slots that have changed since the last checkpoint.
+    dirty: Vec<bool>,
+    /// Slots that some checkpoint holds.
+    written: Vec<bool>,
+}
+
+impl Pane {
+    /// A pane without keys.
+    pub(super) fn new(shape: &Shape) -> Pane {
+        Pane {
+            ids: Vec::new(),
+            columns: shape.aggregates.columns(),
+            slots: Vec::new(),
+            dirty: Vec::new(),
+            written: Vec::new(),
+        }
+    }
+
+    /// Takes in `rows` of a batch, whose rows have the keys `ids`. `scratch` is overwritten.
+    pub(super) fn update(
+        &mut self,
+        shape: &Shape,
+        values: &[Values],
+        (rows, ids, times): (&[u32], &[u32], &[i64]),
+        holder: &mut Holder,
+        scratch: &mut Vec<u32>,
+    ) {
+        self.slots.resize(self.slots.len().max(holder.keys), NONE);
+        scratch.clear();
+        scratch.extend(rows.iter().map(|&row| {
+            let slot = self.slot(ids[row as usize], holder);
+            self.dirty[slot as usize] = true;
+            slot
+        }));
+        let work = Work { rows, slots: scratch, times };
+        for (column, argument) in self.columns.iter_mut().zip(shape.aggregates.reads()) {
+            column.grow(self.ids.len());
+            column.update(&values[argument], work);
+        }
+    }
+
+    /// Takes in another pane.
+    pub(super) fn merge(&mut self, other: &Pane, holder: &mut Holder) {
+        self.slots.resize(self.slots.len().max(holder.keys), NONE);
+        let slots: Vec<u32> = other.ids.iter().map(|&id| self.slot(id, holder)).collect();
+        for (column, theirs) in self.columns.iter_mut().zip(&other.columns) {
+            column.grow(self.ids.len());
+            column.merge(theirs, &slots);
+        }
+    }
+
+    /// Its keys have new numbers.
+    pub(super) fn renumber(&mut self, numbers: &[u32], keys: usize) {
+        self.slots = vec![NONE; keys];
+        for (id, slot) in self.ids.iter_mut().zip(0..) {
+            *id = numbers[*id as usize];
+            self.slots[*id as usize] = slot;
+        }
+    }
+
+    /// Appends what has changed since the last call; entries are named by `start` and the key.
+    pub(super) fn checkpoint(
+        &mut self,
+        start: i64,
+        shape: &Shape,
+        keys: &Keys,
+        changes: &mut StateChanges,
+    ) -> Result<(), OperatorError> {
+        for (slot, dirty) in self.dirty.iter_mut().enumerate().filter(|(_, dirty)| **dirty) {
+            let mut bytes = shape.mark.to_le_bytes().to_vec();
+            for column in &self.columns {
+                bytes = column.store(slot as u32, bytes)?;
+            }
+            let id = self.ids[slot];
+            changes.put(keys.group(id), entry_key(start, keys.bytes(id)), bytes);
+            *dirty = false;
+            self.written[slot] = true;
+        }
+        Ok(())
+    }
+
+    /// The entries that checkpoints hold of it.
+    pub(super) fn entries(&self, start: i64, keys: &Keys) -> impl Iterator<Item = (KeyGroup, Vec<u8>)> {
+        let written = self.ids.iter().zip(&self.written).filter(|(_, written)| **written);
+        written.map(move |(&id, _)| (keys.group(id), entry_key(start, keys.bytes(id))))
+    }
+
+    /// Takes up a key's cells from what a checkpoint wrote.
+    pub(super) fn restore(
+        &mut self,
+        id: u32,
+        mut bytes: &[u8],
+        holder: &mut Holder,
+    ) -> Result<(), OperatorError> {
+        self.slots.resize(self.slots.len().max(holder.keys), NONE);
+        let slot = self.slot(id, holder);
+        self.written[slot as usize] = true;
+        for column in &mut self.columns {
+            column.grow(self.ids.len());
+            bytes = column.load(slot, bytes)?;
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn slot(&mut self, id: u32, holder: &mut Holder) -> u32 {
+        let slot = self.slots[id as usize];
+        if slot == NONE { self.add(id, holder) } else { slot }
+    }
+
+    fn add(&mut self, id: u32, holder: &mut Holder) -> u32 {
+        let slot = self.ids.len() as u32;
+        self.ids.push(id);
+        self.slots[id as usize] = slot;
+        self.dirty.push(false);
+        self.written.push(false);
+        holder.held.push(id);
+        slot
+    }
+}
+
+/// Collects the keys that panes have begun to hold while the keys themselves are lent out.
+#[derive(Debug, Default)]
+pub(super) struct Holder {
+    /// How many keys there are.
+    pub(super) keys: usize,
+    held: Vec<u32>,
+}
+
+impl Holder {
+    /// For keys of which there are this many.
+    pub(super) fn new(keys: usize) -> Holder {
+        Holder { keys, held: Vec::new() }
+    }
+
+    /// Tells the keys.
+    pub(super) fn settle(self, keys: &mut Keys) {
+        self.held.into_iter().for_each(|id| keys.hold(id));
+    }
+}
+
+/// Names an entry of a checkpoint: when the window begins, and the key.
+pub(super) fn entry_key(start: i64, key: &[u8]) -> Vec<u8> {
+    // The sign is turned over so that entries sort by time.
+    let mut bytes = ((start ^ i64::MIN) as u64).to_be_bytes().to_vec();
+    bytes.extend(key);
+    bytes
+}
+
+/// When the window of an entry begins, and its key.
+pub(super) fn read_entry_key(bytes: &[u8]) -> Result<(i64, &[u8]), OperatorError> {
+    let (start, key) = bytes
+        .split_first_chunk()
+        .ok_or_else(|| OperatorError::State("restore a window: an entry's name is too short".into()))?;
+    Ok((u64::from_be_bytes(*start) as i64 ^ i64::MIN, key))
+}

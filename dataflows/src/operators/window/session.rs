@@ -1,0 +1,284 @@
+//! Session windows: rows of a key that are less than the gap apart belong together.
+//!
+//! A row at `t` is the session `[t, t + gap)`; sessions of a key that overlap become one. Which
+//! sessions come of it depends on the rows alone, not on their order: two that overlap do so whatever
+//! came first. A batch first settles which session each row belongs to, merging cells where a row
+//! joins two sessions, and then updates the cells in typed loops.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use levada_types::{Batch, EventTime, KeyGroup, StateChanges};
+
+use super::cells::{Column, Work};
+use super::keys::Keys;
+use super::pane::{entry_key, read_entry_key};
+use super::{Fired, REACH, Shape, emit_all, emit_late};
+use crate::operator::{EpochInput, Operator, OperatorError, Outputs};
+
+/// The operator.
+pub(super) struct Sessions {
+    shape: Arc<Shape>,
+    gap_ms: i64,
+    keys: Keys,
+    columns: Vec<Column>,
+    sessions: Vec<Session>,
+    /// Slots without a session.
+    free: Vec<u32>,
+    /// The slots of each key's sessions, by time. They do not overlap.
+    open: Vec<Vec<u32>>,
+    /// When sessions end, at the earliest: an entry for each since it began.
+    due: BinaryHeap<Reverse<(i64, u32, u64)>>,
+    /// How many sessions have begun.
+    begun: u64,
+    /// Entries of checkpoints that are to be removed.
+    gone: Vec<(KeyGroup, Vec<u8>)>,
+}
+
+/// A session, or what is left of one.
+#[derive(Clone, Debug)]
+struct Session {
+    /// The key.
+    id: u32,
+    start: i64,
+    end: i64,
+    /// Tells it from others that had its slot; none once it has ended.
+    number: Option<u64>,
+    /// The slot of the session that it has become a part of, during a batch.
+    merged: Option<u32>,
+    dirty: bool,
+    /// The start under which a checkpoint holds it.
+    written: Option<i64>,
+}
+
+impl Sessions {
+    pub(super) fn new(shape: Arc<Shape>, gap_ms: i64) -> Sessions {
+        Sessions {
+            keys: Keys::new(shape.key_types.clone()),
+            columns: shape.aggregates.columns(),
+            shape,
+            gap_ms,
+            sessions: Vec::new(),
+            free: Vec::new(),
+            open: Vec::new(),
+            due: BinaryHeap::new(),
+            begun: 0,
+            gone: Vec::new(),
+        }
+    }
+
+    fn take(&mut self, batch: &Batch, before: EventTime, out: &mut Outputs) -> Result<(), OperatorError> {
+        let times = batch.times();
+        let has_window = |t: i64| (-REACH..=REACH).contains(&t) && t + self.gap_ms > before.0;
+        let (rows, late): (Vec<u32>, Vec<u32>) =
+            (0..times.len() as u32).partition(|&row| has_window(times[row as usize]));
+        emit_late(&batch.rows, late, out)?;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let shape = self.shape.clone();
+        let values = shape.aggregates.evaluate(&batch.rows)?;
+        let (ids, keys) = shape.keys(&mut self.keys, &batch.rows);
+        let ids = ids.to_vec();
+        self.open.resize_with(keys, Vec::new);
+
+        let mut merged = Vec::new();
+        let mut slots: Vec<u32> = Vec::with_capacity(rows.len());
+        for &row in &rows {
+            slots.push(self.join(ids[row as usize], times[row as usize], &mut merged));
+        }
+        self.columns.iter_mut().for_each(|column| column.grow(self.sessions.len()));
+        for &(from, into) in &merged {
+            self.columns.iter_mut().for_each(|column| column.move_slot(from, into));
+        }
+        if !merged.is_empty() {
+            for slot in &mut slots {
+                while let Some(into) = self.sessions[*slot as usize].merged {
+                    *slot = into;
+                }
+            }
+        }
+        let work = Work { rows: &rows, slots: &slots, times };
+        for (column, argument) in self.columns.iter_mut().zip(shape.aggregates.reads()) {
+            column.update(&values[argument], work);
+        }
+        for (from, _) in merged {
+            self.sessions[from as usize].merged = None;
+            self.free.push(from);
+        }
+        Ok(())
+    }
+
+    /// The session of a row: one that is open, or a new one. Sessions that the row joins to it are
+    /// appended to `merged` with what they have become a part of.
+    fn join(&mut self, id: u32, time: i64, merged: &mut Vec<(u32, u32)>) -> u32 {
+        let end = time + self.gap_ms;
+        let open = &self.open[id as usize];
+        let place = open.partition_point(|&slot| self.sessions[slot as usize].end <= time);
+        let slot = match open.get(place) {
+            Some(&slot) if self.sessions[slot as usize].start < end => slot,
+            _ => return self.begin(id, (time, end), place),
+        };
+        let session = &mut self.sessions[slot as usize];
+        session.start = session.start.min(time);
+        session.end = session.end.max(end);
+        session.dirty = true;
+        let end = session.end;
+        while let Some(&next) = self.open[id as usize].get(place + 1)
+            && self.sessions[next as usize].start < end
+        {
+            self.open[id as usize].remove(place + 1);
+            self.end(next);
+            let next_end = self.sessions[next as usize].end;
+            self.sessions[next as usize].merged = Some(slot);
+            let session = &mut self.sessions[slot as usize];
+            session.end = session.end.max(next_end);
+            merged.push((next, slot));
+        }
+        slot
+    }
+
+    fn begin(&mut self, id: u32, (start, end): (i64, i64), place: usize) -> u32 {
+        let number = self.begun;
+        self.begun += 1;
+        let session =
+            Session { id, start, end, number: Some(number), merged: None, dirty: true, written: None };
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.sessions[slot as usize] = session;
+                slot
+            }
+            None => {
+                self.sessions.push(session);
+                self.sessions.len() as u32 - 1
+            }
+        };
+        self.keys.hold(id);
+        self.open[id as usize].insert(place, slot);
+        self.due.push(Reverse((end, slot, number)));
+        slot
+    }
+
+    /// A session is no more, by itself or because it is a part of another.
+    fn end(&mut self, slot: u32) {
+        let session = &mut self.sessions[slot as usize];
+        session.number = None;
+        session.dirty = false;
+        if let Some(start) = session.written.take() {
+            self.gone.push((self.keys.group(session.id), entry_key(start, self.keys.bytes(session.id))));
+        }
+        self.keys.release(session.id);
+    }
+
+    fn fire(&mut self, watermark: EventTime) -> Result<Option<RecordBatch>, OperatorError> {
+        let mut fired = Fired::default();
+        while let Some(&Reverse((end, slot, number))) = self.due.peek()
+            && end <= watermark.0
+        {
+            self.due.pop();
+            let session = &self.sessions[slot as usize];
+            if session.number != Some(number) {
+                continue;
+            }
+            if session.end > watermark.0 {
+                self.due.push(Reverse((session.end, slot, number)));
+                continue;
+            }
+            fired.ids.push(session.id);
+            fired.slots.push(slot);
+            fired.spans.push((session.start, session.end));
+        }
+        if fired.slots.is_empty() {
+            return Ok(None);
+        }
+        let rows = self.shape.emit(&self.keys, &self.columns, &fired)?;
+        for (&slot, &id) in fired.slots.iter().zip(&fired.ids) {
+            self.open[id as usize].retain(|&open| open != slot);
+            self.end(slot);
+            self.columns.iter_mut().for_each(|column| column.clear(slot));
+            self.free.push(slot);
+        }
+        Ok(Some(rows))
+    }
+}
+
+impl Operator for Sessions {
+    fn on_epoch(&mut self, input: &EpochInput<'_>, out: &mut Outputs) -> Result<(), OperatorError> {
+        for batch in input.inputs.iter().flatten() {
+            self.take(batch, input.before, out)?;
+        }
+        if let Some(fired) = self.fire(input.watermark)? {
+            emit_all(&self.shape.schema, vec![fired], out)?;
+        }
+        if let Some(numbers) = self.keys.clean() {
+            let mut open = vec![Vec::new(); self.keys.len()];
+            for (slots, &number) in self.open.iter_mut().zip(&numbers) {
+                if number != u32::MAX {
+                    open[number as usize] = std::mem::take(slots);
+                }
+            }
+            self.open = open;
+            for session in self.sessions.iter_mut().filter(|session| session.number.is_some()) {
+                session.id = numbers[session.id as usize];
+            }
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&mut self, changes: &mut StateChanges) -> Result<(), OperatorError> {
+        // All removals come first: a session may now begin where another did.
+        self.gone.drain(..).for_each(|(group, key)| changes.delete(group, key));
+        for session in self.sessions.iter().filter(|session| session.dirty) {
+            if let Some(start) = session.written.filter(|&start| start != session.start) {
+                let key = entry_key(start, self.keys.bytes(session.id));
+                changes.delete(self.keys.group(session.id), key);
+            }
+        }
+        for (slot, session) in (0..).zip(&mut self.sessions) {
+            if !session.dirty {
+                continue;
+            }
+            let mut bytes = self.shape.mark.to_le_bytes().to_vec();
+            bytes.extend(session.end.to_le_bytes());
+            for column in &self.columns {
+                bytes = column.store(slot, bytes)?;
+            }
+            let key = entry_key(session.start, self.keys.bytes(session.id));
+            changes.put(self.keys.group(session.id), key, bytes);
+            session.dirty = false;
+            session.written = Some(session.start);
+        }
+        Ok(())
+    }
+
+    fn restore(&mut self, entries: StateChanges) -> Result<(), OperatorError> {
+        let mut starts = Vec::new();
+        let mut keys = Vec::new();
+        for change in &entries.changes {
+            let (start, key) = read_entry_key(&change.key)?;
+            starts.push(start);
+            keys.push(key);
+        }
+        let ids = self.keys.restore(&keys)?;
+        self.open.resize_with(self.keys.len(), Vec::new);
+        for ((change, start), id) in entries.changes.iter().zip(starts).zip(ids) {
+            let value = self.shape.unmark(change.value.as_deref().unwrap_or_default())?;
+            let (end, mut bytes) = value
+                .split_first_chunk()
+                .ok_or_else(|| OperatorError::State("restore a session: its state is too short".into()))?;
+            // Entries of a key come sorted by their start.
+            let place = self.open[id as usize].len();
+            let slot = self.begin(id, (start, i64::from_le_bytes(*end)), place);
+            let session = &mut self.sessions[slot as usize];
+            session.dirty = false;
+            session.written = Some(start);
+            for column in &mut self.columns {
+                column.grow(self.sessions.len());
+                bytes = column.load(slot, bytes)?;
+            }
+        }
+        Ok(())
+    }
+}
