@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   cli ── the commands: check, graph, schema, …
+//!   generate ── topics filled with recorded data or made-up load
 //!   job ── a job file becomes a plan, or a report of everything that is wrong with it
 //!   graph ── a plan drawn: SVG, DOT, Mermaid
 //!   telemetry ── progress, log lines, Prometheus

@@ -8,6 +8,8 @@ mod run;
 mod schema;
 mod topics;
 
+pub use check::summary;
+
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;

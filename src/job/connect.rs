@@ -6,18 +6,12 @@
 
 use std::borrow::Cow;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
 pub use levada_connectors::codec::Format;
-use levada_connectors::codec::json::JsonFormat;
 use levada_connectors::file::{FileSink, FileSinkConfig, FileSource, FileSourceConfig};
-use levada_connectors::log::Log;
 use levada_connectors::topic::{Existing, LogSink, LogSinkConfig, LogSource, LogSourceConfig};
-use levada_types::{
-    ConnectorError, DecoderFactory, Offset, PartitionId, RecordReader, Sink, SinkFactory, SourceFactory,
-    StartAt,
-};
+use levada_types::{DecoderFactory, SinkFactory, SourceFactory};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value, json};
 use toml::Spanned;
@@ -96,9 +90,9 @@ connectors! {
     file => File(FileSinkConfig),
 }
 
-/// The ports of one plan's sources and sinks. They share one log, which is opened when a job runs.
+/// The ports of one plan's sources and sinks.
 pub(super) struct Connections {
-    log: Arc<LazyLog>,
+    data_dir: PathBuf,
     existing: Existing,
 }
 
@@ -107,8 +101,7 @@ pub(super) type Reading = (Arc<dyn SourceFactory>, Arc<dyn DecoderFactory>);
 
 impl Connections {
     pub fn new(environment: &Environment<'_>) -> Self {
-        let log = Arc::new(LazyLog { folder: environment.data_dir.clone(), log: OnceLock::new() });
-        Connections { log, existing: environment.existing }
+        Connections { data_dir: environment.data_dir.clone(), existing: environment.existing }
     }
 
     /// Reader and decoder of a source; what is wrong, and with which field.
@@ -117,9 +110,10 @@ impl Connections {
         match &spec.connector {
             SourceConnector::Log(config) => {
                 json_only(format)?;
-                let topic =
-                    LazyTopic { log: Arc::clone(&self.log), config: config.clone(), source: OnceLock::new() };
-                Ok((Arc::new(topic), JsonFormat::shared()))
+                let source = LogSource::new(&self.data_dir, config);
+                let source = source.map_err(|error| (Some("start"), error.to_string()))?;
+                let decoder = source.decoder();
+                Ok((Arc::new(source), decoder))
             }
             SourceConnector::File(config) => {
                 let file = FileSource::new(config, format).map_err(|error| (None, error.to_string()))?;
@@ -149,7 +143,7 @@ impl Connections {
     }
 
     fn topic(&self, config: LogSinkConfig) -> Arc<dyn SinkFactory> {
-        Arc::new(LazySink { log: Arc::clone(&self.log), config, existing: self.existing })
+        Arc::new(LogSink::new(&self.data_dir, config, self.existing))
     }
 }
 
@@ -160,61 +154,6 @@ fn json_only(format: Format) -> Result<(), (Option<&'static str>, String)> {
         Format::Csv => {
             Err((Some("format"), "a topic holds JSON; CSV needs a file with a header line".into()))
         }
-    }
-}
-
-/// The embedded log of a folder, opened at its first use: a job can be checked where it cannot run.
-struct LazyLog {
-    folder: PathBuf,
-    log: OnceLock<Result<Log, ConnectorError>>,
-}
-
-impl LazyLog {
-    fn open(&self) -> Result<&Log, ConnectorError> {
-        self.log.get_or_init(|| Ok(Log::open(&self.folder)?)).as_ref().map_err(Clone::clone)
-    }
-}
-
-struct LazyTopic {
-    log: Arc<LazyLog>,
-    config: LogSourceConfig,
-    source: OnceLock<Result<LogSource, ConnectorError>>,
-}
-
-impl LazyTopic {
-    fn source(&self) -> Result<&LogSource, ConnectorError> {
-        let open = || LogSource::new(self.log.folder.clone(), &self.config);
-        self.source.get_or_init(open).as_ref().map_err(Clone::clone)
-    }
-}
-
-impl SourceFactory for LazyTopic {
-    fn describe(&self) -> String {
-        format!("topic {}", self.config.topic)
-    }
-    fn partitions(&self) -> Result<Vec<Option<Offset>>, ConnectorError> {
-        self.source()?.partitions()
-    }
-    fn unbounded(&self) -> bool {
-        true
-    }
-    fn open(&self, partition: PartitionId, start: StartAt) -> Result<Box<dyn RecordReader>, ConnectorError> {
-        self.source()?.open(partition, start)
-    }
-}
-
-struct LazySink {
-    log: Arc<LazyLog>,
-    config: LogSinkConfig,
-    existing: Existing,
-}
-
-impl SinkFactory for LazySink {
-    fn describe(&self) -> String {
-        format!("topic {}", self.config.topic)
-    }
-    fn open(&self, schema: SchemaRef) -> Result<Box<dyn Sink>, ConnectorError> {
-        LogSink::new(self.log.folder.clone(), self.config.clone(), self.existing).open(schema)
     }
 }
 

@@ -17,7 +17,9 @@ use levada_dataflows::plan::{
 use levada_types::{Batch, SinkFactory, TIME_COLUMN, parse_duration_ms};
 
 use super::connect::Connections;
-use super::spec::{ColumnType, DeadLetters, EventTimeSpec, JobSettings, JobSpec, SourceSpec};
+use super::spec::{
+    ColumnType, DeadLetters, EventTimeSpec, JobSettings, JobSpec, SinkConnector, SinkSpec, SourceSpec,
+};
 use super::{Environment, prune};
 
 /// What ends the name of the stream of a step's late rows.
@@ -103,7 +105,7 @@ impl Planner<'_> {
         let from: Vec<Option<Vec<StreamId>>> =
             order.iter().map(|&step| reads[step].iter().map(|&found| stream(found)).collect()).collect();
         let planned = self.plan_steps(&sources, &order, &from);
-        let sinks: Vec<Option<SinkPlan>> = self.sinks(&planned, &places);
+        let sinks: Vec<Option<SinkPlan>> = self.sinks(&sources, &planned, &places);
         let dead_letters = self.dead_letters();
 
         // From here on all is there, or something was reported.
@@ -385,9 +387,14 @@ impl Planner<'_> {
         !of.step.stateless
     }
 
-    fn sinks(&mut self, planned: &[Option<StepPlan>], places: &[Option<usize>]) -> Vec<Option<SinkPlan>> {
+    fn sinks(
+        &mut self,
+        sources: &[Option<SourcePlan>],
+        planned: &[Option<StepPlan>],
+        places: &[Option<usize>],
+    ) -> Vec<Option<SinkPlan>> {
         let spec = self.spec;
-        let one = |(name, sink): (&String, &super::SinkSpec)| {
+        let one = |(name, sink): (&String, &SinkSpec)| {
             let kind = sink.connector.kind();
             let path = ["sink", name, kind, "from"];
             let from = match self.find(&path, &sink.common.from) {
@@ -399,9 +406,25 @@ impl Planner<'_> {
             let writer = self.connections.sink(sink);
             let writer = writer.map_err(|wrong| self.misconnected(&["sink", name, kind], wrong)).ok();
             let from = from.filter(|&stream| self.has_late(&path, stream, planned))?;
+            if let Some(rows) = schema(sources, planned, from) {
+                self.check_sink_key(&["sink", name, kind], sink, &rows);
+            }
             Some(SinkPlan { name: name.clone(), from, order: order_of(from, planned)?, writer: writer? })
         };
         spec.sink.iter().map(one).collect()
+    }
+
+    /// A topic's key columns are columns of the stream.
+    fn check_sink_key(&mut self, table: &[&str; 3], sink: &SinkSpec, rows: &Schema) {
+        let SinkConnector::Log(config) = &sink.connector else { return };
+        for (index, column) in config.key.iter().enumerate() {
+            if rows.index_of(column).is_err() {
+                let index = index.to_string();
+                let known = rows.fields().iter().map(|field| field.name().clone());
+                let path = [table[0], table[1], table[2], "key", index.as_str()];
+                self.cx.unknown(path, "column", column, known);
+            }
+        }
     }
 
     fn dead_letters(&self) -> Option<Arc<dyn SinkFactory>> {
