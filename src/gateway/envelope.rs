@@ -15,6 +15,10 @@ use chrono::{DateTime, SecondsFormat};
 use levada_connectors::log::RecordRef;
 use serde::de::IgnoredAny;
 
+/// The first moment of the year 0, and of the year 10000: RFC 3339 has four digits.
+const YEAR_0_MS: i64 = -62_167_219_200_000;
+const YEAR_10000_MS: i64 = 253_402_300_800_000;
+
 /// Appends the envelope of a record; what a topic holds can never make it fail.
 pub fn write_envelope(out: &mut Vec<u8>, topic: &str, partition: u32, record: &RecordRef<'_>) {
     out.extend_from_slice(b"{\"topic\":");
@@ -22,7 +26,8 @@ pub fn write_envelope(out: &mut Vec<u8>, topic: &str, partition: u32, record: &R
     out.extend_from_slice(
         format!(",\"partition\":{partition},\"offset\":{},\"time\":", record.offset).as_bytes(),
     );
-    match DateTime::from_timestamp_millis(record.timestamp_ms) {
+    let written = Some(record.timestamp_ms).filter(|ms| (YEAR_0_MS..YEAR_10000_MS).contains(ms));
+    match written.and_then(DateTime::from_timestamp_millis) {
         Some(time) => {
             out.push(b'"');
             out.extend_from_slice(time.to_rfc3339_opts(SecondsFormat::AutoSi, true).as_bytes());
@@ -103,14 +108,16 @@ mod tests {
             record(b"late\n"),
             record(b"\xff"),
             record(b""),
-            RecordIn { timestamp_ms: i64::MAX, key: Some(b"\xff"), value: b"1", ..RecordIn::default() },
+            RecordIn { timestamp_ms: YEAR_10000_MS - 1, value: b"[]", ..RecordIn::default() },
+            RecordIn { timestamp_ms: YEAR_10000_MS, key: Some(b"\xff"), value: b"1", ..RecordIn::default() },
         ];
         let expected = [
             r#"{"topic":"t","partition":0,"offset":0,"time":"2013-01-01T10:17:00Z","key":"E\"R","value":{"a":  1.0}}"#,
             r#"{"topic":"t","partition":0,"offset":1,"time":"1970-01-01T00:00:00Z","text":"late\n"}"#,
             r#"{"topic":"t","partition":0,"offset":2,"time":"1970-01-01T00:00:00Z","base64":"/w=="}"#,
             r#"{"topic":"t","partition":0,"offset":3,"time":"1970-01-01T00:00:00Z","text":""}"#,
-            r#"{"topic":"t","partition":0,"offset":4,"time":null,"value":1}"#,
+            r#"{"topic":"t","partition":0,"offset":4,"time":"9999-12-31T23:59:59.999Z","value":[]}"#,
+            r#"{"topic":"t","partition":0,"offset":5,"time":null,"value":1}"#,
         ];
         assert_eq!(envelopes(&records), expected);
     }

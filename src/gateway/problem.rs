@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use warp::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use warp::http::{Response as HttpResponse, StatusCode};
-use warp::reject::{InvalidQuery, MethodNotAllowed};
+use warp::reject::{InvalidHeader, InvalidQuery, MethodNotAllowed};
 use warp::reply::Response;
 use warp::{Rejection, Reply};
 
@@ -118,6 +118,8 @@ pub async fn recover(rejection: Rejection) -> Result<Response, Infallible> {
         Problem::new(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered here")
     } else if rejection.find::<InvalidQuery>().is_some() {
         Problem::bad_request("the query cannot be read: expected name=value&…")
+    } else if let Some(header) = rejection.find::<InvalidHeader>() {
+        Problem::bad_request(format!("the header {} cannot be read: expected ASCII", header.name()))
     } else if rejection.is_not_found() {
         Problem::not_found("there is nothing at this address")
     } else {

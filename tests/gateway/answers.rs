@@ -66,6 +66,9 @@ async fn bad_requests_get_a_problem_that_says_what_is_wrong() {
     assert_eq!(answer.status, 406);
     let answer = request(served.address, "GET", path, "last-event-id: \u{7f}\r\n").await;
     assert_eq!(answer.status, 400);
+    let answer = request(served.address, "GET", path, "last-event-id: é\r\n").await;
+    assert_eq!(answer.status, 400);
+    assert!(answer.json()["detail"].as_str().is_some_and(|text| text.contains("last-event-id")));
     // As many streams as there may be.
     let _stream = Stream::open(served.address, path, None).await;
     let answer = get(served.address, path).await;

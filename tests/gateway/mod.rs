@@ -1,6 +1,7 @@
 //! The gateway from outside: a real socket, a real log, a real browser.
 
 mod answers;
+mod browser;
 mod client;
 mod page;
 mod streams;

@@ -1,7 +1,6 @@
 //! The page, as a browser shows it.
 
-use std::process::Command;
-
+use super::browser::Browser;
 use super::client::{get, request};
 use super::{Served, append};
 
@@ -29,51 +28,52 @@ async fn the_page_needs_nothing_from_elsewhere_and_is_sent_once() {
     served.stop().await;
 }
 
-/// The browser waits for the decision through the page's own connection, so the records come first and the
-/// page is dumped once its scripts had some virtual time.
+const DECISION: &str = r#"{"decision_id":"d1","at":"2013-01-01T10:17:00Z","origin":"EWR","policy":"ground","action":"advise_ground_delay","priority":10,"parameters":"{\"expected_delay_min\":42}","inputs":"{\"disrupted\":0.75}","reason":"a <b>storm</b> is near"}"#;
+
+fn incident(kind: &str, name: &str) -> String {
+    format!(
+        r#"{{"incident":"{name}","kind":"{kind}","at":"2013-01-01T10:17:00Z","first_at":"2013-01-01T09:00:00Z","last_at":"2013-01-01T10:17:00Z","events":17,"severity":51.5,"reasons":"same airport","dest_top":"[[\"ORD\",9]]"}}"#
+    )
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_page_shows_a_decision_that_was_appended() {
+async fn the_page_shows_what_is_appended_and_what_came_while_it_was_paused() {
     let served = Served::start(|_| {}).await;
     let (_, decisions) = served.topic("decisions", 1);
     let (_, incidents) = served.topic("incidents", 1);
-    append(
-        &decisions,
-        0,
-        r#"{"decision_id":"d1","at":"2013-01-01T10:17:00Z","origin":"EWR","policy":"ground","action":"advise_ground_delay","priority":10,"parameters":"{\"expected_delay_min\":42}","inputs":"{\"disrupted\":0.75}","reason":"a <b>storm</b> is near"}"#,
-    );
-    let incident = |kind: &str, name: &str| {
-        format!(
-            r#"{{"incident":"{name}","kind":"{kind}","at":"2013-01-01T10:17:00Z","first_at":"2013-01-01T09:00:00Z","last_at":"2013-01-01T10:17:00Z","events":17,"severity":51.5,"reasons":"same airport","dest_top":"[[\"ORD\",9]]"}}"#
-        )
-    };
-    append(&incidents, 0, &incident("opened", "i1"));
-    append(&incidents, 0, &incident("opened", "i2"));
-    append(&incidents, 0, &incident("closed", "i2"));
-    let profile = tempfile::tempdir().expect("a folder");
-    let browser = Command::new("chromium")
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"])
-        .args(["--disable-background-networking", "--disable-dev-shm-usage", "--timeout=6000", "--dump-dom"])
-        .arg(format!("--user-data-dir={}", profile.path().display()))
-        .arg(format!("http://{}/", served.address))
-        .output();
-    let output =
-        browser.expect("chromium is needed for this test: `make test` installs it (Debian: chromium)");
-    let page = String::from_utf8_lossy(&output.stdout);
-    let failed = String::from_utf8_lossy(&output.stderr);
-    for shown in [
-        "advise ground delay",
-        "expected delay min 42",
-        "a &lt;b&gt;storm&lt;/b&gt; is near",
-        ">0.75<",
-        "Tue, 01 Jan 2013, 10:17 UTC",
-        "17 events",
-        "ORD 9",
-        "<h1 id=\"job\">flights</h1>",
-        ">live<",
-    ] {
-        assert!(page.contains(shown), "{shown:?} is not on the page:\n{page}\n{failed}");
+    for (kind, name) in [("opened", "i1"), ("opened", "i2"), ("closed", "i2")] {
+        append(&incidents, 0, &incident(kind, name));
     }
-    let open = page.split("id=\"open\"").nth(1).and_then(|rest| rest.split("</ol>").next()).expect("a list");
-    assert_eq!(open.matches("<li").count(), 1, "{open}");
+    let address = format!("http://{}/", served.address);
+    let looked = tokio::task::spawn_blocking(move || {
+        let mut browser = Browser::open(&address);
+        browser.wait_for("document.getElementById('state').className === 'state live' && document.title.startsWith('flights')");
+        append(&decisions, 0, DECISION);
+        let page =
+            browser.wait_for("document.querySelector('#decisions li') && document.querySelector('#open li')");
+        for shown in [
+            "advise ground delay",
+            "expected delay min 42",
+            "a &lt;b&gt;storm&lt;/b&gt; is near",
+            ">0.75<",
+            "Tue, 01 Jan 2013, 10:17 UTC",
+            "17 events",
+            "ORD 9",
+            "<h1 id=\"job\">flights</h1>",
+        ] {
+            assert!(page.contains(shown), "{shown:?} is not on the page:\n{page}");
+        }
+        browser.wait_for("document.querySelectorAll('#open li').length === 1 && document.querySelectorAll('#closed li').length === 1");
+        browser.wait_for("(document.getElementById('pause').click(), true)");
+        for name in ["d2", "d3"] {
+            append(&decisions, 0, &DECISION.replace("d1", name));
+        }
+        browser.wait_for("document.getElementById('state').textContent.includes('paused, 2 waiting') && document.querySelectorAll('#decisions li').length === 1");
+        browser.wait_for("(document.getElementById('pause').click(), true)");
+        let page = browser.wait_for("document.querySelectorAll('#decisions li').length === 3");
+        let (newest, oldest) = (page.find(">d3<").expect("d3"), page.find(">d1<").expect("d1"));
+        assert!(newest < oldest, "newest first");
+    });
+    looked.await.expect("all shown");
     served.stop().await;
 }

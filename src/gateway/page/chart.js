@@ -152,7 +152,7 @@ class DelayChart {
       }
       this.bars(pen, series.rows, { x, floor: y(0), height: (y(0) - top) * 0.85, most, wide: width / (this.span / 3600000) }, colour("bar"));
       this.line(pen, series.rows.map((row) => [row.t, row.avg]), x, y, colour("avg"), [], 1.6, 3);
-      this.line(pen, series.forecasts.map((row) => [row.t, row.value]), x, y, colour("forecast"), [5, 4], 1.5, 8);
+      this.line(pen, series.forecasts.map((row) => [row.t, row.value]), x, y, colour("forecast"), [5, 4], 1.5, 3);
       pen.textAlign = "left";
       pen.textBaseline = "alphabetic";
       pen.fillStyle = colour("ink");

@@ -63,7 +63,9 @@ class Model {
     this.open = new Map();
     this.closed = [];
     this.anomalies = [];
-    this.counts = { decisions: 0, anomalies: 0, incidents: 0 };
+    this.incidents = 0;
+    // By role, the offset of the next record of every partition: how many there have ever been.
+    this.ends = new Map(Object.keys(TAKES).map((role) => [role, new Map()]));
     this.clock = -Infinity;
     this.changed = new Set(["decisions", "incidents", "anomalies", "delays"]);
     this.chart.clear();
@@ -74,7 +76,12 @@ class Model {
     const at = [value.at, value.window_end, time].map(when).find(Number.isFinite) ?? NaN;
     if (at > this.clock) this.clock = at;
     this.changed.add(role === "forecasts" ? "delays" : role);
+    this.ends.get(role).set(partition, offset + 1);
     TAKES[role](this, { ...value, at, id: `${partition}-${offset}` });
+  }
+
+  count(role) {
+    return [...this.ends.get(role).values()].reduce((sum, end) => sum + end, 0);
   }
 
   static keep(list, most) {
@@ -101,13 +108,11 @@ class Model {
 
   anomaly(row) {
     this.anomalies.push(row);
-    this.counts.anomalies++;
     Model.keep(this.anomalies, KEEP.anomalies);
   }
 
   decision(row) {
     this.decisions.push(row);
-    this.counts.decisions++;
     Model.keep(this.decisions, KEEP.decisions);
   }
 
@@ -119,7 +124,7 @@ class Model {
       this.closed.push(row);
       Model.keep(this.closed, KEEP.closed);
     } else if (row.kind !== "merged") {
-      if (!known && row.kind === "opened") this.counts.incidents++;
+      if (!known && row.kind === "opened") this.incidents++;
       this.open.set(name, row);
       Model.dropOldest(this.open, KEEP.open);
     }
@@ -244,7 +249,7 @@ function makeDecision(row) {
 }
 
 // The most frequent values of a counted column, however they were written.
-function top(value) {
+function mostFrequent(value) {
   const known = unfold(value);
   const pairs = Array.isArray(known) ? known.map((each) => (Array.isArray(each) ? each : each && typeof each === "object" ? [each.value ?? each.name ?? each.key, each.count] : [each])) : known && typeof known === "object" ? Object.entries(known) : [];
   return pairs.slice(0, 4).map(([name, count]) => (count === undefined ? text(name) : `${text(name)} ${short(Number(count))}`));
@@ -257,23 +262,22 @@ function severityGrade(severity) {
 function makeIncident(row) {
   const severity = number(row.severity) || 0;
   const [grade, word] = severityGrade(severity);
-  const tops = Object.entries(row).filter(([name]) => name.endsWith("_top")).map(([name, value]) => [name.slice(0, -4), top(value)]).filter(([, values]) => values.length);
+  const tops = Object.entries(row).filter(([name]) => name.endsWith("_top")).map(([name, value]) => [name.slice(0, -4), mostFrequent(value)]).filter(([, values]) => values.length);
   const begun = [row.first_at, row.at].map(when).find(Number.isFinite);
   const last = [row.last_at, row.at].map(when).find(Number.isFinite);
   const hours = (last - begun) / 3600000;
   const bar = node("i", {});
   bar.style.width = `${Math.min(100, Math.max(3, Math.sqrt(severity / 600) * 100))}%`;
   const reasons = unfold(row.reasons);
-  const why = Array.isArray(reasons) ? top(reasons).join(", ") : reasons && typeof reasons === "object" ? Object.keys(reasons).join(", ") : text(reasons);
+  const why = Array.isArray(reasons) ? mostFrequent(reasons).join(", ") : reasons && typeof reasons === "object" ? Object.keys(reasons).join(", ") : text(reasons);
   const head = node("div", { class: "row" },
     node("span", { class: `grade` }, short(severity)), node("span", { class: "quiet" }, word),
     node("span", { class: "tag" }, `${COUNT.format(number(row.events) || 0)} events`),
-    ...(why ? [node("span", { class: "tag" }, why)] : []),
     node("time", { class: "quiet" }, Number.isFinite(begun) ? `${SHORT.format(begun)}${hours >= 1 ? `, ${hours.toFixed(0)} h` : ""}` : ""));
   if (row.kind === "closed") return node("li", { class: "incident" }, head);
   return node("li", { class: "incident" }, head,
     node("div", { class: `meter ${grade}` }, bar),
-    node("p", { class: "quiet" }, tops.map(([name, values]) => `${said(name)} ${values.join(", ")}`).join("  ·  ") || `incident ${text(row.incident)}`));
+    node("p", { class: "quiet" }, [why, ...tops.map(([name, values]) => `${said(name)} ${values.join(", ")}`)].filter(Boolean).join("  ·  ")));
 }
 
 function makeAnomaly(row) {
@@ -292,7 +296,7 @@ const VIEWS = {
     const rows = model.decisions.slice(-SHOW.decisions).reverse();
     reconcile($("decisions"), rows, makeDecision);
     $("e-decisions").hidden = rows.length > 0;
-    $("n-decisions").textContent = COUNT.format(model.counts.decisions);
+    $("n-decisions").textContent = COUNT.format(model.count("decisions"));
     $("t-decisions").textContent = rows[0] ? `last: ${said(rows[0].action)} ${text(rows[0].origin)}` : "none yet";
   },
   incidents(model) {
@@ -303,13 +307,13 @@ const VIEWS = {
     $("e-incidents").hidden = open.length > 0;
     $("h-closed").hidden = closed.length === 0;
     $("n-incidents").textContent = COUNT.format(open.length);
-    $("t-incidents").textContent = open[0] ? `worst: severity ${short(number(open[0].severity))}, ${COUNT.format(number(open[0].events) || 0)} events` : `${COUNT.format(model.counts.incidents)} seen`;
+    $("t-incidents").textContent = open[0] ? `worst: severity ${short(number(open[0].severity))}, ${COUNT.format(number(open[0].events) || 0)} events` : `${COUNT.format(model.incidents)} seen`;
   },
   anomalies(model) {
     const rows = model.anomalies.slice(-SHOW.anomalies).reverse();
     reconcile($("anomalies"), rows, makeAnomaly);
     $("e-anomalies").hidden = rows.length > 0;
-    $("n-anomalies").textContent = COUNT.format(model.counts.anomalies);
+    $("n-anomalies").textContent = COUNT.format(model.count("anomalies"));
     $("t-anomalies").textContent = rows[0] ? `last: ${text(rows[0].origin)}, ${said(rows[0].detector)}` : "none yet";
   },
   delays(model) {
