@@ -251,7 +251,7 @@ impl Events {
             if !chunk.is_empty() {
                 return Some(chunk.into());
             }
-            if self.urgent.is_some() {
+            if self.urgent.is_some() || self.ends {
                 continue;
             }
             let waits = self.waiting().next().is_some();

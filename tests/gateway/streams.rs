@@ -221,7 +221,8 @@ async fn a_quiet_stream_shows_signs_of_life_and_ends_with_the_gateway() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_end_when_their_topic_is_deleted() {
-    let served = Served::start(|_| {}).await;
+    // A stream that only noticed with its sign of life would never end here.
+    let served = Served::start(|config| config.heartbeat = PATIENCE * 2).await;
     let (_, writers) = served.topic("decisions", 1);
     append(&writers, 0, "{\"number\":0}");
     let mut stream = Stream::open(served.address, "/v1/topics/decisions/events?from=beginning", None).await;
