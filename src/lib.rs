@@ -2,14 +2,15 @@
 //!
 //! ```text
 //!   cli ── the commands: check, graph, schema, …
-//!   generate ── topics filled with recorded data or made-up load
 //!   job ── a job file becomes a plan, or a report of everything that is wrong with it
 //!   graph ── a plan drawn: SVG, DOT, Mermaid
 //!   telemetry ── progress, log lines, Prometheus
+//!   gateway ── topics over HTTP, resumable, and a page that shows them
 //!   generate ── the recorded flights as topics, and made-up events to measure with
 //! ```
 
 pub mod cli;
+pub mod gateway;
 pub mod generate;
 pub mod graph;
 pub mod job;

@@ -2,6 +2,7 @@
 
 mod check;
 mod failure;
+mod gateway;
 mod generate;
 mod graph;
 mod run;
@@ -53,6 +54,7 @@ enum Command {
     Run(run::Run),
     Check(check::Check),
     Graph(graph::Graph),
+    Gateway(gateway::GatewayArgs),
     Topics(topics::Topics),
     Generate(generate::Generate),
     Schema(schema::Schema),
@@ -64,6 +66,7 @@ impl Cli {
         match self.command {
             Command::Run(command) => command.run(&self.global),
             Command::Check(command) => command.run(&self.global),
+            Command::Gateway(command) => command.run(&self.global),
             Command::Topics(command) => outcome(command.run(&self.global.data_dir)),
             Command::Generate(command) => outcome(command.run(&self.global.data_dir)),
             Command::Graph(command) => command.run(&self.global),

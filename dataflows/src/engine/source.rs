@@ -102,7 +102,7 @@ pub(super) fn sources<'scope>(
     let address = builder.operator_info().address;
     let activator = scope.activator_for(Rc::clone(&address));
     let peers = scope.peers();
-    builder.build(move |caps| {
+    builder.build_reschedule(move |caps| {
         let planner = Planner::new(setup.partitions, setup.settings.backfill_chunks);
         let mut source = Source {
             caps,
@@ -137,6 +137,8 @@ pub(super) fn sources<'scope>(
                     }
                 }
             }
+            // Stays for as long as it has epochs to see finished.
+            !source.open.is_empty()
         }
     });
     (streams, address)
@@ -302,7 +304,8 @@ impl Source {
             self.setup.metrics.epoch.fetch_max(*epoch, Relaxed);
             self.setup.metrics.epochs.fetch_add(1, Relaxed);
             if let Ok(mut histogram) = self.setup.metrics.epoch_us.lock() {
-                histogram.saturating_record(watch.elapsed().as_micros() as u64);
+                // The histogram grows to whatever it is given.
+                let _ = histogram.record(watch.elapsed().as_micros() as u64);
             }
             self.open.pop_front();
             self.setup.metrics.in_flight.store(self.open.len() as u64, Relaxed);

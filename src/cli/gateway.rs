@@ -1,0 +1,97 @@
+//! `levada gateway`: topics over HTTP, and the page.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use levada_connectors::topic::Existing;
+use levada_dataflows::plan::Plan;
+use thiserror::Error;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Global, JobArgs};
+use crate::gateway::{Gateway, GatewayConfig, GatewayError, JobInfo};
+use crate::graph::Graph;
+use crate::telemetry::log::{self, LogFormat};
+
+/// Serves topics over HTTP: live, by offset, and as a page
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  levada gateway --job config/jobs/flights.toml         The page, on http://127.0.0.1:8080
+  curl -N 'http://127.0.0.1:8080/v1/topics/decisions/events?from=10'")]
+pub struct GatewayArgs {
+    /// A job to show on the page; may be given more than once
+    #[arg(long = "job", value_name = "FILE")]
+    pub jobs: Vec<PathBuf>,
+    /// The address to listen on
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// Write the address to this file once it is listened on (for scripts that let a port be chosen)
+    #[arg(long, value_name = "FILE")]
+    pub address_file: Option<PathBuf>,
+}
+
+/// Why the gateway did not run.
+#[derive(Debug, Error)]
+pub enum GatewayCommandError {
+    /// It could not start.
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
+    /// The operating system refused threads or signals.
+    #[error("failed to start serving: {0}")]
+    System(#[from] std::io::Error),
+}
+
+impl GatewayArgs {
+    /// Serves until SIGINT or SIGTERM.
+    pub fn run(self, global: &Global) -> ExitCode {
+        log::start(LogFormat::Text, false);
+        let mut jobs = Vec::new();
+        for job in &self.jobs {
+            let job = JobArgs { job: job.clone(), set: Vec::new() };
+            match job.load(global, Existing::Refuse) {
+                Ok(loaded) => jobs.push(info(&loaded.plan)),
+                Err(code) => return code,
+            }
+        }
+        match self.serve(global.data_dir.clone(), jobs) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("error: {error}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    fn serve(self, data_dir: PathBuf, jobs: Vec<JobInfo>) -> Result<(), GatewayCommandError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let (mut interrupt, mut terminate) =
+                (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+            let gateway =
+                Gateway::bind(GatewayConfig { jobs, ..GatewayConfig::new(data_dir, self.listen) }).await?;
+            tracing::info!("listening on http://{}", gateway.address());
+            if let Some(file) = &self.address_file {
+                std::fs::write(file, gateway.address().to_string())?;
+            }
+            let stopped = async move {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+            };
+            gateway.run(stopped).await;
+            Ok(())
+        })
+    }
+}
+
+/// What the page shows of a job.
+fn info(plan: &Plan) -> JobInfo {
+    let read = plan.sources.iter().map(|source| source.reader.describe());
+    let written = plan.sinks.iter().map(|sink| sink.writer.describe());
+    let topics = read.chain(written).filter_map(|at| at.strip_prefix("topic ").map(String::from));
+    JobInfo { name: plan.name.clone(), svg: Graph::of(plan).svg(), topics: topics.collect() }
+}
