@@ -56,7 +56,6 @@ fn forecast(_: &str) -> Result<std::sync::Arc<dyn ScorerFactory>, ScoreError> {
 }
 
 #[test]
-#[ignore = "the window step is not merged yet"]
 fn the_flights_job_is_right_and_makes_what_it_made() {
     let environment =
         Environment { data_dir: PathBuf::from("none"), existing: Existing::Refuse, models: &forecast };
