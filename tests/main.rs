@@ -2,3 +2,4 @@
 
 mod gateway;
 mod job_files;
+mod same_bytes;

@@ -91,11 +91,7 @@ impl JobArgs {
     /// # Errors
     /// The exit code, once everything has been said.
     pub fn load(&self, global: &Global, existing: Existing) -> Result<Loaded, ExitCode> {
-        let environment = Environment {
-            data_dir: global.data_dir.clone(),
-            existing,
-            models: &open_model,
-        };
+        let environment = Environment { data_dir: global.data_dir.clone(), existing, models: &open_model };
         let styled = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         match job::load(&self.job, &self.set, &environment) {
             Ok(loaded) => {

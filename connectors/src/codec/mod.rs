@@ -10,7 +10,6 @@
 //! ```
 
 pub mod csv;
-pub mod dead;
 pub mod json;
 pub mod timestamp;
 

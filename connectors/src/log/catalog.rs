@@ -144,11 +144,16 @@ impl Log {
     pub fn topics(&self) -> Result<Vec<TopicInfo>> {
         let mut topics = Vec::new();
         for entry in fs::read_dir(&self.root).map_err(LogError::io("list", &self.root))? {
-            let name = entry.map_err(LogError::io("list", &self.root))?.file_name();
+            let entry = entry.map_err(LogError::io("list", &self.root))?;
+            // Files and other folders may stand beside the topics.
+            if !entry.path().is_dir() {
+                continue;
+            }
+            let name = entry.file_name();
             let Some(name) = name.to_str().filter(|name| check_name(name).is_ok()) else { continue };
             match self.topic(name).and_then(|topic| topic.info()) {
                 Ok(info) => topics.push(info),
-                // Other folders may stand beside the topics, and a topic may just be deleted.
+                // Another folder, or a topic that is just being deleted.
                 Err(LogError::NoSuchTopic { .. }) => {}
                 Err(_) if !self.root.join(name).exists() => {}
                 Err(error) => return Err(error),
