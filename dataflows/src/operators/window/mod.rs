@@ -45,7 +45,8 @@
 //! `count(distinct)` (8 bytes or the text for each value) and `approx_percentile` (12 bytes for each
 //! bucket in use); sums of very large or very small floats take 300 bytes more.
 //!
-//! **Cost**: 10 ns a row for the key, 2 ns for its slot, 1–3 ns for each aggregate.
+//! **Cost** (`examples/window_speed.rs`, one core): some 30 ns a row for tumbling windows of 10,000 text
+//! keys and count, sum, avg, min and max of a float, 10 ns without a key; firing is part of it.
 
 mod aggregate;
 mod aligned;

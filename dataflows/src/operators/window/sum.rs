@@ -359,7 +359,7 @@ mod tests {
         if high == f64::INFINITY.to_bits() {
             // The step after the greatest float, as if it were one.
             add_digits(&mut between, f64::from_bits(low));
-            add_digits(&mut between, f64::MAX * (f64::EPSILON / 2.0) * 1.0);
+            add_digits(&mut between, 2f64.powi(971));
         } else {
             add_digits(&mut between, f64::from_bits(high));
         }
