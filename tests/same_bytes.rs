@@ -140,8 +140,10 @@ fn the_flights_job_writes_the_same_bytes_whatever_it_runs_on() {
         for (topic, fields) in INPUTS {
             let file = csv.path().join("records.jsonl");
             std::fs::write(&file, succeed(levada(&["topics", "export", topic], first.path()))).unwrap();
-            let mut produce = levada(&["topics", "produce", topic, "--batch", batch, "--file"], data.path());
-            produce.arg(&file).args(fields);
+            let file = file.to_str().unwrap();
+            let mut produce =
+                levada(&["topics", "produce", topic, "--batch", batch, "--file", file], data.path());
+            produce.args(fields);
             succeed(produce);
         }
         same(&expected, &run(&data, "2"), &format!("produced {batch} at a time"));

@@ -182,6 +182,17 @@ fn table(plan: &Plan, metrics: &Metrics, seconds: f64) -> String {
             "out", sink.name, "", ""
         );
     }
+    let dead: u64 = metrics.sources.iter().map(|s| s.dead.load(Relaxed)).sum();
+    if dead > 0
+        && let Some(writer) = &plan.dead_letters
+    {
+        let (rows, to) = (grouped(dead), writer.describe());
+        let _ = writeln!(
+            text,
+            "  {:verb_width$}  {:width$}  {rows:>11} {:13}  {:>6}       {to}",
+            "bad", "", "", ""
+        );
+    }
     text
 }
 
