@@ -4,6 +4,8 @@
 //! temporary folder. Out: a line for each way of calling it, with wall-clock and CPU seconds (of all threads,
 //! the kernel's share included). The replays read what lies in the page cache.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
+
 use std::time::{Duration, Instant};
 
 use levada_connectors::log::{Log, RecordIn, Start, SyncPolicy, Topic, TopicConfig, WriterOptions};

@@ -3,6 +3,8 @@
 //! `cargo build --release --workspace --examples`, then `target/release/examples/decode_rate`: 136-byte records of 8 fields, in chunks of 8192,
 //! all columns and then some. Both give the same rows, which is checked.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -116,7 +118,7 @@ fn records(chunk: usize) -> RawRecords {
                 mix % 100,
                 mix % 900,
                 ["eu-west", "eu-north", "us-east"][mix as usize % 3],
-                mix % 10 != 0,
+                !mix.is_multiple_of(10),
                 n / 600_000 % 60,
                 n / 10_000 % 60,
                 n / 10 % 1000,

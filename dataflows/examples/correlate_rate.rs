@@ -6,6 +6,8 @@
 //! trouble, where incidents open, merge and close all the time; and *burst*, where all events share
 //! one attribute, 1 ms apart, so that all are one incident.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
+
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Instant;

@@ -6,6 +6,8 @@
 //! prints a line of JSON for each shape. The headline is `tumbling`: one-minute windows, 10,000
 //! text keys in random order, count, sum, avg, min and max of a float.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
+
 use std::sync::Arc;
 use std::time::Instant;
 

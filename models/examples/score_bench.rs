@@ -6,6 +6,8 @@
 //! Latencies are of whole requests divided by their sequences; a request is padded to a multiple of
 //! the model's batch, so a request of 1 costs what a request of 8 costs.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
+
 use std::time::Instant;
 
 use hdrhistogram::Histogram;

@@ -310,12 +310,12 @@ impl Events {
             }
             self.turn = (topic, partition + 1);
             // A partition may take half of what is left, so that a busy one does not fill every chunk.
-            if !self.from_ring(topic, partition, room.div_ceil(2), &mut chunk) {
+            if !self.take_from_ring(topic, partition, room.div_ceil(2), &mut chunk) {
                 if !chunk.is_empty() {
                     self.turn = (topic, partition);
                     break;
                 }
-                chunk = self.from_log(topic, partition).await?;
+                chunk = self.take_from_log(topic, partition).await?;
                 if !chunk.is_empty() {
                     break;
                 }
@@ -325,7 +325,7 @@ impl Events {
     }
 
     /// Takes frames from the ring; false when the partition's offset is older than that.
-    fn from_ring(&mut self, topic: usize, partition: usize, room: usize, chunk: &mut Vec<u8>) -> bool {
+    fn take_from_ring(&mut self, topic: usize, partition: usize, room: usize, chunk: &mut Vec<u8>) -> bool {
         let text = self.around(topic, partition);
         let Some(place) = self.places.get_mut(topic) else { return true };
         let (Some(listener), Some(next)) = (&place.listener, place.next.get_mut(partition)) else {
@@ -365,7 +365,7 @@ impl Events {
     }
 
     /// Reads what is older than the ring. The bytes of one read of the log, encoded.
-    async fn from_log(&mut self, topic: usize, partition: usize) -> Result<Vec<u8>, LogError> {
+    async fn take_from_log(&mut self, topic: usize, partition: usize) -> Result<Vec<u8>, LogError> {
         let text = self.around(topic, partition);
         let Some(place) = self.places.get_mut(topic) else { return Ok(Vec::new()) };
         let (Some(listener), Some(next)) = (&place.listener, place.next.get_mut(partition)) else {

@@ -116,8 +116,7 @@ impl View {
         let (mut room, mut left) = (STEP_RECORDS, 0);
         for partition in 0..self.topic.partitions() {
             let end = self.topic.bounds(partition)?.next;
-            loop {
-                let Some(reader) = self.readers.get_mut(partition as usize) else { break };
+            while let Some(reader) = self.readers.get_mut(partition as usize) {
                 let missing = end.saturating_sub(reader.position());
                 if missing == 0 || room == 0 {
                     left += missing;

@@ -6,8 +6,8 @@
 /// ```
 /// use levada::generate::random::Random;
 /// let mut random = Random::new(1234567);
-/// assert_eq!(random.next(), 6_457_827_717_110_365_317);
-/// assert_eq!(random.next(), 3_203_168_211_198_807_973);
+/// assert_eq!(random.next_u64(), 6_457_827_717_110_365_317);
+/// assert_eq!(random.next_u64(), 3_203_168_211_198_807_973);
 /// ```
 #[derive(Clone, Debug)]
 pub struct Random(u64);
@@ -19,7 +19,7 @@ impl Random {
     }
 
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -29,7 +29,7 @@ impl Random {
 
     /// A number below `bound`, which is at least 1. The bias is below `bound` / 2^64.
     pub fn below(&mut self, bound: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
+        ((u128::from(self.next_u64()) * u128::from(bound)) >> 64) as u64
     }
 }
 
@@ -41,7 +41,7 @@ mod tests {
     fn the_numbers_are_those_of_the_paper() {
         let mut random = Random::new(1_234_567);
         assert_eq!(
-            [(); 5].map(|()| random.next()),
+            [(); 5].map(|()| random.next_u64()),
             [
                 6_457_827_717_110_365_317,
                 3_203_168_211_198_807_973,

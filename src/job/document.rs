@@ -246,7 +246,7 @@ fn enter<'n, 't>(
             .or_insert_with(|| Spanned::new(span.clone(), DeValue::Table(DeTable::new())))),
         DeValue::Array(array) => {
             let length = array.len();
-            let element = key.parse::<usize>().ok().and_then(|index| array.iter_mut().nth(index));
+            let element = key.parse::<usize>().ok().and_then(|index| array.get_mut(index));
             element.ok_or_else(|| {
                 Diagnostic::error(format!("there is no element `{key}` in a list of {length}"))
                     .at(span.clone())

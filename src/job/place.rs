@@ -90,7 +90,7 @@ fn characters(raw: &str) -> (Vec<(usize, char)>, usize) {
 mod tests {
     use super::within;
 
-    fn text<'a>(raw: &'a str, at: (usize, usize)) -> &'a str {
+    fn text(raw: &str, at: (usize, usize)) -> &str {
         &raw[within(raw, at, None)]
     }
 

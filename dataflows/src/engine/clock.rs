@@ -4,6 +4,9 @@
 //! a silent partition is declared idle. Both are inputs of the job from then on; no operator sees
 //! a clock.
 
+// The one place that may.
+#![allow(clippy::disallowed_methods)]
+
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use timely::scheduling::activate::Activator;

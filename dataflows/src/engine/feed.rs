@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TryRecvError, bounded};
+use crossbeam_channel::{Receiver, SendTimeoutError, Sender, bounded};
 use levada_types::{Batch, ConnectorError, Offset, RawRecords, Read, RecordReader};
 
 use super::clock::Stopwatch;
@@ -72,10 +72,7 @@ impl Feed {
 
     /// The next message, if there is one now.
     pub(super) fn take(&self) -> Option<Fed> {
-        match self.receiver.try_recv() {
-            Ok(fed) => Some(fed),
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-        }
+        self.receiver.try_recv().ok()
     }
 }
 

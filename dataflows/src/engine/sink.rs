@@ -81,13 +81,12 @@ pub(super) fn sink<'scope>(
                     Err(error) => shared.fail(error.into()),
                 }
             }
-            if frontiers[0].is_empty() {
-                if let Some(mut open) = sink.take()
-                    && !shared.has_failed()
-                    && let Err(error) = open.close()
-                {
-                    failed(error);
-                }
+            if frontiers[0].is_empty()
+                && let Some(mut open) = sink.take()
+                && !shared.has_failed()
+                && let Err(error) = open.close()
+            {
+                failed(error);
             }
         }
     });

@@ -119,7 +119,7 @@ mod tests {
         let story = harness::Story { epochs: vec![(arrived, EventTime::MAX)] };
         let told = harness::check_contract(&step, &inputs, &story);
         assert_eq!(told.rows.num_rows(), 2);
-        assert_eq!(told.rows.schema().field(1).is_nullable(), true);
+        assert!(told.rows.schema().field(1).is_nullable());
     }
 
     #[test]

@@ -221,7 +221,7 @@ impl Layout {
 #[inline]
 fn begins(bytes: &[u8], prefix: &[u8]) -> bool {
     let n = prefix.len();
-    if n >= 8 && n <= 16 && bytes.len() >= n {
+    if (8..=16).contains(&n) && bytes.len() >= n {
         let word = |from: &[u8], at: usize| {
             from.get(at..at + 8)
                 .and_then(|word| word.first_chunk::<8>())

@@ -171,7 +171,7 @@ pub fn unescape(text: &[u8], out: &mut Vec<u8>) {
             Some(b'u') => {
                 let mut code = hex(text, at).unwrap_or_default();
                 at += 4;
-                if code >= 0xd800 && code < 0xe000 {
+                if (0xd800..0xe000).contains(&code) {
                     code =
                         0x10000 + ((code - 0xd800) << 10) + (hex(text, at + 2).unwrap_or_default() & 0x3ff);
                     at += 6;

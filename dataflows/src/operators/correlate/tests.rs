@@ -451,7 +451,7 @@ fn bounds_close_an_incident_and_its_events_link_no_more() {
 #[test]
 fn identity_is_of_the_first_event_and_nothing_else() {
     let first = event(3, "x", "", 1.0, "e1");
-    let id = |rest: &[Event]| tell(json!({}), &[&[first.clone()], rest].concat())[0].incident.clone();
+    let id = |rest: &[Event]| tell(json!({}), &[std::slice::from_ref(&first), rest].concat())[0].incident.clone();
     let one = id(&[event(5, "x", "", 1.0, "e2")]);
     assert_eq!(one, id(&[event(9, "x", "q", 7.0, "e3"), event(40, "z", "", 1.0, "e4")]));
     assert_eq!(one.len(), 16);

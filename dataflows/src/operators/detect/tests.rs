@@ -155,7 +155,7 @@ proptest! {
         let mut by_key: BTreeMap<Option<&str>, Vec<Row>> = BTreeMap::new();
         // At one time the rows stand in the order of their content: key, value, number.
         history.sort_by(|a, b| {
-            let value = |row: &Row| row.2.map(|value| ordered(value));
+            let value = |row: &Row| row.2.map(ordered);
             (a.0, a.1, value(a), a.3).cmp(&(b.0, b.1, value(b), b.3))
         });
         let mut slow: Vec<(i64, Option<&str>, Judged, f64, i64)> = Vec::new();

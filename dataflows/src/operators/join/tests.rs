@@ -74,7 +74,8 @@ fn slow(told: &[StreamRow], known: &[TableRow], inner: bool, within: Option<i64>
     let see = |row: &StreamRow| {
         let seen = known.iter().rfind(|candidate| row.1.is_some() && candidate.1 == row.1 && candidate.0 <= row.0)?;
         let too_old = within.is_some_and(|ms| seen.0 != i64::MIN && row.0 - seen.0 > ms);
-        (!too_old && !(deletes && seen.4)).then_some(*seen)
+        let deleted = deletes && seen.4;
+        (!too_old && !deleted).then_some(*seen)
     };
     told.iter().map(|row| (*row, see(row))).filter(|(_, seen)| !inner || seen.is_some()).collect()
 }
