@@ -10,7 +10,9 @@ job=config/jobs/flights.toml
 rm -rf "$data"
 mkdir -p "$data"
 gateway_pid=
+producer_pid=
 finish() {
+  if [ -n "$producer_pid" ]; then kill "$producer_pid" 2>/dev/null || true; fi
   if [ -n "$gateway_pid" ]; then kill "$gateway_pid" 2>/dev/null || true; wait "$gateway_pid" 2>/dev/null || true; fi
 }
 trap finish EXIT
@@ -36,10 +38,15 @@ echo "   open http://$address/ to watch"
 
 if [ -n "${SPEED:-}" ]; then
   echo "== 2. the year, as it happened, $SPEED times as fast"
-  "$levada" generate flights --from "$LEVADA_FLIGHTS" --data "$data" --speed "$SPEED" &
-  producer=$!
+  producing=$(mktemp)
+  "$levada" generate flights --from "$LEVADA_FLIGHTS" --data "$data" --speed "$SPEED" > "$producing" &
+  producer_pid=$!
+  until [ -s "$producing" ]; do
+    kill -0 "$producer_pid" 2>/dev/null || { echo "levada: the flights could not be replayed" >&2; exit 1; }
+    read -r -t 0.1 <> <(:) || true
+  done
+  rm -f "$producing"
   "$levada" run "$job" --data "$data"
-  kill "$producer" 2>/dev/null || true
 else
   echo "== 2. the year, as topics in the order in which it happened"
   "$levada" generate flights --from "$LEVADA_FLIGHTS" --data "$data"

@@ -26,6 +26,9 @@ enum Command {
         /// How many partitions the departures and the weather get
         #[arg(long, value_name = "N", default_value_t = 1)]
         partitions: u32,
+        /// Let departures and weather come as they happened, N times as fast, instead of all at once
+        #[arg(long, value_name = "N", value_parser = positive)]
+        speed: Option<f64>,
     },
     /// Made-up events of eight fields, to measure with: the same for the same seed
     #[command(group = clap::ArgGroup::new("to").required(true).args(["out", "topic"]))]
@@ -59,7 +62,12 @@ impl Generate {
     pub fn run(self, data_dir: &Path) -> Result<(), Failure> {
         let mut out = std::io::stdout().lock();
         match self.command {
-            Command::Flights { from, partitions } => {
+            Command::Flights { from, partitions, speed: Some(speed) } => {
+                let ready = || println!("the tables are there; replaying {speed} times as fast as it was");
+                drop(out);
+                flights::replay(&from, data_dir, partitions, speed, ready)?;
+            }
+            Command::Flights { from, partitions, speed: None } => {
                 for (topic, records) in flights::fill(&from, data_dir, partitions)? {
                     writeln!(out, "{topic}: {records} records")?;
                 }
@@ -111,5 +119,13 @@ mod tests {
         assert_eq!(fs::read_to_string(&file).unwrap().lines().count(), 2500);
         assert!(parse(&[]).is_err());
         assert!(parse(&["--out", &file_name, "--topic", "b"]).is_err());
+    }
+}
+
+/// A number above 0.
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number.is_finite() && number > 0.0 => Ok(number),
+        _ => Err("it must be a number above 0".into()),
     }
 }

@@ -12,7 +12,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::concat_batches;
@@ -53,6 +53,54 @@ pub fn fill(
     }
     Ok(filled)
 }
+
+/// Like [`fill`], but departures and weather come as time passes, `speed` times as fast as they happened.
+/// `ready` is called once the tables are there, and before the first of the others.
+///
+/// # Errors
+/// As [`fill`].
+pub fn replay(
+    from: &Path,
+    data_dir: &Path,
+    partitions: u32,
+    speed: f64,
+    ready: impl FnOnce(),
+) -> Result<(), ConnectorError> {
+    for (topic, events) in [
+        ("flights.airlines", airlines(from)?),
+        ("flights.airports", airports(from)?),
+        ("flights.planes", planes(from)?),
+    ] {
+        let writer = fresh_topic(data_dir, topic, 1)?;
+        append(&writer, &events)?;
+        writer.sync()?;
+    }
+    let departures: Vec<Event> = departures(from)?.iter().map(Departure::event).collect();
+    let mut streams = [
+        (fresh_topic(data_dir, "flights.weather", partitions)?, weather(from)?, 0),
+        (fresh_topic(data_dir, "flights.departures", partitions)?, departures, 0),
+    ];
+    ready();
+    let first = streams.iter().filter_map(|(_, events, _)| Some(events.first()?.time_ms)).min();
+    let first = first.unwrap_or_default() as f64;
+    let started = Instant::now();
+    loop {
+        let now_ms = (first + started.elapsed().as_secs_f64() * 1000.0 * speed) as i64;
+        for (writer, events, next) in &mut streams {
+            let due = *next + events[*next..].partition_point(|event| event.time_ms <= now_ms);
+            append(writer, &events[*next..due])?;
+            *next = due;
+        }
+        if streams.iter().all(|(_, events, next)| *next == events.len()) {
+            break;
+        }
+        std::thread::park_timeout(REPLAY_STEP);
+    }
+    streams.iter().try_for_each(|(writer, ..)| Ok(writer.sync()?))
+}
+
+/// How often a replay appends what has happened since.
+const REPLAY_STEP: Duration = Duration::from_millis(20);
 
 /// One departure, or one that was cancelled. The order of the fields up to `origin` is the topic's order.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -361,11 +409,12 @@ mod tests {
         let data = folder.path().join("data");
         let filled = fill(folder.path(), &data, 1).unwrap();
         assert_eq!(filled.iter().map(|(_, count)| *count).collect::<Vec<_>>(), [4, 2, 1, 1, 1]);
-        let values = |topic: &str| -> Vec<String> {
-            let topic = Log::open(&data).unwrap().topic(topic).unwrap();
+        let values_in = |data: &Path, topic: &str| -> Vec<String> {
+            let topic = Log::open(data).unwrap().topic(topic).unwrap();
             let fetched = topic.reader(0, Start::Beginning).unwrap().read(100, 1 << 20).unwrap();
             fetched.iter().map(|record| String::from_utf8(record.value.to_vec()).unwrap()).collect()
         };
+        let values = |topic: &str| values_in(&data, topic);
         let expected = [1, 0, 2, 3].map(|i| EXAMPLES[i].1);
         assert_eq!(values("flights.departures"), expected);
         assert_eq!(
@@ -384,6 +433,12 @@ mod tests {
             values("flights.planes"),
             [r#"{"tailnum":"N10156","year":null,"manufacturer":"EMBRAER","seats":55}"#]
         );
+        let (paced, mut was_ready) = (folder.path().join("paced"), false);
+        replay(folder.path(), &paced, 1, 1e12, || was_ready = true).unwrap();
+        assert!(was_ready);
+        for (topic, _) in &filled {
+            assert_eq!(values_in(&paced, topic), values(topic), "a replay brings the same records");
+        }
         let again = fill(folder.path(), &data, 1).unwrap_err().to_string();
         assert!(again.contains("delete it first with `levada topics delete flights.departures`"), "{again}");
     }
