@@ -16,7 +16,7 @@ use crate::job::{ColumnType, JobSpec, Loaded};
 ///
 /// Prints what each source, step and sink of the job makes, or everything that is wrong with the
 /// file, each problem with its place and a remedy. No topic is opened: a job can be
-/// checked where it cannot run. Models and the header lines of CSV files are.
+/// checked where it cannot run. Models are; files are when the job runs.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

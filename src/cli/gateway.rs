@@ -20,9 +20,20 @@ use crate::telemetry::log::{self, LogFormat};
 #[command(after_help = "\
 Examples:
   levada gateway --job config/jobs/flights.toml         The page, on http://127.0.0.1:8080
-  curl -N 'http://127.0.0.1:8080/v1/topics/decisions/events?from=10'")]
+  curl -N 'http://127.0.0.1:8080/v1/topics/decisions/events?from=10'   The newest ten, then what comes
+
+Routes:
+  /v1/topics, /v1/topics/TOPIC            What there is
+  /v1/topics/TOPIC/events                 Server-sent events: ?from=beginning, end or how many of the
+                                          newest; a Last-Event-ID or ?cursor= resumes without a gap
+  /v1/events?topics=A,B                   Several topics on one connection
+  /v1/topics/TOPIC/records                A page: ?partition=, ?from=OFFSET, ?limit=
+  /v1/topics/TOPIC/latest?key=FIELD       The newest record of each value of a field
+  /v1/jobs, /v1/jobs/JOB/graph            The jobs given by --job
+  /healthz, /readyz, /metrics")]
 pub struct GatewayArgs {
-    /// A job to show on the page; may be given more than once
+    /// A job whose picture to serve; may be given more than once. The page's own lists and charts are
+    /// those of the flights job
     #[arg(long = "job", value_name = "FILE")]
     pub jobs: Vec<PathBuf>,
     /// The address to listen on

@@ -80,7 +80,8 @@ impl Cli {
 pub struct JobArgs {
     /// The job file
     pub job: PathBuf,
-    /// Sets a field of the job, as if it stood in the file; the value is TOML, or else text
+    /// Sets a field of the job, as if it stood in the file; the value is TOML, or else text. An
+    /// entry of an array is named by its number: step.pages.decide.policies.0.cooldown=5m
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
 }

@@ -24,9 +24,10 @@ Examples:
   levada run job.toml --workers 2 --set source.in.log.topic=other
   levada run job.toml --process 0 --hosts hosts    One of several processes; hosts has a line each
 
-The first SIGTERM or Ctrl-C finishes and publishes the epochs under way; the second stops at once.";
+The first SIGTERM or Ctrl-C finishes and publishes the epochs under way, but not windows that are still
+open; the second stops at once.";
 
-/// Run a job
+/// Runs a job, showing what it is doing
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Run {
@@ -38,7 +39,9 @@ pub struct Run {
     /// End once the history that the sources hold now has been processed
     #[arg(long)]
     until_drained: bool,
-    /// Write behind what the job's topics hold already, rather than refuse
+    /// Write behind what the job's topics hold already, rather than refuse. The sources are read from
+    /// their start again, so a job that ran before writes its results a second time (decisions with the
+    /// same decision_id): a stopped job cannot go on where it was yet
     #[arg(long)]
     append: bool,
     /// Which line of the hosts file this process is, from 0
@@ -90,11 +93,20 @@ impl Run {
             tracing::info!("metrics at http://{bound}/metrics");
         }
         let how = engine::Run { cluster, until_drained: self.until_drained, stop };
+        tracing::info!(
+            "running {}: {} sources, {} steps, {} sinks on {} workers; Ctrl-C ends it",
+            plan.name,
+            plan.sources.len(),
+            plan.steps.len(),
+            plan.sinks.len(),
+            how.cluster.workers
+        );
         let progress = Progress::start(Arc::clone(&plan), Arc::clone(&metrics));
         let result = engine::run(Arc::clone(&plan), &how, metrics);
         let summary = progress.finish();
+        result.map_err(|error| error.to_string())?;
         println!("{}\n{summary}", plan.name);
-        result.map_err(|error| error.to_string())
+        Ok(())
     }
 
     fn cluster(&self) -> Result<Cluster, String> {

@@ -74,7 +74,8 @@ impl LogSink {
                 let plural = if records == 1 { "" } else { "s" };
                 return Err(ConnectorError::configuration(format!(
                     "write topic {name}: it already holds {records} record{plural}; write behind them with \
-                     --append, or delete it first with `levada topics delete {name}`"
+                     --append, or delete it first with `levada topics delete {name} --data {}`",
+                    self.data_dir.display()
                 )));
             }
         }
