@@ -1,6 +1,7 @@
 //! levada: a real-time decision engine. Here the crates meet; the binary is a thin shell around this.
 //!
 //! ```text
+//!   bench ── what `levada bench` measures
 //!   cli ── the commands: check, graph, schema, …
 //!   job ── a job file becomes a plan, or a report of everything that is wrong with it
 //!   graph ── a plan drawn: SVG, DOT, Mermaid
@@ -9,6 +10,7 @@
 //!   generate ── the recorded flights as topics, and made-up events to measure with
 //! ```
 
+pub mod bench;
 pub mod cli;
 pub mod gateway;
 pub mod generate;

@@ -1,5 +1,6 @@
 //! The command line: one file a command.
 
+mod bench;
 mod check;
 mod failure;
 mod gateway;
@@ -58,6 +59,7 @@ enum Command {
     Topics(topics::Topics),
     Generate(generate::Generate),
     Schema(schema::Schema),
+    Bench(bench::Bench),
 }
 
 impl Cli {
@@ -71,6 +73,7 @@ impl Cli {
             Command::Generate(command) => outcome(command.run(&self.global.data_dir)),
             Command::Graph(command) => command.run(&self.global),
             Command::Schema(command) => command.run(),
+            Command::Bench(command) => command.run(),
         }
     }
 }
