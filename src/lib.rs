@@ -6,9 +6,11 @@
 //!   graph ── a plan drawn: SVG, DOT, Mermaid
 //!   telemetry ── progress, log lines, Prometheus
 //!   gateway ── topics over HTTP, resumable, and a page that shows them
+//!   bench ── what it all costs on the machine that it runs on
 //!   generate ── the recorded flights as topics, and made-up events to measure with
 //! ```
 
+pub mod bench;
 pub mod cli;
 pub mod gateway;
 pub mod generate;

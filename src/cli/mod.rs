@@ -1,5 +1,6 @@
 //! The command line: one file a command.
 
+mod bench;
 mod check;
 mod failure;
 mod gateway;
@@ -57,6 +58,7 @@ enum Command {
     Gateway(gateway::GatewayArgs),
     Topics(topics::Topics),
     Generate(generate::Generate),
+    Bench(bench::Bench),
     Schema(schema::Schema),
 }
 
@@ -70,6 +72,7 @@ impl Cli {
             Command::Topics(command) => outcome(command.run(&self.global.data_dir)),
             Command::Generate(command) => outcome(command.run(&self.global.data_dir)),
             Command::Graph(command) => command.run(&self.global),
+            Command::Bench(command) => command.run(),
             Command::Schema(command) => command.run(),
         }
     }
@@ -91,11 +94,7 @@ impl JobArgs {
     /// # Errors
     /// The exit code, once everything has been said.
     pub fn load(&self, global: &Global, existing: Existing) -> Result<Loaded, ExitCode> {
-        let environment = Environment {
-            data_dir: global.data_dir.clone(),
-            existing,
-            models: &open_model,
-        };
+        let environment = Environment { data_dir: global.data_dir.clone(), existing, models: &open_model };
         let styled = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         match job::load(&self.job, &self.set, &environment) {
             Ok(loaded) => {

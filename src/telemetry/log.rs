@@ -37,7 +37,9 @@ pub fn abort_on_panic() {
         let name = thread.name().unwrap_or("unnamed").to_string();
         eprintln!("levada: a bug: thread `{name}` panicked: {panic}");
         eprintln!("{}", std::backtrace::Backtrace::force_capture());
-        eprintln!("levada: stopped. Nothing was published after the last finished epoch. Please report the above.");
+        eprintln!(
+            "levada: stopped. Nothing was published after the last finished epoch. Please report the above."
+        );
         std::process::abort();
     }));
 }

@@ -47,7 +47,9 @@ impl Progress {
             let (over, plan, metrics) = (Arc::clone(&over), Arc::clone(&plan), Arc::clone(&metrics));
             std::thread::Builder::new()
                 .name("progress".into())
-                .spawn(move || if Self::is_live() { draw(&over, &plan, &metrics) } else { log(&over, &metrics) })
+                .spawn(
+                    move || if Self::is_live() { draw(&over, &plan, &metrics) } else { log(&over, &metrics) },
+                )
                 .ok()
         };
         Progress { over, thread, plan, metrics, started }
@@ -154,7 +156,11 @@ fn table(plan: &Plan, metrics: &Metrics, seconds: f64) -> String {
         let records = grouped(source.records.load(Relaxed));
         let dead = grouped(source.dead.load(Relaxed));
         let from = planned.reader.describe();
-        let _ = writeln!(text, "  {:verb_width$}  {:width$}  {records:>11} {:13}  {dead:>6} bad   {from}", "in", source.name, "");
+        let _ = writeln!(
+            text,
+            "  {:verb_width$}  {:width$}  {records:>11} {:13}  {dead:>6} bad   {from}",
+            "in", source.name, ""
+        );
     }
     for step in &metrics.steps {
         let rows_in = grouped(step.rows_in.load(Relaxed));
@@ -170,7 +176,11 @@ fn table(plan: &Plan, metrics: &Metrics, seconds: f64) -> String {
     for (sink, planned) in metrics.sinks.iter().zip(&plan.sinks) {
         let rows = grouped(sink.rows.load(Relaxed));
         let to = planned.writer.describe();
-        let _ = writeln!(text, "  {:verb_width$}  {:width$}  {rows:>11} {:13}  {:>6}       {to}", "out", sink.name, "", "");
+        let _ = writeln!(
+            text,
+            "  {:verb_width$}  {:width$}  {rows:>11} {:13}  {:>6}       {to}",
+            "out", sink.name, "", ""
+        );
     }
     text
 }
@@ -235,7 +245,10 @@ mod tests {
 
     #[test]
     fn numbers_read_well() {
-        assert_eq!(["7", "999", "1,000", "1,234,567"].map(String::from), [7, 999, 1000, 1_234_567].map(grouped));
+        assert_eq!(
+            ["7", "999", "1,000", "1,234,567"].map(String::from),
+            [7, 999, 1000, 1_234_567].map(grouped)
+        );
         assert_eq!(time(1_379_391_120_000), "2013-09-17 04:12:00");
         assert!(cpu_seconds().is_some_and(|seconds| seconds >= 0.0));
     }

@@ -53,7 +53,14 @@ impl JobCollector {
         Ok(())
     }
 
-    fn gauge(&self, to: &mut DescriptorEncoder<'_>, name: &str, help: &str, unit: Option<&Unit>, value: f64) -> std::fmt::Result {
+    fn gauge(
+        &self,
+        to: &mut DescriptorEncoder<'_>,
+        name: &str,
+        help: &str,
+        unit: Option<&Unit>,
+        value: f64,
+    ) -> std::fmt::Result {
         let gauge = ConstGauge::new(value);
         let mut family = to.encode_descriptor(name, help, unit, gauge.metric_type())?;
         gauge.encode(family.encode_family(&[("job", self.job.as_str())])?)
@@ -90,16 +97,34 @@ impl Collector for JobCollector {
         let watermark = m.watermark_ms.load(Relaxed);
         if watermark > i64::MIN && watermark < i64::MAX {
             let seconds = watermark as f64 / 1000.0;
-            self.gauge(to, "levada_watermark_timestamp", "The job's watermark, since the Unix epoch", Some(&Unit::Seconds), seconds)?;
+            self.gauge(
+                to,
+                "levada_watermark_timestamp",
+                "The job's watermark, since the Unix epoch",
+                Some(&Unit::Seconds),
+                seconds,
+            )?;
             let newest = m.sources.iter().map(|s| s.newest_ms.load(Relaxed)).max().unwrap_or(watermark);
             let lag = newest.saturating_sub(watermark).max(0) as f64 / 1000.0;
-            self.gauge(to, "levada_watermark_lag", "Newest event time less the watermark", Some(&Unit::Seconds), lag)?;
+            self.gauge(
+                to,
+                "levada_watermark_lag",
+                "Newest event time less the watermark",
+                Some(&Unit::Seconds),
+                lag,
+            )?;
         }
         if let Ok(histogram) = m.epoch_us.lock() {
             for (name, quantile) in [("p50", 0.5), ("p99", 0.99), ("p999", 0.999)] {
                 let seconds = histogram.value_at_quantile(quantile) as f64 / 1e6;
                 let name = format!("levada_epoch_duration_{name}");
-                self.gauge(to, &name, "How long an epoch takes from opening to published", Some(&Unit::Seconds), seconds)?;
+                self.gauge(
+                    to,
+                    &name,
+                    "How long an epoch takes from opening to published",
+                    Some(&Unit::Seconds),
+                    seconds,
+                )?;
             }
         }
         Ok(())
