@@ -1,12 +1,12 @@
 //! levada: a real-time decision engine. Here the crates meet; the binary is a thin shell around this.
 //!
 //! ```text
-//!   bench ── what `levada bench` measures
 //!   cli ── the commands: check, graph, schema, …
 //!   job ── a job file becomes a plan, or a report of everything that is wrong with it
 //!   graph ── a plan drawn: SVG, DOT, Mermaid
 //!   telemetry ── progress, log lines, Prometheus
 //!   gateway ── topics over HTTP, resumable, and a page that shows them
+//!   bench ── what it all costs on the machine that it runs on
 //!   generate ── the recorded flights as topics, and made-up events to measure with
 //! ```
 

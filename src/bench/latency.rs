@@ -1,171 +1,287 @@
-//! `levada bench latency`: how long a record takes through a live job.
+//! From a record's append to the visible row, while a job runs live.
 //!
-//! A producer appends records to an embedded topic at a steady rate, each with the moment at which it was
-//! due; a live job filters and derives and writes a sink topic; a reader follows that topic and notes for
-//! each record how long ago it was due. A producer that falls behind counts against the result.
+//! ```text
+//!   producer ──batches, 1 ms apart──► topic ──► job ──► topic ──► consumer: now − sent
+//! ```
+//!
+//! A record carries the time at which it was sent, and so does the row that becomes of it. The producer
+//! keeps to its rate whether or not the job keeps up, so what waits is counted as waiting. The first
+//! second is left out: until then threads start and memory is first touched.
+//!
+//! With windows, what is measured begins with the record whose arrival completes a window (the first of
+//! the next second) and ends with each row of that window.
 
-use std::sync::Arc;
+use std::io::Write;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use clap::Args;
 use hdrhistogram::Histogram;
 use levada_connectors::log::{Log, RecordIn, Start, TopicConfig, WriterOptions};
 use levada_dataflows::engine::{self, Cluster, Run};
 use levada_dataflows::metrics::Metrics;
-use serde_json::{Value, json};
+use serde::Serialize;
 
-use super::plan;
-use crate::telemetry::progress::cpu_seconds;
+use super::cost::{peak_memory_mib, process_cpu_s, thread_cpu_s};
+use super::{BenchError, plan, rounded};
 
-/// What to measure.
-#[derive(Clone, Debug, Args)]
-pub struct Settings {
-    /// Records a second
-    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1000..))]
-    rate: u64,
-    /// For how many seconds; one more before them is not counted
-    #[arg(long, default_value_t = 10)]
-    seconds: u64,
-    /// Workers of the job
-    #[arg(long, default_value_t = 2)]
-    workers: usize,
+/// How far apart the producer's batches are.
+const BATCH_EVERY: Duration = Duration::from_millis(1);
+const WARM_UP_US: i64 = 1_000_000;
+/// The consumer stops when it has seen nothing for so long after the last record was sent.
+const QUIET: Duration = Duration::from_millis(300);
+
+/// Which job runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Job {
+    /// Keeps half of the rows and adds a column.
+    Select,
+    /// Windows of one second by user.
+    Window,
 }
 
-const JOB: &str = r#"
-[job]
-name = "latency"
+/// What to measure.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The job.
+    pub job: Job,
+    /// Records a second.
+    pub rate: u64,
+    /// For how long, with the warm-up.
+    pub seconds: u64,
+    /// Worker threads.
+    pub workers: usize,
+}
 
-[source.in.log]
-topic = "in"
-event_time = { column = "at" }
-schema = { user = "string", amount = "float", due_us = "int", at = "timestamp" }
+/// What was measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    job: Job,
+    rate: u64,
+    seconds: u64,
+    warm_up_s: u64,
+    workers: usize,
+    records_sent: u64,
+    /// Rows that were seen after the warm-up.
+    rows: u64,
+    p50_ms: f64,
+    p90_ms: f64,
+    p99_ms: f64,
+    p999_ms: f64,
+    max_ms: f64,
+    /// CPU of the job: the process less the producer and the consumer.
+    job_cpu_s: f64,
+    job_cpu_us_per_record: f64,
+    peak_memory_mib: Option<f64>,
+}
 
-[step.kept.select]
-from = "in"
-where = "amount >= 0"
-add = { cents = "round(amount * 100)" }
+fn job(which: Job) -> String {
+    let step = match which {
+        Job::Select => {
+            r#"[step.rows.select]
+               from = "in"
+               where = "amount >= 250.0"
+               add = { taxed = "amount * 1.2" }"#
+        }
+        Job::Window => {
+            r#"[step.rows.window]
+               from = "in"
+               key = ["user"]
+               tumbling = "1s"
+               aggregate = { rows = "count(*)", total = "sum(amount)", sent_us = "max(sent_us)" }"#
+        }
+    };
+    format!(
+        r#"
+        [job]
+        name = "latency"
+        dead_letters = false
 
-[sink.out.log]
-from = "kept"
-topic = "out"
-"#;
+        [source.in.log]
+        topic = "latency.in"
+        schema = {{ id = "int", user = "string", amount = "float", sent_us = "int", at = "timestamp" }}
+        event_time = {{ column = "at" }}
+
+        {step}
+
+        [sink.out.log]
+        from = "rows"
+        topic = "latency.out"
+        "#
+    )
+}
 
 /// Measures.
 ///
 /// # Errors
-/// When a topic cannot be written or the job fails.
-pub fn measure(settings: &Settings) -> Result<Value, String> {
-    let folder = std::env::temp_dir().join(format!("levada-latency-{}", std::process::id()));
-    let result = measure_in(settings, &folder);
-    // What is left in the folder for temporary files is the system's to clear.
-    let _ = std::fs::remove_dir_all(&folder);
-    result
-}
-
-fn measure_in(settings: &Settings, folder: &std::path::Path) -> Result<Value, String> {
-    let said = |error: levada_connectors::log::LogError| error.to_string();
-    let log = Log::open(folder).map_err(said)?;
-    let input = log.create_topic("in", TopicConfig::default()).map_err(said)?;
-    let output = log.create_topic("out", TopicConfig::default()).map_err(said)?;
-    let plan = plan(JOB, folder.to_path_buf())?;
+/// When the job, the producer or the consumer fails.
+pub fn run(options: &Options) -> Result<Report, BenchError> {
+    let folder = tempfile::tempdir()?;
+    let log = Log::open(folder.path())?;
+    for topic in ["latency.in", "latency.out"] {
+        log.create_topic(topic, TopicConfig::default())?;
+    }
+    let plan = plan(&job(options.job), folder.path())?;
     let stop = Arc::new(AtomicBool::new(false));
-    let job = {
-        let how =
-            Run { cluster: Cluster::local(settings.workers), until_drained: false, stop: Arc::clone(&stop) };
-        std::thread::spawn(move || {
-            let metrics = Metrics::new(&plan);
-            engine::run(plan, &how, metrics).map_err(|error| error.to_string())
-        })
-    };
-    let clock = Instant::now();
-    let (rate, total) = (settings.rate, settings.rate * (settings.seconds + 1));
-    let cpu = cpu_seconds().unwrap_or(f64::NAN);
-    let producer = std::thread::spawn(move || -> Result<u64, String> {
-        let writer = input.writer(0, WriterOptions::default()).map_err(said)?;
-        let mut sent = 0;
-        let mut worst_us = 0;
-        while sent < total {
-            let now_us = clock.elapsed().as_micros() as u64;
-            let due = (now_us * rate / 1_000_000 + 1).min(total);
-            let values: Vec<(i64, Vec<u8>)> = (sent..due).map(|i| record(i, rate)).collect();
-            if let Some(first) = values.first() {
-                worst_us = worst_us.max(now_us.saturating_sub(first.0 as u64));
-            }
-            let records: Vec<RecordIn<'_>> = values
-                .iter()
-                .map(|(due_us, value)| RecordIn { timestamp_ms: due_us / 1000, value, ..RecordIn::default() })
-                .collect();
-            writer.append(&records).map_err(said)?;
-            sent = due;
-            std::thread::park_timeout(Duration::from_millis(1));
+    let metrics = Metrics::new(&plan);
+    let how = Run { cluster: Cluster::local(options.workers), until_drained: false, stop: Arc::clone(&stop) };
+    let before = process_cpu_s();
+    let course = Course::default();
+    let begin_us = now_us();
+    let (sent, seen) = std::thread::scope(|scope| {
+        let engine = scope.spawn(move || engine::run(plan, &how, metrics));
+        let producer = scope.spawn(|| {
+            let sent = produce(folder.path(), options, &course);
+            course.over.store(true, Relaxed);
+            sent
+        });
+        let consumer = scope.spawn(|| {
+            let seen = consume(folder.path(), options.job, begin_us + WARM_UP_US, &course);
+            stop.store(true, Relaxed);
+            seen
+        });
+        let ended = |_| BenchError::Other("go on: a thread of the measurement panicked".into());
+        let (sent, seen) = (producer.join().map_err(ended)??, consumer.join().map_err(ended)??);
+        engine.join().map_err(ended)??;
+        Ok::<_, BenchError>((sent, seen))
+    })?;
+    let job_cpu_s = process_cpu_s() - before - sent.cpu_s - seen.cpu_s;
+    let ms = |us: u64| rounded(us as f64 / 1e3);
+    let quantile = |quantile| ms(seen.us.value_at_quantile(quantile));
+    Ok(Report {
+        job: options.job,
+        rate: options.rate,
+        seconds: options.seconds,
+        warm_up_s: (WARM_UP_US / 1_000_000) as u64,
+        workers: options.workers,
+        records_sent: sent.records,
+        rows: seen.us.len(),
+        p50_ms: quantile(0.5),
+        p90_ms: quantile(0.9),
+        p99_ms: quantile(0.99),
+        p999_ms: quantile(0.999),
+        max_ms: ms(seen.us.max()),
+        job_cpu_s: rounded(job_cpu_s),
+        job_cpu_us_per_record: rounded(job_cpu_s * 1e6 / sent.records.max(1) as f64),
+        peak_memory_mib: peak_memory_mib().map(rounded),
+    })
+}
+
+/// How far the producer has come.
+#[derive(Default)]
+struct Course {
+    over: AtomicBool,
+    /// When the first record of each second was sent.
+    seconds: Mutex<Vec<i64>>,
+}
+
+struct Sent {
+    records: u64,
+    cpu_s: f64,
+}
+
+fn produce(data_dir: &Path, options: &Options, course: &Course) -> Result<Sent, BenchError> {
+    let writer = Log::open(data_dir)?.topic("latency.in")?.writers(WriterOptions::default())?;
+    let (began, mut records) = (Instant::now(), 0);
+    let mut due = began;
+    let mut second = 0;
+    let (mut bytes, mut ends) = (Vec::new(), Vec::new());
+    while began.elapsed() < Duration::from_secs(options.seconds) {
+        due += BATCH_EVERY;
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        let target = (began.elapsed().as_secs_f64() * options.rate as f64) as u64;
+        let sent_us = now_us();
+        bytes.clear();
+        ends.clear();
+        for id in records..target {
+            let (user, amount) = (id.wrapping_mul(0x9e37_79b9) % 100, id.wrapping_mul(7919) % 50_000);
+            write!(
+                bytes,
+                r#"{{"id":{id},"user":"u{user:05}","amount":{}.{:02},"sent_us":{sent_us},"at":{}}}"#,
+                amount / 100,
+                amount % 100,
+                sent_us / 1000
+            )?;
+            ends.push(bytes.len());
         }
-        writer.sync().map_err(said)?;
-        Ok(worst_us)
-    });
-    let mut histogram = Histogram::<u64>::new(3).map_err(|error| error.to_string())?;
-    let mut reader = output.reader(0, Start::Beginning).map_err(said)?;
-    let mut seen = 0;
-    while seen < total && !job.is_finished() {
-        let fetched = reader.read(10_000, 16 << 20).map_err(said)?;
-        if fetched.is_empty() {
-            reader.wait(Duration::from_millis(100)).map_err(said)?;
-            continue;
+        let starts = std::iter::once(0).chain(ends.iter().copied());
+        let batch: Vec<RecordIn<'_>> = starts
+            .zip(&ends)
+            .map(|(start, &end)| RecordIn {
+                timestamp_ms: sent_us / 1000,
+                value: &bytes[start..end],
+                ..RecordIn::default()
+            })
+            .collect();
+        if sent_us / 1_000_000 > second {
+            second = sent_us / 1_000_000;
+            course.seconds.lock().unwrap_or_else(PoisonError::into_inner).push(sent_us);
         }
-        let now_us = clock.elapsed().as_micros() as u64;
-        for record in &fetched {
-            seen += 1;
-            let due_us = number_after(record.value, b"\"due_us\":").ok_or("the job changed a record")?;
-            if due_us >= 1_000_000 {
-                // The histogram grows to whatever it is given.
-                let _ = histogram.record(now_us.saturating_sub(due_us));
+        writer.append(&batch)?;
+        records = target.max(records);
+    }
+    Ok(Sent { records, cpu_s: thread_cpu_s() })
+}
+
+struct Seen {
+    us: Histogram<u64>,
+    cpu_s: f64,
+}
+
+fn consume(data_dir: &Path, job: Job, from_us: i64, course: &Course) -> Result<Seen, BenchError> {
+    let mut reader = Log::open(data_dir)?.topic("latency.out")?.reader(0, Start::Beginning)?;
+    let mut us = Histogram::<u64>::new(3).map_err(|error| BenchError::Other(error.to_string()))?;
+    loop {
+        let over = course.over.load(Relaxed);
+        let fetched = reader.read(1 << 16, 16 << 20)?;
+        let now = now_us();
+        for record in fetched.iter() {
+            let Some(sent_us) = sent_us(record.value) else { continue };
+            let began_us = match job {
+                Job::Select => Some(sent_us),
+                Job::Window => {
+                    let seconds = course.seconds.lock().unwrap_or_else(PoisonError::into_inner);
+                    seconds.iter().copied().find(|first| first / 1_000_000 > sent_us / 1_000_000)
+                }
+            };
+            if let Some(began_us) = began_us.filter(|began_us| *began_us >= from_us) {
+                us.saturating_record(u64::try_from(now - began_us).unwrap_or(0));
             }
+        }
+        if fetched.is_empty() && !reader.wait(QUIET)? && over {
+            return Ok(Seen { us, cpu_s: thread_cpu_s() });
         }
     }
-    let cpu = cpu_seconds().unwrap_or(f64::NAN) - cpu;
-    let wall = clock.elapsed().as_secs_f64();
-    stop.store(true, Relaxed);
-    let worst_us = producer.join().map_err(|_| "the producer panicked")??;
-    job.join().map_err(|_| "the job panicked")??;
-    if seen < total {
-        return Err(format!("the job ended after {seen} of {total} records"));
+}
+
+/// The number behind `"sent_us":`.
+fn sent_us(value: &[u8]) -> Option<i64> {
+    let name = br#""sent_us":"#;
+    let at = value.windows(name.len()).rposition(|window| window == name)? + name.len();
+    let digits = value[at..].iter().take_while(|byte| byte.is_ascii_digit());
+    Some(digits.fold(0, |number, digit| number * 10 + i64::from(digit - b'0')))
+}
+
+fn now_us() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_come_back_and_are_measured() {
+        for job in [Job::Select, Job::Window] {
+            let options = Options { job, rate: 5000, seconds: 3, workers: 2 };
+            let report = run(&options).unwrap();
+            assert!(report.records_sent > 9000, "{report:?}");
+            // Half of two seconds' rows; 100 users' rows of at least one whole second.
+            assert!(report.rows >= if job == Job::Select { 2000 } else { 100 }, "{report:?}");
+        }
+        assert_eq!(sent_us(br#"{"a":1,"sent_us":1712,"at":3}"#), Some(1712));
+        assert_eq!(sent_us(b"{}"), None);
     }
-    let ms = |quantile: f64| histogram.value_at_quantile(quantile) as f64 / 1000.0;
-    Ok(json!({
-        "bench": "latency",
-        "rate": rate, "seconds": settings.seconds, "workers": settings.workers,
-        "records_measured": histogram.len(),
-        "p50_ms": ms(0.5), "p90_ms": ms(0.9), "p99_ms": ms(0.99), "p999_ms": ms(0.999),
-        "max_ms": histogram.max() as f64 / 1000.0,
-        "producer_worst_delay_ms": worst_us as f64 / 1000.0,
-        "cpu_s_producer_job_and_reader": cpu, "wall_s": wall,
-        "peak_rss_mib": peak_rss_mib(),
-    }))
-}
-
-/// The `i`-th record and when it is due, microseconds since the start.
-fn record(i: u64, rate: u64) -> (i64, Vec<u8>) {
-    let due_us = i * 1_000_000 / rate;
-    let (second, ms) = (due_us / 1_000_000, due_us / 1000 % 1000);
-    let (minute, second) = (second / 60, second % 60);
-    let value = format!(
-        r#"{{"user":"u{:05}","amount":{}.{:02},"due_us":{due_us},"at":"2024-01-01T00:{minute:02}:{second:02}.{ms:03}Z"}}"#,
-        i % 10_000,
-        i % 97,
-        i % 100
-    );
-    (due_us as i64, value.into_bytes())
-}
-
-fn number_after(text: &[u8], name: &[u8]) -> Option<u64> {
-    let at = text.windows(name.len()).position(|window| window == name)? + name.len();
-    let digits = text.get(at..)?.iter().take_while(|byte| byte.is_ascii_digit());
-    Some(digits.fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
-}
-
-/// The most memory that the process has held, where the system tells (Linux).
-fn peak_rss_mib() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    Some(line.split_whitespace().nth(1)?.parse::<f64>().ok()? / 1024.0)
 }

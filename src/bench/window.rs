@@ -1,74 +1,97 @@
-//! `levada bench window`: JSON lines from a file, one-minute windows of every key, rows to a file.
+//! A whole job beside nothing but the decoding of its input.
 //!
-//! Beside it, in the same run and in turn, what decoding the same columns of the same file costs with no
-//! dataflow around it: the floor under any job that reads JSON.
+//! The job reads a file of JSON lines, keeps one-minute windows with five aggregates a user, and writes
+//! them to a file. What decoding alone costs is measured with the same reader, the same decoder and the
+//! same columns, on one thread: no pipeline can be cheaper. Decoding, the job on one worker and the job
+//! on several take turns within each repetition, so that whatever else the machine does hits all alike;
+//! medians are reported. The file is made before and read once, so that it comes out of the page cache.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
-use clap::Args;
 use levada_dataflows::engine::{self, Cluster, Run};
 use levada_dataflows::metrics::Metrics;
 use levada_dataflows::plan::Plan;
 use levada_types::{Batch, PartitionId, Read, StartAt};
-use serde_json::{Value, json};
+use serde::Serialize;
 
-use super::{median, plan};
+use super::cost::{Cost, peak_memory_mib};
+use super::{BenchError, median, plan, rounded};
 use crate::generate::bench;
-use crate::telemetry::progress::cpu_seconds;
 
 /// What to measure.
-#[derive(Clone, Debug, Args)]
-pub struct Settings {
-    /// How many events
-    #[arg(long, default_value_t = 4_000_000)]
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How many events.
+    pub events: u64,
+    /// How many users they are about.
+    pub keys: u64,
+    /// The greater number of workers.
+    pub workers: usize,
+    /// How many times.
+    pub repeat: usize,
+}
+
+/// What was measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
     events: u64,
-    /// How many keys
-    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
     keys: u64,
-    /// Workers of the second run of the job; the first has one
-    #[arg(long, default_value_t = 2)]
     workers: usize,
-    /// How often everything is measured, in turn; medians are told
-    #[arg(long, default_value_t = 5)]
     repeat: usize,
-    /// Which of the many possible streams
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
+    input_bytes: u64,
+    windows: u64,
+    /// Reading and decoding alone, one thread.
+    decode: Measured,
+    /// The job on one worker.
+    one_worker: Measured,
+    /// The job on `workers`.
+    workers_all: Measured,
+    /// CPU an event of the job on one worker, by that of decoding: the median over the repetitions.
+    cpu_ratio: f64,
+    /// The same with all workers.
+    cpu_ratio_workers: f64,
+    /// Wall time on all workers by that on one.
+    wall_ratio: f64,
+    peak_memory_mib: Option<f64>,
 }
 
-/// Wall and CPU seconds.
-#[derive(Clone, Copy)]
-struct Cost {
-    wall: f64,
-    cpu: f64,
+/// Medians of something measured several times.
+#[derive(Clone, Debug, Serialize)]
+struct Measured {
+    wall_s: f64,
+    cpu_s: f64,
+    cpu_ns_per_event: f64,
+    events_per_cpu_s: f64,
+    events_per_wall_s: f64,
+    /// CPU seconds of each repetition.
+    each_cpu_s: Vec<f64>,
+    each_wall_s: Vec<f64>,
 }
 
-/// Measures.
-///
-/// # Errors
-/// When a file cannot be written or the job fails.
-pub fn measure(settings: &Settings) -> Result<Value, String> {
-    let folder = std::env::temp_dir().join(format!("levada-bench-{}", std::process::id()));
-    std::fs::create_dir_all(&folder)
-        .map_err(|error| format!("failed to create {}: {error}", folder.display()))?;
-    let result = measure_in(settings, &folder);
-    // What is left in the folder for temporary files is the system's to clear.
-    let _ = std::fs::remove_dir_all(&folder);
-    result
+impl Measured {
+    fn of(costs: &[Cost], events: u64) -> Measured {
+        let cpu_s = median(costs.iter().map(|cost| cost.cpu_s));
+        let wall_s = median(costs.iter().map(|cost| cost.wall_s));
+        Measured {
+            wall_s: rounded(wall_s),
+            cpu_s: rounded(cpu_s),
+            cpu_ns_per_event: rounded(cpu_s * 1e9 / events as f64),
+            events_per_cpu_s: rounded(events as f64 / cpu_s),
+            events_per_wall_s: rounded(events as f64 / wall_s),
+            each_cpu_s: costs.iter().map(|cost| rounded(cost.cpu_s)).collect(),
+            each_wall_s: costs.iter().map(|cost| rounded(cost.wall_s)).collect(),
+        }
+    }
 }
 
-fn measure_in(settings: &Settings, folder: &Path) -> Result<Value, String> {
-    let (input, output) = (folder.join("events.jsonl"), folder.join("windows.jsonl"));
-    let failed = |error: std::io::Error| format!("failed to write {}: {error}", input.display());
-    let mut file = BufWriter::with_capacity(1 << 20, File::create(&input).map_err(failed)?);
-    bench::write(&mut file, settings.seed, settings.events, settings.keys).map_err(failed)?;
-    file.flush().map_err(failed)?;
-    let bytes = std::fs::metadata(&input).map_err(failed)?.len();
-    let text = format!(
+/// The measured job; its input is at `input`.
+pub(super) fn job(input: &Path, output: &Path) -> String {
+    format!(
         r#"
         [job]
         name = "bench"
@@ -76,84 +99,107 @@ fn measure_in(settings: &Settings, folder: &Path) -> Result<Value, String> {
 
         [source.events.file]
         path = {input:?}
-        event_time = {{ column = "at", out_of_order = "500ms" }}
         schema = {{ id = "int", user = "string", kind = "string", amount = "float", latency_ms = "int", region = "string", ok = "bool", at = "timestamp" }}
+        event_time = {{ column = "at", out_of_order = "500ms" }}
 
         [step.minutes.window]
         from = "events"
         key = ["user"]
         tumbling = "1m"
-        aggregate = {{ events = "count(*)", total = "sum(amount)", mean = "avg(amount)", fastest = "min(amount)", slowest = "max(amount)" }}
+        aggregate = {{ events = "count(*)", total = "sum(amount)", mean = "avg(amount)", fastest = "min(latency_ms)", slowest = "max(latency_ms)" }}
 
         [sink.minutes.file]
         from = "minutes"
         path = {output:?}
         "#
-    );
-    let plan = plan(&text, folder.to_path_buf())?;
-    let (mut decode, mut one, mut many) = (Vec::new(), Vec::new(), Vec::new());
-    let mut rows = 0;
-    for _ in 0..settings.repeat.max(1) {
-        decode.push(timed(|| decode_alone(&plan))?);
-        one.push(timed(|| whole(&plan, 1, settings.events).map(|published| rows = published))?);
-        many.push(timed(|| whole(&plan, settings.workers, settings.events).map(drop))?);
-    }
-    let events = settings.events as f64;
-    let told = |costs: &[Cost]| {
-        let wall = median(costs.iter().map(|cost| cost.wall).collect());
-        let cpu = median(costs.iter().map(|cost| cost.cpu).collect());
-        json!({
-            "wall_s": wall, "cpu_s": cpu, "cpu_ns_per_event": cpu * 1e9 / events,
-            "events_per_cpu_s": events / cpu, "events_per_s": events / wall,
-        })
-    };
-    let ratio = |of: &[Cost], to: &[Cost], part: fn(&Cost) -> f64| {
-        median(of.iter().zip(to).map(|(of, to)| part(of) / part(to)).collect())
-    };
-    Ok(json!({
-        "bench": "window",
-        "events": settings.events, "keys": settings.keys, "bytes": bytes, "rows_out": rows,
-        "columns_decoded": plan.sources.first().map(|source| source.decoded.fields().len()),
-        "repeat": settings.repeat,
-        "decode_alone": told(&decode),
-        "job_1_worker": told(&one),
-        "job_n_workers": { "workers": settings.workers, "cost": told(&many) },
-        "cpu_of_job_over_decode": ratio(&one, &decode, |cost| cost.cpu),
-        "wall_of_n_workers_over_one": ratio(&many, &one, |cost| cost.wall),
-    }))
+    )
 }
 
-fn timed(mut work: impl FnMut() -> Result<(), String>) -> Result<Cost, String> {
-    let (started, cpu) = (Instant::now(), cpu_seconds().unwrap_or(f64::NAN));
-    work()?;
-    Ok(Cost { wall: started.elapsed().as_secs_f64(), cpu: cpu_seconds().unwrap_or(f64::NAN) - cpu })
-}
-
-/// Reads and decodes what the job would, and nothing else.
-fn decode_alone(plan: &Plan) -> Result<(), String> {
-    let source = plan.sources.first().ok_or("the job has no source")?;
-    let said = |error: levada_types::ConnectorError| error.to_string();
-    let mut reader = source.reader.open(PartitionId(0), StartAt::Configured).map_err(said)?;
-    let mut decoder = source.decoder.decoder(source.decoded.clone()).map_err(said)?;
-    while let Read::Records(records) = reader.read(Batch::MAX_ROWS, Duration::ZERO).map_err(said)? {
-        let decoded = decoder.decode(&records);
-        if !decoded.dead.is_empty() {
-            return Err("the benchmark's own events do not decode".into());
+/// Measures.
+///
+/// # Errors
+/// When the input cannot be written or the job fails.
+pub fn run(options: &Options) -> Result<Report, BenchError> {
+    let folder = tempfile::tempdir()?;
+    let (input, output) = (folder.path().join("events.jsonl"), folder.path().join("minutes.jsonl"));
+    write_input(&input, options.events, options.keys)?;
+    let plan = plan(&job(&input, &output), folder.path())?;
+    let (mut decodes, mut ones, mut alls) = (Vec::new(), Vec::new(), Vec::new());
+    let mut windows = decode(&plan)?;
+    for _ in 0..options.repeat.max(1) {
+        let (cost, decoded) = Cost::of(|| decode(&plan))?;
+        decodes.push(cost);
+        let (cost, fired) = Cost::of(|| run_job(&plan, 1))?;
+        ones.push(cost);
+        let (cost, fired_by_all) = Cost::of(|| run_job(&plan, options.workers))?;
+        alls.push(cost);
+        if decoded != options.events || fired != fired_by_all {
+            return Err(BenchError::Other(format!(
+                "agree: {decoded} of {} events decoded, {fired} and {fired_by_all} windows",
+                options.events
+            )));
         }
-        std::hint::black_box(&decoded.rows);
+        windows = fired;
     }
-    Ok(())
+    let ratio = |above: &[Cost], below: &[Cost], of: fn(&Cost) -> f64| {
+        rounded(median(above.iter().zip(below).map(|(above, below)| of(above) / of(below))))
+    };
+    Ok(Report {
+        events: options.events,
+        keys: options.keys,
+        workers: options.workers,
+        repeat: options.repeat.max(1),
+        input_bytes: std::fs::metadata(&input)?.len(),
+        windows,
+        cpu_ratio: ratio(&ones, &decodes, |cost| cost.cpu_s),
+        cpu_ratio_workers: ratio(&alls, &decodes, |cost| cost.cpu_s),
+        wall_ratio: ratio(&alls, &ones, |cost| cost.wall_s),
+        decode: Measured::of(&decodes, options.events),
+        one_worker: Measured::of(&ones, options.events),
+        workers_all: Measured::of(&alls, options.events),
+        peak_memory_mib: peak_memory_mib().map(rounded),
+    })
 }
 
-/// Runs the job, and gives how many rows it wrote.
-fn whole(plan: &Arc<Plan>, workers: usize, events: u64) -> Result<u64, String> {
-    use std::sync::atomic::Ordering::Relaxed;
+/// Writes the events that every measurement here is made on.
+pub(super) fn write_input(path: &Path, events: u64, keys: u64) -> Result<(), BenchError> {
+    let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
+    bench::write(&mut file, 1, events, keys)?;
+    Ok(file.flush()?)
+}
+
+/// Reads and decodes the input of the job and drops it; gives the number of rows.
+fn decode(plan: &Plan) -> Result<u64, BenchError> {
+    let mut rows = 0;
+    for source in &plan.sources {
+        let mut reader = source.reader.open(PartitionId(0), StartAt::Configured)?;
+        let mut decoder = source.decoder.decoder(source.decoded.clone())?;
+        while let Read::Records(records) = reader.read(Batch::MAX_ROWS, Duration::ZERO)? {
+            rows += std::hint::black_box(decoder.decode(&records)).rows.num_rows() as u64;
+        }
+    }
+    Ok(rows)
+}
+
+/// Runs the job; gives the number of rows that it wrote.
+fn run_job(plan: &Arc<Plan>, workers: usize) -> Result<u64, BenchError> {
     let metrics = Metrics::new(plan);
     let how = Run { cluster: Cluster::local(workers), until_drained: true, stop: Arc::default() };
-    engine::run(Arc::clone(plan), &how, Arc::clone(&metrics)).map_err(|error| error.to_string())?;
-    let read: u64 = metrics.sources.iter().map(|source| source.records.load(Relaxed)).sum();
-    if read != events {
-        return Err(format!("the job read {read} of {events} events"));
+    engine::run(Arc::clone(plan), &how, Arc::clone(&metrics))?;
+    Ok(metrics.sinks.first().map_or(0, |sink| sink.rows.load(Relaxed)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_run_reports_all_that_was_asked() {
+        let options = Options { events: 20_000, keys: 30, workers: 2, repeat: 2 };
+        let report = run(&options).unwrap();
+        // Two seconds of event time from half a second after a full minute on.
+        assert_eq!(report.windows, 30);
+        assert_eq!(report.decode.each_cpu_s.len(), 2);
+        assert!(report.cpu_ratio > 0.0 && report.wall_ratio > 0.0);
     }
-    Ok(metrics.sinks.iter().map(|sink| sink.rows.load(Relaxed)).sum())
 }

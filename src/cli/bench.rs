@@ -1,40 +1,103 @@
-//! `levada bench`: measures this machine, as JSON on standard output.
+//! `levada bench`: what levada costs on this machine, as JSON.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use serde::Serialize;
 
 use super::print;
-use crate::bench::{latency, window};
+use crate::bench::{BenchError, latency, micro, score, window};
 
-/// Measures: the whole window job beside its decoding, and the latency of a live job
-#[derive(Debug, Args)]
+/// Measure what levada costs on this machine
+#[derive(Clone, Debug, Args)]
 pub struct Bench {
     #[command(subcommand)]
     command: Command,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 enum Command {
-    /// The whole window job from a file to a file, beside decoding alone
-    Window(window::Settings),
-    /// From a paced producer through a live job to a reader of its sink topic
-    Latency(latency::Settings),
+    /// A whole job (file, one-minute windows, file) beside nothing but the decoding of its input
+    Window {
+        /// How many events; 10,000 of them are a second of event time
+        #[arg(long, default_value_t = 4_000_000)]
+        events: u64,
+        /// How many users they are about
+        #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+        keys: u64,
+        /// Worker threads, to compare with one
+        #[arg(long, default_value_t = 2)]
+        workers: usize,
+        /// How many times; medians are reported
+        #[arg(long, default_value_t = 5)]
+        repeat: usize,
+    },
+    /// From a record's append to the visible row, while a job runs live
+    Latency {
+        /// Which job runs
+        #[arg(long, value_enum, default_value = "select")]
+        job: latency::Job,
+        /// Records a second
+        #[arg(long, default_value_t = 100_000)]
+        rate: u64,
+        /// For how long, with a first second that is not counted
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(2..))]
+        seconds: u64,
+        /// Worker threads
+        #[arg(long, default_value_t = 2)]
+        workers: usize,
+    },
+    /// A model: sequences one at a time, and eight at a time
+    Score {
+        /// The model's manifest
+        #[arg(long, default_value = "models/flights/disruption.json")]
+        model: PathBuf,
+        /// How many sequences, in each way
+        #[arg(long, default_value_t = 400)]
+        sequences: usize,
+    },
+    /// Reading, decoding, routing, windows and the log, one by one
+    Micro {
+        /// How many events
+        #[arg(long, default_value_t = 1_000_000)]
+        events: u64,
+        /// How many users they are about
+        #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+        keys: u64,
+        /// How many times; medians are reported
+        #[arg(long, default_value_t = 5)]
+        repeat: usize,
+    },
 }
 
 impl Bench {
     /// Runs the command.
     pub fn run(self) -> ExitCode {
-        let result = match self.command {
-            Command::Window(settings) => window::measure(&settings),
-            Command::Latency(settings) => latency::measure(&settings),
-        };
-        match result {
-            Ok(json) => print(&format!("{json:#}\n")),
-            Err(reason) => {
-                eprintln!("error: {reason}");
-                ExitCode::FAILURE
+        match self.command {
+            Command::Window { events, keys, workers, repeat } => {
+                told(window::run(&window::Options { events, keys, workers, repeat }))
             }
+            Command::Latency { job, rate, seconds, workers } => {
+                told(latency::run(&latency::Options { job, rate, seconds, workers }))
+            }
+            Command::Score { model, sequences } => told(score::run(&model, &score::Options { sequences })),
+            Command::Micro { events, keys, repeat } => {
+                told(micro::run(&micro::Options { events, keys, repeat }))
+            }
+        }
+    }
+}
+
+fn told(report: Result<impl Serialize, BenchError>) -> ExitCode {
+    let text = report.and_then(|report| {
+        serde_json::to_string_pretty(&report).map_err(|error| BenchError::Other(error.to_string()))
+    });
+    match text {
+        Ok(text) => print(&format!("{text}\n")),
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
         }
     }
 }
