@@ -190,7 +190,7 @@ fn produce(data_dir: &Path, options: &Options, course: &Course) -> Result<Sent, 
     let (mut bytes, mut ends) = (Vec::new(), Vec::new());
     while began.elapsed() < Duration::from_secs(options.seconds) {
         due += BATCH_EVERY;
-        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        std::thread::park_timeout(due.saturating_duration_since(Instant::now()));
         let target = (began.elapsed().as_secs_f64() * options.rate as f64) as u64;
         let sent_us = now_us();
         bytes.clear();

@@ -88,6 +88,14 @@ impl Generate {
     }
 }
 
+/// A number above 0.
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number.is_finite() && number > 0.0 => Ok(number),
+        _ => Err("it must be a number above 0".into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -119,13 +127,5 @@ mod tests {
         assert_eq!(fs::read_to_string(&file).unwrap().lines().count(), 2500);
         assert!(parse(&[]).is_err());
         assert!(parse(&["--out", &file_name, "--topic", "b"]).is_err());
-    }
-}
-
-/// A number above 0.
-fn positive(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(number) if number.is_finite() && number > 0.0 => Ok(number),
-        _ => Err("it must be a number above 0".into()),
     }
 }
