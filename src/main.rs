@@ -4,11 +4,12 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use levada::cli::Cli;
+use mimalloc::MiMalloc;
 
-/// Batches are made and dropped by the thousand a second, often on another thread than the one that
-/// made them, which glibc's allocator answers with system calls.
+/// Blocks of a megabyte go from the thread that reads to the one that decodes, chunk after chunk. The C
+/// library's allocator gives such memory back to the system and asks for it again.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     levada::telemetry::log::abort_on_panic();

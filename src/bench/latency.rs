@@ -28,6 +28,8 @@ use super::{BenchError, plan, rounded};
 
 /// How far apart the producer's batches are.
 const BATCH_EVERY: Duration = Duration::from_millis(1);
+/// Longer latencies are told as this.
+const MOST_US: u64 = 600_000_000;
 const WARM_UP_US: i64 = 1_000_000;
 /// The consumer stops when it has seen nothing for so long after the last record was sent.
 const QUIET: Duration = Duration::from_millis(300);
@@ -232,7 +234,8 @@ struct Seen {
 
 fn consume(data_dir: &Path, job: Job, from_us: i64, course: &Course) -> Result<Seen, BenchError> {
     let mut reader = Log::open(data_dir)?.topic("latency.out")?.reader(0, Start::Beginning)?;
-    let mut us = Histogram::<u64>::new(3).map_err(|error| BenchError::Other(error.to_string()))?;
+    let mut us =
+        Histogram::<u64>::new_with_max(MOST_US, 3).map_err(|error| BenchError::Other(error.to_string()))?;
     loop {
         let over = course.over.load(Relaxed);
         let fetched = reader.read(1 << 16, 16 << 20)?;

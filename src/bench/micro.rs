@@ -57,7 +57,9 @@ pub fn run(options: &Options) -> Result<Report, BenchError> {
     let log = Log::open(folder.path())?;
     let mut costs: [Vec<f64>; 6] = Default::default();
     for turn in 0..options.repeat.max(1) {
-        let (read_cost, chunks) = Cost::of(|| read(&plan))?;
+        let (read_cost, _) = Cost::of(|| read(&plan, drop))?;
+        let mut chunks = Vec::new();
+        read(&plan, |records| chunks.push(records))?;
         let (decode_cost, batches) = Cost::of(|| decode(&plan, &chunks))?;
         let (partition_cost, _) = Cost::of(|| partition(&plan, &batches))?;
         let (window_cost, _) = Cost::of(|| window(&plan, &batches))?;
@@ -86,15 +88,14 @@ pub fn run(options: &Options) -> Result<Report, BenchError> {
     })
 }
 
-fn read(plan: &Plan) -> Result<Vec<RawRecords>, BenchError> {
-    let mut chunks = Vec::new();
+fn read(plan: &Plan, mut take: impl FnMut(RawRecords)) -> Result<(), BenchError> {
     for source in &plan.sources {
         let mut reader = source.reader.open(PartitionId(0), StartAt::Configured)?;
         while let Read::Records(records) = reader.read(Batch::MAX_ROWS, Duration::ZERO)? {
-            chunks.push(records);
+            take(records);
         }
     }
-    Ok(chunks)
+    Ok(())
 }
 
 /// The job's rows, as its source would hand them on.
@@ -193,7 +194,8 @@ mod tests {
         let input = folder.path().join("events.jsonl");
         write_input(&input, 30_000, 20).unwrap();
         let plan = plan(&job(&input, &folder.path().join("out.jsonl")), folder.path()).unwrap();
-        let chunks = read(&plan).unwrap();
+        let mut chunks = Vec::new();
+        read(&plan, |records| chunks.push(records)).unwrap();
         let batches = decode(&plan, &chunks).unwrap();
         assert_eq!(partition(&plan, &batches).unwrap(), 30_000);
         assert_eq!(window(&plan, &batches).unwrap(), 20);

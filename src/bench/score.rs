@@ -74,7 +74,8 @@ fn batches(scorer: &mut dyn Scorer, sequences: &[Vec<i64>], size: usize) -> Resu
     for request in requests.clone().cycle().take(WARM_UP) {
         scorer.score(request)?;
     }
-    let mut nanos = Histogram::<u64>::new(3).map_err(|error| BenchError::Other(error.to_string()))?;
+    let mut nanos = Histogram::<u64>::new_with_max(600_000_000_000, 3)
+        .map_err(|error| BenchError::Other(error.to_string()))?;
     let (cost, ()) = Cost::of(|| -> Result<(), BenchError> {
         for request in requests {
             let asked = Instant::now();

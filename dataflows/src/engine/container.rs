@@ -101,7 +101,7 @@ pub(super) enum Router {
 
 impl Router {
     pub(super) fn key(columns: Vec<usize>, peers: usize) -> Router {
-        if columns.is_empty() {
+        if columns.is_empty() || peers == 1 {
             return Router::Worker(0);
         }
         Router::Key { columns, hasher: KeyHasher::default(), shares: vec![Vec::new(); peers] }

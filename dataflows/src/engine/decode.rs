@@ -68,13 +68,12 @@ pub(super) fn decode<'scope>(
                             offset: Offset(chunk.records.offsets.first().copied().unwrap_or(0)),
                         };
                         match decode_chunk(&mut *decoder, &assemble, &chunk, &name, origin, &metrics, index) {
-                            Ok((batch, dead)) => {
+                            Ok(Content { batch, dead, times: span }) => {
                                 if let Some(dead) = dead {
                                     dead_out.give(&dead_cap, &mut BatchContainer::new(dead));
                                 }
+                                times = span;
                                 if batch.rows.num_rows() > 0 {
-                                    let all = batch.times();
-                                    times = all.iter().min().copied().zip(all.iter().max().copied());
                                     rows_out.give(&rows_cap, &mut BatchContainer::new(batch));
                                 }
                             }
@@ -96,6 +95,14 @@ pub(super) fn decode<'scope>(
     Ok(DecodedStreams { rows, progress, dead })
 }
 
+/// What a chunk held.
+struct Content {
+    batch: Batch,
+    dead: Option<Batch>,
+    /// The least and the greatest event time, if it had rows.
+    times: Option<(i64, i64)>,
+}
+
 fn decode_chunk(
     decoder: &mut dyn Decoder,
     assemble: &Assemble,
@@ -104,14 +111,16 @@ fn decode_chunk(
     origin: Origin,
     metrics: &Metrics,
     index: usize,
-) -> Result<(Batch, Option<Batch>), EngineError> {
+) -> Result<Content, EngineError> {
     let decoded = decoder.decode(&chunk.records);
     let counters = &metrics.sources[index];
     count(&counters.records, chunk.records.len());
     count(&counters.bytes, chunk.records.spans.iter().map(|&(a, b)| (b - a) as usize).sum());
     count(&counters.dead, decoded.dead.len());
     let batch = Batch { rows: assemble.rows(&decoded.rows)?, origin };
-    if let Some(&newest) = batch.times().iter().max() {
+    let all = batch.times();
+    let times = all.iter().min().copied().zip(all.iter().max().copied());
+    if let Some((_, newest)) = times {
         counters.newest_ms.fetch_max(newest, Relaxed);
     }
     let dead = if decoded.dead.is_empty() {
@@ -119,7 +128,7 @@ fn decode_chunk(
     } else {
         Some(Batch { rows: dead_letter_rows(name, origin.partition, &decoded.dead)?, origin })
     };
-    Ok((batch, dead))
+    Ok(Content { batch, dead, times })
 }
 
 /// Puts the time column before the columns of the stream.

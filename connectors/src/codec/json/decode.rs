@@ -171,16 +171,48 @@ struct Layout {
 struct Separator {
     /// For instance `,"origin": `, or `{"flight":` where a record begins.
     bytes: Box<[u8]>,
+    /// Its first eight bytes as a word, zero beyond its end, and a mask of those that count.
+    head: u64,
+    mask: u64,
     /// Whether it begins records; such a one is wrong within a record, and the others at its beginning.
     opens: bool,
     wanted: Wanted,
 }
 
 impl Separator {
+    fn new(bytes: &[u8], opens: bool, wanted: Wanted) -> Separator {
+        let mut head = [0; 8];
+        let mut mask = [0; 8];
+        for ((head, mask), byte) in head.iter_mut().zip(&mut mask).zip(bytes) {
+            (*head, *mask) = (*byte, u8::MAX);
+        }
+        let (head, mask) = (u64::from_le_bytes(head), u64::from_le_bytes(mask));
+        Separator { bytes: bytes.into(), head, mask, opens, wanted }
+    }
+
+    /// Whether `rest` begins with it: by two words, which may overlap, where a call to compare memory would
+    /// cost more than comparing.
     #[inline]
     fn stands(&self, rest: &[u8], opens: bool) -> bool {
-        self.opens == opens && begins(rest, &self.bytes)
+        if self.opens != opens {
+            return false;
+        }
+        let length = self.bytes.len();
+        let Some(first) = word(rest, 0) else { return rest.starts_with(&self.bytes) };
+        if first & self.mask != self.head {
+            return false;
+        }
+        match length {
+            0..=8 => true,
+            9..=16 => rest.len() >= length && word(rest, length - 8) == word(&self.bytes, length - 8),
+            _ => rest.starts_with(&self.bytes),
+        }
     }
+}
+
+#[inline]
+fn word(bytes: &[u8], at: usize) -> Option<u64> {
+    bytes.get(at..)?.first_chunk::<8>().map(|word| u64::from_le_bytes(*word))
 }
 
 impl Layout {
@@ -210,26 +242,10 @@ impl Layout {
     fn learn(&mut self, bytes: &[u8], opens: bool, wanted: Wanted, guess: &mut usize) {
         if bytes.len() <= MAX_SEPARATOR_BYTES && self.separators.len() < MAX_SEPARATORS {
             let place = (*guess).min(self.separators.len());
-            self.separators.insert(place, Separator { bytes: bytes.into(), opens, wanted });
+            self.separators.insert(place, Separator::new(bytes, opens, wanted));
             *guess = place + 1;
         }
     }
-}
-
-/// Whether `bytes` begin with `prefix`, by two overlapping words where a call to compare memory would cost
-/// more than comparing.
-#[inline]
-fn begins(bytes: &[u8], prefix: &[u8]) -> bool {
-    let n = prefix.len();
-    if (8..=16).contains(&n) && bytes.len() >= n {
-        let word = |from: &[u8], at: usize| {
-            from.get(at..at + 8)
-                .and_then(|word| word.first_chunk::<8>())
-                .map(|word| u64::from_le_bytes(*word))
-        };
-        return word(bytes, 0) == word(prefix, 0) && word(bytes, n - 8) == word(prefix, n - 8);
-    }
-    bytes.starts_with(prefix)
 }
 
 /// A value that is not what its column wants; what else is wrong with it is found out when needed.
