@@ -4,15 +4,18 @@
 //! apart. It does not depend on partitions, offsets, workers or batch sizes, and that is why a job
 //! gives the same bytes whatever these are.
 
+use std::ops::Range;
+
 use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array};
-use arrow::compute::{concat_batches, take_record_batch};
+use arrow::compute::{concat_batches, take, take_record_batch};
 use arrow::datatypes::{SchemaRef, TimestampMillisecondType};
 use arrow::error::ArrowError;
-use arrow::row::{RowConverter, SortField};
+use arrow::row::{Row, RowConverter, SortField};
 
 /// All rows of `batches` (of one schema, with the time column first) as one batch in canonical order.
 ///
-/// Costs a sort by time; only rows that share their time with another are compared by content.
+/// Costs a sort by time; only rows that share their time with another are compared by content, column by
+/// column for as long as they agree.
 ///
 /// # Errors
 /// When the batches do not share `schema`.
@@ -24,44 +27,61 @@ pub fn canonical(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<RecordBa
     }
     let mut order: Vec<u32> = (0..rows.num_rows() as u32).collect();
     order.sort_by_key(|&i| times[i as usize]);
-
-    // Rows that share their time, as runs of `order`.
     let mut ties = Vec::new();
-    let mut start = 0;
-    for end in 1..=order.len() {
-        if end == order.len() || times[order[end] as usize] != times[order[start] as usize] {
+    ties_within(0..order.len(), |a, b| times[order[a] as usize] == times[order[b] as usize], &mut ties);
+    for column in &rows.columns()[1..] {
+        if ties.is_empty() {
+            break;
+        }
+        ties = sort_ties(column, &mut order, &ties)?;
+    }
+    take_record_batch(&rows, &UInt32Array::from(order))
+}
+
+/// Sorts the rows of each of `ties`, runs of `order`, by a column; gives the runs that still agree.
+fn sort_ties(
+    column: &ArrayRef,
+    order: &mut [u32],
+    ties: &[Range<usize>],
+) -> Result<Vec<Range<usize>>, ArrowError> {
+    let tied: UInt32Array = ties.iter().flat_map(|run| order[run.clone()].iter().copied()).collect();
+    let converter = RowConverter::new(vec![SortField::new(column.data_type().clone())])?;
+    let keys = converter.convert_columns(&[take(column, &tied, None)?])?;
+    let mut keyed: Vec<(Row<'_>, u32)> = keys.iter().zip(tied.values().iter().copied()).collect();
+    let mut left = Vec::new();
+    let mut first = 0;
+    for run in ties {
+        let places = &mut keyed[first..first + run.len()];
+        first += run.len();
+        // Rows that agree in this column are sorted by the next, or are alike in all.
+        places.sort_by(|a, b| a.0.cmp(&b.0));
+        for (slot, &(_, row)) in order[run.clone()].iter_mut().zip(places.iter()) {
+            *slot = row;
+        }
+        let base = run.start;
+        ties_within(run.clone(), |a, b| places[a - base].0 == places[b - base].0, &mut left);
+    }
+    Ok(left)
+}
+
+/// Appends the runs of two or more places of `range` that are the `same`, neighbour by neighbour.
+fn ties_within(range: Range<usize>, same: impl Fn(usize, usize) -> bool, ties: &mut Vec<Range<usize>>) {
+    let mut start = range.start;
+    for end in range.start + 1..=range.end {
+        if end == range.end || !same(end - 1, end) {
             if end - start > 1 {
                 ties.push(start..end);
             }
             start = end;
         }
     }
-    if !ties.is_empty() {
-        let tied: UInt32Array = ties.iter().flat_map(|run| order[run.clone()].iter().copied()).collect();
-        let content = take_record_batch(&rows, &tied)?;
-        let columns: Vec<ArrayRef> = content.columns()[1..].to_vec();
-        if !columns.is_empty() {
-            let fields = columns.iter().map(|c| SortField::new(c.data_type().clone())).collect();
-            let keys = RowConverter::new(fields)?.convert_columns(&columns)?;
-            let mut first = 0;
-            for run in ties {
-                let mut places: Vec<usize> = (first..first + run.len()).collect();
-                places.sort_by(|&a, &b| keys.row(a).cmp(&keys.row(b)));
-                first += run.len();
-                for (slot, place) in run.zip(places) {
-                    order[slot] = tied.value(place);
-                }
-            }
-        }
-    }
-    take_record_batch(&rows, &UInt32Array::from(order))
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{Int64Array, TimestampMillisecondArray};
+    use arrow::array::{Int64Array, StringArray, TimestampMillisecondArray};
     use arrow::datatypes::{DataType, Field, Schema};
     use levada_types::Batch;
     use proptest::prelude::*;
@@ -71,13 +91,20 @@ mod tests {
     proptest! {
         #[test]
         fn any_shuffle_and_split_gives_the_same_rows(
-            rows in proptest::collection::vec((0i64..6, 0i64..4), 1..60),
+            rows in proptest::collection::vec((0i64..6, 0i64..3, "[ab]{0,2}", 0i64..3), 1..60),
             cut in 0usize..60,
         ) {
-            let schema = Arc::new(Schema::new(vec![Batch::time_field(), Field::new("x", DataType::Int64, false)]));
-            let batch = |rows: &[(i64, i64)]| RecordBatch::try_new(schema.clone(), vec![
+            let schema = Arc::new(Schema::new(vec![
+                Batch::time_field(),
+                Field::new("x", DataType::Int64, false),
+                Field::new("y", DataType::Utf8, false),
+                Field::new("z", DataType::Int64, false),
+            ]));
+            let batch = |rows: &[(i64, i64, String, i64)]| RecordBatch::try_new(schema.clone(), vec![
                 Arc::new(TimestampMillisecondArray::from_iter_values(rows.iter().map(|r| r.0))) as ArrayRef,
                 Arc::new(Int64Array::from_iter_values(rows.iter().map(|r| r.1))),
+                Arc::new(StringArray::from_iter_values(rows.iter().map(|r| &r.2))),
+                Arc::new(Int64Array::from_iter_values(rows.iter().map(|r| r.3))),
             ]).unwrap();
             let mut expected = rows.clone();
             expected.sort();

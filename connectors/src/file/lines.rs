@@ -17,6 +17,7 @@ use bytes::Bytes;
 use levada_types::{Batch, ConnectorError, RawRecords};
 use memchr::memchr;
 
+use super::blocks::Blocks;
 use super::{Compression, failed};
 use crate::codec::csv;
 
@@ -35,6 +36,7 @@ const MAX_CALL_BYTES: usize = 256 << 20;
 pub struct Lines {
     input: Box<dyn Read + Send>,
     buffer: Bytes,
+    blocks: Blocks,
     /// How much of the buffer's first record was searched for its end.
     searched: usize,
     ended: bool,
@@ -54,6 +56,7 @@ impl Lines {
         Lines {
             input,
             buffer: Bytes::new(),
+            blocks: Blocks::default(),
             searched: 0,
             ended: false,
             line: 1,
@@ -138,7 +141,7 @@ impl Lines {
         let (least, most) = BLOCK_BYTES.into_inner();
         let wanted = expected.saturating_sub(length).clamp(least, most).max(length / 2);
         let wanted = if self.live { least } else { wanted };
-        let mut block = Vec::with_capacity(length + wanted);
+        let mut block = self.blocks.take(length + wanted);
         block.extend_from_slice(&self.buffer);
         let done = if self.live {
             block.resize(length + wanted, 0);
@@ -151,7 +154,7 @@ impl Lines {
             self.ended = done.as_ref().is_ok_and(|count| *count < wanted);
             done
         };
-        self.buffer = Bytes::from(block);
+        self.buffer = self.blocks.lend(block);
         done.map(drop)
     }
 }

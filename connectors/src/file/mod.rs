@@ -4,6 +4,7 @@
 //! begins on, from 1. A sink writes beside its target and takes the target's place when it closes, so that
 //! nobody ever sees half a file.
 
+mod blocks;
 mod compression;
 mod config;
 mod lines;

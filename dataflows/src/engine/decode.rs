@@ -3,6 +3,8 @@
 //! Chunks are dealt to all workers in turn, so one file keeps every core busy. Bad records leave as
 //! rows of the dead-letter stream.
 
+use std::collections::VecDeque;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -43,53 +45,59 @@ pub(super) fn decode<'scope>(
     let assemble = Assemble::new(plan);
     let name = plan.name.clone();
     let peers = scope.peers();
+    let me = scope.index() % shared.decoding.workers();
 
     let mut builder = OperatorBuilder::new(format!("Decode {name}"), scope);
+    let again = scope.activator_for(builder.operator_info().address);
     let mut input = builder.new_input(raw, Exchange::new(|chunk: &RawChunk| chunk.target as u64));
     let (mut rows_out, rows) = builder.new_output::<BatchContainer>();
     let (mut progress_out, progress) = builder.new_output::<Vec<Progress>>();
     let (mut dead_out, dead) = builder.new_output::<BatchContainer>();
     builder.build(move |_| {
+        let mut waiting = VecDeque::new();
         move |_| {
-            let mut rows_out = rows_out.activate();
-            let mut progress_out = progress_out.activate();
-            let mut dead_out = dead_out.activate();
             input.for_each(|cap, chunks| {
-                let (rows_cap, progress_cap, dead_cap) = (cap.retain(0), cap.retain(1), cap.retain(2));
-                for chunk in chunks.drain(..) {
-                    if shared.has_failed() {
-                        return;
-                    }
-                    let mut times = None;
-                    if !chunk.records.is_empty() {
-                        let origin = Origin {
-                            source: index as u16,
-                            partition: PartitionId((chunk.partition - first) as u32),
-                            offset: Offset(chunk.records.offsets.first().copied().unwrap_or(0)),
-                        };
-                        match decode_chunk(&mut *decoder, &assemble, &chunk, &name, origin, &metrics, index) {
-                            Ok(Content { batch, dead, times: span }) => {
-                                if let Some(dead) = dead {
-                                    dead_out.give(&dead_cap, &mut BatchContainer::new(dead));
-                                }
-                                times = span;
-                                if batch.rows.num_rows() > 0 {
-                                    rows_out.give(&rows_cap, &mut BatchContainer::new(batch));
-                                }
-                            }
-                            Err(error) => shared.fail(error),
+                let caps = Rc::new((cap.retain(0), cap.retain(1), cap.retain(2)));
+                waiting.extend(chunks.drain(..).map(|chunk| (Rc::clone(&caps), chunk)));
+            });
+            if shared.has_failed() {
+                waiting.clear();
+            }
+            // One at a time, so that the source can hand out more meanwhile.
+            let Some((caps, chunk)) = waiting.pop_front() else { return };
+            let (rows_cap, progress_cap, dead_cap) = &*caps;
+            let mut times = None;
+            if !chunk.records.is_empty() {
+                let origin = Origin {
+                    source: index as u16,
+                    partition: PartitionId((chunk.partition - first) as u32),
+                    offset: Offset(chunk.records.offsets.first().copied().unwrap_or(0)),
+                };
+                match decode_chunk(&mut *decoder, &assemble, &chunk, &name, origin, &metrics, index) {
+                    Ok(Content { batch, dead, times: span }) => {
+                        if let Some(dead) = dead {
+                            dead_out.activate().give(dead_cap, &mut BatchContainer::new(dead));
+                        }
+                        times = span;
+                        if batch.rows.num_rows() > 0 {
+                            rows_out.activate().give(rows_cap, &mut BatchContainer::new(batch));
                         }
                     }
-                    let told = |target| Progress {
-                        target,
-                        partition: chunk.partition,
-                        times,
-                        chunk: chunk.mark == Mark::None,
-                        mark: chunk.mark,
-                    };
-                    progress_out.give(&progress_cap, &mut (0..peers).map(told).collect::<Vec<_>>());
+                    Err(error) => shared.fail(error),
                 }
-            });
+            }
+            let told = |target| Progress {
+                target,
+                partition: chunk.partition,
+                times,
+                chunk: chunk.mark == Mark::None,
+                mark: chunk.mark,
+            };
+            progress_out.activate().give(progress_cap, &mut (0..peers).map(told).collect::<Vec<_>>());
+            shared.decoding.done(me);
+            if !waiting.is_empty() {
+                again.activate();
+            }
         }
     });
     Ok(DecodedStreams { rows, progress, dead })

@@ -26,7 +26,7 @@ mod watermark;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -112,8 +112,8 @@ pub enum EngineError {
 }
 
 /// What the workers of a process share outside the dataflow.
-#[derive(Default)]
 pub(crate) struct Shared {
+    decoding: Decoding,
     failed: AtomicBool,
     error: Mutex<Option<EngineError>>,
     /// The source operators, to be woken when something arrives for any of them.
@@ -122,7 +122,45 @@ pub(crate) struct Shared {
     busy: AtomicU64,
 }
 
+/// How many chunks each worker of this process has been dealt and not decoded yet.
+struct Decoding(Vec<AtomicUsize>);
+
+impl Decoding {
+    fn workers(&self) -> usize {
+        self.0.len()
+    }
+
+    /// A worker that has the fewest, and how many.
+    fn least(&self) -> (usize, usize) {
+        let each = self.0.iter().map(|count| count.load(Relaxed)).enumerate();
+        each.min_by_key(|&(_, count)| count).unwrap_or_default()
+    }
+
+    fn add(&self, worker: usize) {
+        if let Some(count) = self.0.get(worker) {
+            count.fetch_add(1, Relaxed);
+        }
+    }
+
+    fn done(&self, worker: usize) {
+        if let Some(count) = self.0.get(worker) {
+            // What another process dealt was not counted here.
+            let _ = count.fetch_update(Relaxed, Relaxed, |count| count.checked_sub(1));
+        }
+    }
+}
+
 impl Shared {
+    fn new(workers: usize) -> Shared {
+        Shared {
+            decoding: Decoding((0..workers.max(1)).map(|_| AtomicUsize::new(0)).collect()),
+            failed: AtomicBool::new(false),
+            error: Mutex::default(),
+            sources: Mutex::default(),
+            busy: AtomicU64::new(0),
+        }
+    }
+
     /// Notes the first failure; the workers then stop without publishing anything more.
     pub(crate) fn fail(&self, error: EngineError) {
         tracing::error!("{error}");
@@ -176,7 +214,7 @@ pub fn run(plan: Arc<Plan>, how: &Run, metrics: Arc<Metrics>) -> Result<(), Engi
         let total: u64 = history.iter().flatten().map(|offset| offset.0).sum();
         metrics.sources[index].total.store(total, Relaxed);
     }
-    let shared = Arc::new(Shared::default());
+    let shared = Arc::new(Shared::new(how.cluster.workers));
     let how_each = how.clone();
     let for_workers = Arc::clone(&shared);
     let config = Config { communication, worker: WorkerConfig::default() };

@@ -33,6 +33,10 @@ use crate::plan::EpochSettings;
 /// Bytes that a live epoch takes at most; what is more waits for the next.
 const LIVE_EPOCH_BYTES: usize = 64 << 20;
 
+/// Chunks of the history that wait for a worker to decode them, a worker, beside the one it is at: enough that
+/// none runs dry while another is busy with something else, and so few that they are still in the cache.
+const DECODE_AHEAD: usize = 3;
+
 /// How long a job goes on closing an epoch each interval after the last input.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -101,7 +105,9 @@ pub(super) fn sources<'scope>(
         (0..setup.sources).map(|_| builder.new_output::<Vec<RawChunk>>()).unzip();
     let address = builder.operator_info().address;
     let activator = scope.activator_for(Rc::clone(&address));
+    let again = scope.activator_for(Rc::clone(&address));
     let peers = scope.peers();
+    let first = scope.index() - scope.index() % setup.shared.decoding.workers();
     builder.build_reschedule(move |caps| {
         let planner = Planner::new(setup.partitions, setup.settings.backfill_chunks);
         let mut source = Source {
@@ -114,7 +120,7 @@ pub(super) fn sources<'scope>(
             open: VecDeque::new(),
             bytes: 0,
             alarm: Alarm::new(activator),
-            peers,
+            dealer: Dealer { peers, first: first, shared: Arc::clone(&setup.shared) },
             setup,
         };
         move |_| {
@@ -130,6 +136,10 @@ pub(super) fn sources<'scope>(
                     Turn::Again => {}
                     Turn::NextEpoch(epoch) => source.advance(epoch),
                     Turn::Wait => break,
+                    Turn::LetDecode => {
+                        again.activate();
+                        break;
+                    }
                     Turn::Over => {
                         source.caps.clear();
                         source.setup.own.clear();
@@ -157,6 +167,8 @@ enum Turn {
     NextEpoch(u64),
     /// Call again when something has changed.
     Wait,
+    /// Call again when the others have had their turn.
+    LetDecode,
     /// Close the input.
     Over,
 }
@@ -169,14 +181,37 @@ struct Source {
     /// Chunks of each own partition still to come in this epoch of the history.
     due: Option<Vec<u32>>,
     planner: Planner,
-    /// Chunks sent, a partition: they are dealt to the workers in turn.
+    /// Chunks sent, a partition.
     sent: Vec<usize>,
     /// Epochs that hold something and are not finished everywhere.
     open: VecDeque<(u64, Stopwatch)>,
     /// Taken in this live epoch.
     bytes: usize,
     alarm: Alarm,
+    dealer: Dealer,
+}
+
+/// Chooses who decodes.
+struct Dealer {
     peers: usize,
+    /// The first worker of this process.
+    first: usize,
+    shared: Arc<Shared>,
+}
+
+impl Dealer {
+    /// The worker for a partition's chunk `number`: the processes take turns, and within this one it is whoever
+    /// has the least to do. What a job gives does not depend on it.
+    fn deal(&self, partition: usize, number: usize) -> usize {
+        let turn = (partition + number) % self.peers;
+        let here = self.first..self.first + self.shared.decoding.workers();
+        if !here.contains(&turn) {
+            return turn;
+        }
+        let (worker, _) = self.shared.decoding.least();
+        self.shared.decoding.add(worker);
+        self.first + worker
+    }
 }
 
 impl Source {
@@ -217,6 +252,9 @@ impl Source {
         for (own, due) in self.setup.own.iter_mut().zip(due.iter_mut()) {
             // After the end of its history a partition waits for the others, and what it has live waits too.
             while *due > 0 && !own.ended {
+                if self.setup.shared.decoding.least().1 >= DECODE_AHEAD {
+                    return Turn::LetDecode;
+                }
                 let (records, mark) = match own.feed.take() {
                     None => {
                         waiting = true;
@@ -232,7 +270,7 @@ impl Source {
                 };
                 *due -= 1;
                 own.ended = mark == Mark::HistoryEnd;
-                out.push((own.source, chunk(own, records, mark, &mut self.sent, self.peers)));
+                out.push((own.source, chunk(own, records, mark, &mut self.sent, &self.dealer)));
             }
         }
         if waiting {
@@ -265,7 +303,7 @@ impl Source {
                         }
                     };
                     self.bytes += records.data.len();
-                    out.push((own.source, chunk(own, records, mark, &mut self.sent, self.peers)));
+                    out.push((own.source, chunk(own, records, mark, &mut self.sent, &self.dealer)));
                     took = true;
                 }
             }
@@ -313,8 +351,14 @@ impl Source {
     }
 }
 
-fn chunk(own: &OwnPartition, records: RawRecords, mark: Mark, sent: &mut [usize], peers: usize) -> RawChunk {
-    let target = (own.partition + sent[own.partition]) % peers;
+fn chunk(
+    own: &OwnPartition,
+    records: RawRecords,
+    mark: Mark,
+    sent: &mut [usize],
+    dealer: &Dealer,
+) -> RawChunk {
+    let target = dealer.deal(own.partition, sent[own.partition]);
     sent[own.partition] += 1;
     RawChunk { target, partition: own.partition, records, mark }
 }

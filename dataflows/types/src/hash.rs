@@ -35,6 +35,11 @@ impl KeyHasher {
         &self.hashes
     }
 
+    /// The hash of one text column's value.
+    pub fn text(text: Option<&str>) -> u64 {
+        text.map_or(NULL_HASH, |text| xxh3_64(text.as_bytes()))
+    }
+
     /// The key group of a hash.
     pub fn group(hash: u64) -> KeyGroup {
         KeyGroup((hash % u64::from(KEY_GROUPS)) as u16)

@@ -65,6 +65,8 @@ pub(super) struct Aligned {
     keys: Keys,
     /// By when their slices begin.
     panes: BTreeMap<i64, Pane>,
+    /// A pane that has fired, for the next one to use its memory.
+    spare: Option<Pane>,
     /// Entries of checkpoints that are to be removed.
     gone: Vec<(KeyGroup, Vec<u8>)>,
     /// The numbers of a batch's rows.
@@ -80,6 +82,7 @@ impl Aligned {
             shape,
             alignment,
             panes: BTreeMap::new(),
+            spare: None,
             gone: Vec::new(),
             all_rows: (0..Batch::MAX_ROWS as u32).collect(),
             scratch: Vec::new(),
@@ -147,7 +150,8 @@ impl Aligned {
         let ids = ids.0;
         for (slice, rows) in shares {
             let rows = rows.as_deref().unwrap_or(&self.all_rows[..times.len()]);
-            let pane = self.panes.entry(slice).or_insert_with(|| Pane::new(shape));
+            let new = || self.spare.take().unwrap_or_else(|| Pane::new(shape));
+            let pane = self.panes.entry(slice).or_insert_with(new);
             pane.update(shape, &values, (rows, ids, times), &mut holder, &mut self.scratch);
         }
         holder.settle(&mut self.keys);
@@ -163,7 +167,7 @@ impl Aligned {
             {
                 let (start, pane) = entry.remove_entry();
                 fired.push(self.emit(start, &pane)?);
-                self.forget(start, &pane);
+                self.forget(start, pane);
             }
             return Ok(fired);
         }
@@ -186,7 +190,7 @@ impl Aligned {
             && self.alignment.last_end(*entry.key()) <= watermark.0
         {
             let (start, pane) = entry.remove_entry();
-            self.forget(start, &pane);
+            self.forget(start, pane);
         }
         Ok(fired)
     }
@@ -200,9 +204,11 @@ impl Aligned {
         self.shape.emit(&self.keys, &pane.columns, &fired)
     }
 
-    fn forget(&mut self, start: i64, pane: &Pane) {
+    fn forget(&mut self, start: i64, mut pane: Pane) {
         self.gone.extend(pane.entries(start, &self.keys));
         pane.ids.iter().for_each(|&id| self.keys.release(id));
+        pane.clear();
+        self.spare = Some(pane);
     }
 }
 

@@ -117,6 +117,11 @@ macro_rules! cells {
                 match self { $(Column::$name(cells) => cells.resize_with(slots, Default::default)),* }
             }
 
+            /// Removes all slots.
+            pub(super) fn empty(&mut self) {
+                match self { $(Column::$name(cells) => cells.clear()),* }
+            }
+
             /// Takes rows in.
             pub(super) fn update(&mut self, values: &Values, work: Work<'_>) {
                 match self { $(Column::$name(cells) => update(cells, values, work)),* }

@@ -37,6 +37,14 @@ impl Pane {
         }
     }
 
+    /// Makes it a pane without keys again, with room for as many as it had.
+    pub(super) fn clear(&mut self) {
+        self.ids.drain(..).for_each(|id| self.slots[id as usize] = NONE);
+        self.columns.iter_mut().for_each(Column::empty);
+        self.dirty.clear();
+        self.written.clear();
+    }
+
     /// Takes in `rows` of a batch, whose rows have the keys `ids`. `scratch` is overwritten.
     pub(super) fn update(
         &mut self,
