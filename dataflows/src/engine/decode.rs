@@ -94,7 +94,9 @@ pub(super) fn decode<'scope>(
                 mark: chunk.mark,
             };
             progress_out.activate().give(progress_cap, &mut (0..peers).map(told).collect::<Vec<_>>());
-            shared.decoding.done(me);
+            if chunk.stays {
+                shared.decoding.done(me);
+            }
             if !waiting.is_empty() {
                 again.activate();
             }

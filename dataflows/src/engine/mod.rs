@@ -144,8 +144,7 @@ impl Decoding {
 
     fn done(&self, worker: usize) {
         if let Some(count) = self.0.get(worker) {
-            // What another process dealt was not counted here.
-            let _ = count.fetch_update(Relaxed, Relaxed, |count| count.checked_sub(1));
+            count.fetch_sub(1, Relaxed);
         }
     }
 }

@@ -47,6 +47,8 @@ const IDLE_EPOCH: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct RawChunk {
     pub target: usize,
+    /// Whether the target is of the process that read it, which then counts what waits for decoding.
+    pub stays: bool,
     /// Index over all partitions of the job.
     pub partition: usize,
     #[serde(with = "raw")]
@@ -202,15 +204,15 @@ struct Dealer {
 impl Dealer {
     /// The worker for a partition's chunk `number`: the processes take turns, and within this one it is whoever
     /// has the least to do. What a job gives does not depend on it.
-    fn deal(&self, partition: usize, number: usize) -> usize {
+    fn deal(&self, partition: usize, number: usize) -> (usize, bool) {
         let turn = (partition + number) % self.peers;
         let here = self.first..self.first + self.shared.decoding.workers();
         if !here.contains(&turn) {
-            return turn;
+            return (turn, false);
         }
         let (worker, _) = self.shared.decoding.least();
         self.shared.decoding.add(worker);
-        self.first + worker
+        (self.first + worker, true)
     }
 }
 
@@ -358,7 +360,7 @@ fn chunk(
     sent: &mut [usize],
     dealer: &Dealer,
 ) -> RawChunk {
-    let target = dealer.deal(own.partition, sent[own.partition]);
+    let (target, stays) = dealer.deal(own.partition, sent[own.partition]);
     sent[own.partition] += 1;
-    RawChunk { target, partition: own.partition, records, mark }
+    RawChunk { target, stays, partition: own.partition, records, mark }
 }
