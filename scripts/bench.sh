@@ -7,7 +7,7 @@ levada=${1:?usage: bench.sh LEVADA}
 cache=${LEVADA_CACHE:-$HOME/.cache/levada}
 export ORT_DYLIB_PATH=${ORT_DYLIB_PATH:-$cache/onnxruntime/libonnxruntime.so}
 events=4000000
-keys=1000
+keys=10000
 
 cpu=$(sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo | head -1)
 cpu_short=$(tr '[:upper:]' '[:lower:]' <<<"${cpu:-cpu}" | sed 's/([^)]*)//g; s/ @.*//; s/[^a-z0-9]\+/-/g; s/^-//; s/-$//' | cut -c1-24)
@@ -28,7 +28,7 @@ measure() {
 }
 
 measure window window --events $events --keys $keys --workers 2 --repeat 7
-measure window-10k-keys window --events $events --keys 10000 --workers 2 --repeat 3
+measure window-1k-keys window --events $events --keys 1000 --workers 2 --repeat 3
 measure latency-select latency --job select --rate 100000 --seconds 11 --workers 1
 measure latency-select-2-workers latency --job select --rate 100000 --seconds 11 --workers 2
 measure latency-window latency --job window --rate 100000 --seconds 11 --workers 1
@@ -69,7 +69,7 @@ out = pathlib.Path(sys.argv[1])
 read = lambda name: json.loads(path.read_text()) if (path := out / f"{name}.json").exists() else None
 if w := read("window"):
     print(f"window: {w['one_worker']['events_per_cpu_s'] / 1e6:.2f} M events a CPU second; "
-          f"{w['cpu_ratio']:.2f} x the CPU of decoding alone; "
+          f"{w['cpu_ratio']:.2f} x the CPU of decoding alone ({w['cpu_ratio_all_columns']:.2f} x of decoding all columns); "
           f"{w['workers']} workers take {w['wall_ratio']:.2f} of one worker's time")
 for name in ("latency-select", "latency-window"):
     if l := read(name):

@@ -127,6 +127,7 @@ fn the_flights_job_writes_the_same_bytes_whatever_it_runs_on() {
     }
 
     same(&expected, &run(&fresh("1"), "1"), "a second run");
+    same(&expected, &run(&fresh("1"), "1"), "a third run");
     same(&expected, &run(&fresh("1"), "2"), "two workers");
     same(&expected, &run(&fresh("1"), "4"), "four workers");
     same(&expected, &run(&fresh("6"), "2"), "six partitions");

@@ -45,8 +45,10 @@ pub struct Report {
     repeat: usize,
     input_bytes: u64,
     windows: u64,
-    /// Reading and decoding alone, one thread.
+    /// Reading and decoding alone, the columns that the job reads, one thread.
     decode: Measured,
+    /// The same with all eight columns.
+    decode_all: Measured,
     /// The job on one worker.
     one_worker: Measured,
     /// The job on `workers`.
@@ -55,6 +57,8 @@ pub struct Report {
     cpu_ratio: f64,
     /// The same with all workers.
     cpu_ratio_workers: f64,
+    /// CPU an event of the job on one worker, by that of decoding all eight columns.
+    cpu_ratio_all_columns: f64,
     /// Wall time on all workers by that on one.
     wall_ratio: f64,
     peak_memory_mib: Option<f64>,
@@ -91,16 +95,10 @@ impl Measured {
 
 /// The measured job; its input is at `input`.
 pub(super) fn job(input: &Path, output: &Path) -> String {
+    let source = source(input);
     format!(
         r#"
-        [job]
-        name = "bench"
-        dead_letters = false
-
-        [source.events.file]
-        path = {input:?}
-        schema = {{ id = "int", user = "string", kind = "string", amount = "float", latency_ms = "int", region = "string", ok = "bool", at = "timestamp" }}
-        event_time = {{ column = "at", out_of_order = "500ms" }}
+        {source}
 
         [step.minutes.window]
         from = "events"
@@ -115,6 +113,27 @@ pub(super) fn job(input: &Path, output: &Path) -> String {
     )
 }
 
+/// What every job here reads.
+fn source(input: &Path) -> String {
+    format!(
+        r#"
+        [job]
+        name = "bench"
+        dead_letters = false
+
+        [source.events.file]
+        path = {input:?}
+        schema = {{ id = "int", user = "string", kind = "string", amount = "float", latency_ms = "int", region = "string", ok = "bool", at = "timestamp" }}
+        event_time = {{ column = "at", out_of_order = "500ms" }}
+        "#
+    )
+}
+
+/// A job that wants every column; it is only decoded, never run.
+fn job_of_all(input: &Path, output: &Path) -> String {
+    format!("{}\n[sink.events.file]\nfrom = \"events\"\npath = {output:?}\n", source(input))
+}
+
 /// Measures.
 ///
 /// # Errors
@@ -124,11 +143,14 @@ pub fn run(options: &Options) -> Result<Report, BenchError> {
     let (input, output) = (folder.path().join("events.jsonl"), folder.path().join("minutes.jsonl"));
     write_input(&input, options.events, options.keys)?;
     let plan = plan(&job(&input, &output), folder.path())?;
-    let (mut decodes, mut ones, mut alls) = (Vec::new(), Vec::new(), Vec::new());
+    let plan_of_all = super::plan(&job_of_all(&input, &output), folder.path())?;
+    let (mut decodes, mut decodes_all) = (Vec::new(), Vec::new());
+    let (mut ones, mut alls) = (Vec::new(), Vec::new());
     let mut windows = decode(&plan)?;
     for _ in 0..options.repeat.max(1) {
         let (cost, decoded) = Cost::of(|| decode(&plan))?;
         decodes.push(cost);
+        decodes_all.push(Cost::of(|| decode(&plan_of_all))?.0);
         let (cost, fired) = Cost::of(|| run_job(&plan, 1))?;
         ones.push(cost);
         let (cost, fired_by_all) = Cost::of(|| run_job(&plan, options.workers))?;
@@ -153,8 +175,10 @@ pub fn run(options: &Options) -> Result<Report, BenchError> {
         windows,
         cpu_ratio: ratio(&ones, &decodes, |cost| cost.cpu_s),
         cpu_ratio_workers: ratio(&alls, &decodes, |cost| cost.cpu_s),
+        cpu_ratio_all_columns: ratio(&ones, &decodes_all, |cost| cost.cpu_s),
         wall_ratio: ratio(&alls, &ones, |cost| cost.wall_s),
         decode: Measured::of(&decodes, options.events),
+        decode_all: Measured::of(&decodes_all, options.events),
         one_worker: Measured::of(&ones, options.events),
         workers_all: Measured::of(&alls, options.events),
         peak_memory_mib: peak_memory_mib().map(rounded),
@@ -200,6 +224,14 @@ mod tests {
         // Two seconds of event time from half a second after a full minute on.
         assert_eq!(report.windows, 30);
         assert_eq!(report.decode.each_cpu_s.len(), 2);
+        let wanted = |job: &str| {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::write(folder.path().join("in.jsonl"), "").unwrap();
+            let (input, output) = (folder.path().join("in.jsonl"), folder.path().join("out.jsonl"));
+            let text = if job == "all" { job_of_all(&input, &output) } else { super::job(&input, &output) };
+            plan(&text, folder.path()).unwrap().sources[0].decoded.fields().len()
+        };
+        assert_eq!((wanted("windows"), wanted("all")), (4, 8), "columns that no step uses are not decoded");
         assert!(report.cpu_ratio > 0.0 && report.wall_ratio > 0.0);
     }
 }

@@ -6,7 +6,11 @@
 //! ```
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool,
+    Ordering::{Relaxed, SeqCst},
+    fence,
+};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -37,6 +41,8 @@ pub(super) enum Fed {
 /// A feeder's receiving end.
 pub(super) struct Feed {
     receiver: Receiver<Fed>,
+    /// Whether the source found nothing when it last looked, and is to be woken.
+    starving: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -51,7 +57,7 @@ pub(super) struct FeedPlan {
 }
 
 impl Feed {
-    /// Starts the thread. It calls `wake` after each message and ends when `stop` is set, the feed is
+    /// Starts the thread. It calls `wake` after a message that somebody waits for, and ends when `stop` is set, the feed is
     /// dropped or the partition is over.
     pub(super) fn start(
         name: &str,
@@ -61,18 +67,25 @@ impl Feed {
         wake: impl Fn() + Send + 'static,
     ) -> std::io::Result<Feed> {
         let (sender, receiver) = bounded(AHEAD);
+        let starving = Arc::new(AtomicBool::new(true));
+        let awaited = Arc::clone(&starving);
         let thread = std::thread::Builder::new().name(format!("feed {name}")).spawn(move || {
-            let to = Outlet { sender, stop, wake: &wake };
+            let to = Outlet { sender, stop, awaited, wake: &wake };
             if let Err(error) = feed(&mut *reader, &plan, &to) {
                 to.send(Fed::Failed(error));
             }
         })?;
-        Ok(Feed { receiver, thread: Some(thread) })
+        Ok(Feed { receiver, starving, thread: Some(thread) })
     }
 
-    /// The next message, if there is one now.
+    /// The next message, if there is one now; otherwise the feeder will wake the source when there is.
     pub(super) fn take(&self) -> Option<Fed> {
-        self.receiver.try_recv().ok()
+        self.receiver.try_recv().ok().or_else(|| {
+            self.starving.store(true, SeqCst);
+            // Either the feeder sees that somebody waits, or what it sent before is seen here.
+            fence(SeqCst);
+            self.receiver.try_recv().ok()
+        })
     }
 }
 
@@ -92,6 +105,7 @@ impl Drop for Feed {
 struct Outlet<'a, W: Fn()> {
     sender: Sender<Fed>,
     stop: Arc<AtomicBool>,
+    awaited: Arc<AtomicBool>,
     wake: &'a W,
 }
 
@@ -104,7 +118,10 @@ impl<W: Fn()> Outlet<'_, W> {
             }
             match self.sender.send_timeout(fed, LOOK_AROUND) {
                 Ok(()) => {
-                    (self.wake)();
+                    fence(SeqCst);
+                    if self.awaited.swap(false, SeqCst) {
+                        (self.wake)();
+                    }
                     return true;
                 }
                 Err(SendTimeoutError::Timeout(back)) => fed = back,
