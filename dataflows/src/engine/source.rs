@@ -45,6 +45,8 @@ pub(super) struct RawChunk {
     pub target: usize,
     /// Index over all partitions of the job.
     pub partition: usize,
+    /// How many came from the partition before it.
+    pub number: usize,
     #[serde(with = "raw")]
     pub records: RawRecords,
     pub mark: Mark,
@@ -314,7 +316,8 @@ impl Source {
 }
 
 fn chunk(own: &OwnPartition, records: RawRecords, mark: Mark, sent: &mut [usize], peers: usize) -> RawChunk {
-    let target = (own.partition + sent[own.partition]) % peers;
+    let number = sent[own.partition];
     sent[own.partition] += 1;
-    RawChunk { target, partition: own.partition, records, mark }
+    let target = (own.partition + number) % peers;
+    RawChunk { target, partition: own.partition, number, records, mark }
 }
