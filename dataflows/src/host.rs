@@ -248,3 +248,6 @@ fn divide(batch: &Batch, before: EventTime) -> Option<(Vec<u32>, Vec<u32>)> {
     let (late, in_time): (Vec<u32>, Vec<u32>) = (0..times.len() as u32).partition(late);
     (!late.is_empty()).then_some((in_time, late))
 }
+
+#[cfg(test)]
+mod tests;

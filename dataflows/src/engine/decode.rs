@@ -196,3 +196,17 @@ impl Assemble {
         Ok(RecordBatch::try_new(self.schema.clone(), columns.collect())?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_hear_what_those_before_them_promise() {
+        let promised = |times: &[i64]| promises(times, 10).map(|promises| promises.values().to_vec());
+        assert_eq!(promised(&[]), None);
+        assert_eq!(promised(&[30, 20, 25, 41, 31]), None, "10 behind is in time");
+        const NONE: i64 = i64::MIN;
+        assert_eq!(promised(&[30, 19, 41, 30, 40]), Some(vec![NONE, 20, 20, 31, 31]));
+    }
+}

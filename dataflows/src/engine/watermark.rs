@@ -199,6 +199,8 @@ pub(super) fn ticks<'scope>(
 
 #[cfg(test)]
 mod tests {
+    use levada_types::{Offset, PartitionId};
+
     use super::*;
 
     fn told(partition: usize, max: i64, mark: Mark) -> Progress {
@@ -243,5 +245,44 @@ mod tests {
         assert_eq!(watermark(&mut marks, vec![told(0, 5, Mark::HistoryEnd)]), EventTime::MIN);
         assert_eq!(watermark(&mut marks, vec![told(1, 3, Mark::None)]), EventTime(3));
         assert_eq!(watermark(&mut marks, vec![told(1, -1, Mark::HistoryEnd)]), EventTime::MAX);
+    }
+
+    #[test]
+    fn a_chunk_is_told_what_was_promised_before_it() {
+        let setup = PartitionSetup { timed: true, out_of_order_ms: 10, bounded: false };
+        let mut marks = Watermarks::new(vec![setup, PartitionSetup { timed: false, ..setup }, setup]);
+        let told = |partition: usize, number: u64, least: i64, greatest: i64| {
+            let place = PartitionId(partition as u32);
+            let origin = Origin { source: 0, partition: place, offset: Offset(8 * number) };
+            let rows = Some(Span { origin, least, greatest });
+            Progress { target: 0, partition, number: number as usize, rows, chunk: true, mark: Mark::None }
+        };
+        let promises = |marks: &mut Watermarks, progress: Vec<Progress>| -> Vec<(u32, u64, i64)> {
+            let tick = marks.epoch(progress);
+            tick.promises.iter().map(|(at, to)| (at.partition.0, at.offset.0, to.0)).collect()
+        };
+        // The chunks of a partition see one another in their order, whatever was heard of first.
+        let first = vec![told(0, 2, 55, 60), told(0, 1, 80, 90), told(0, 0, -5, 70), told(2, 0, 7, 8)];
+        assert_eq!(promises(&mut marks, first), [(0, 16, 80)], "60 was promised before 80 came");
+        // And those of earlier epochs. What is just at the promise is in time.
+        let second = vec![told(0, 3, 80, 100), told(0, 4, 89, 89), told(2, 1, -3, 30)];
+        assert_eq!(promises(&mut marks, second), [(0, 32, 90), (2, 8, -2)]);
+        // A table promises nothing, nor does a partition that is idle promise less.
+        let table = vec![
+            told(1, 0, 9, 9),
+            told(1, 1, 1, 1),
+            Progress { rows: None, mark: Mark::Idle, ..told(0, 5, 0, 0) },
+        ];
+        assert_eq!(promises(&mut marks, table), []);
+        assert_eq!(promises(&mut marks, vec![told(0, 6, 89, 89)]), [(0, 48, 90)]);
+    }
+
+    #[test]
+    fn what_comes_last_of_a_partition_counts_whoever_tells_it_last() {
+        let setup = PartitionSetup { timed: true, out_of_order_ms: 0, bounded: false };
+        let mut marks = Watermarks::new(vec![setup, setup]);
+        let other = told(1, 9, Mark::None);
+        let idle = Progress { number: 1, ..told(0, -1, Mark::Idle) };
+        assert_eq!(watermark(&mut marks, vec![idle, told(0, 5, Mark::None), other]), EventTime(9));
     }
 }

@@ -56,6 +56,8 @@ mod aggregate;
 mod aligned;
 mod argument;
 mod cells;
+#[cfg(test)]
+mod disorder;
 mod keys;
 mod pane;
 mod session;
