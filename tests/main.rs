@@ -6,4 +6,5 @@
 mod dead_letters;
 mod gateway;
 mod job_files;
+mod live_and_replayed;
 mod same_bytes;

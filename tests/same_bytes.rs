@@ -19,13 +19,13 @@ const INPUTS: [(&str, &[&str]); 5] = [
     ("flights.planes", &[]),
 ];
 
-fn levada(arguments: &[&str], data: &Path) -> Command {
+pub(crate) fn levada(arguments: &[&str], data: &Path) -> Command {
     let mut command = Command::new(LEVADA);
     command.args(arguments).arg("--data").arg(data).current_dir(env!("CARGO_MANIFEST_DIR"));
     command
 }
 
-fn succeed(mut command: Command) -> String {
+pub(crate) fn succeed(mut command: Command) -> String {
     let output = command.output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {error}");
@@ -67,7 +67,7 @@ fn written(data: &Path) -> BTreeMap<String, String> {
         .collect()
 }
 
-fn same(one: &BTreeMap<String, String>, other: &BTreeMap<String, String>, what: &str) {
+pub(crate) fn same(one: &BTreeMap<String, String>, other: &BTreeMap<String, String>, what: &str) {
     assert_eq!(one.keys().collect::<Vec<_>>(), other.keys().collect::<Vec<_>>(), "{what}");
     for (topic, text) in one {
         let other = &other[topic];

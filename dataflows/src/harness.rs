@@ -5,15 +5,20 @@
 //! order. [`check_contract`] runs it whole, split into other batches, on 2 and 4 workers, and with a
 //! checkpoint and a restore in fresh hosts (with another number of workers) after each of some
 //! epochs, and asserts that nothing changes.
+//!
+//! A story says where the epochs end. A [`Topic`] does not: it is what was recorded, in any disorder,
+//! and [`check_cuts`] asserts that it tells the same, late rows with it and in the same order, however
+//! it is cut into chunks and epochs.
 
 use std::collections::BTreeMap;
 
 use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
-use arrow::compute::take_record_batch;
+use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use levada_types::{Batch, Epoch, EventTime, KeyGroup, KeyHasher, Offset, Origin, PartitionId, StateChanges};
 
-use crate::host::Host;
+use crate::engine::cutting::{Mark, PartitionSetup, Progress, Span, Watermarks, promises};
+use crate::host::{Host, Tick};
 use crate::order;
 use crate::plan::{PlanContext, PlannedStep, Route, StepSpec};
 
@@ -49,40 +54,72 @@ pub fn plan_with(
     step.expect("a spec without problems gives a plan")
 }
 
+/// What reaches the workers: for each epoch the batches of each input, and how the epoch ends.
+type Arrivals = Vec<(Vec<Vec<Batch>>, Tick)>;
+
 /// Runs a story on `workers` workers, cutting every batch into pieces of at most `piece` rows, and
 /// restarting from checkpoints after the epochs in `restarts`, each with the worker count given.
 pub fn run(
     step: &PlannedStep,
     inputs: &[SchemaRef],
     story: &Story,
-    mut workers: usize,
+    workers: usize,
     piece: usize,
+    restarts: &[(usize, usize)],
+) -> Told {
+    let mut offset = 0;
+    let mut pieces = |batch: &RecordBatch| -> Vec<Batch> {
+        let starts = (0..batch.num_rows()).step_by(piece);
+        let pieces = starts.map(|start| batch.slice(start, piece.min(batch.num_rows() - start)));
+        let read = pieces.map(|piece| {
+            offset += 1;
+            Batch::read(piece, Origin { offset: Offset(offset), ..Origin::default() })
+        });
+        read.collect()
+    };
+    let mut input = |batches: &Vec<RecordBatch>| batches.iter().flat_map(&mut pieces).collect();
+    let arrivals: Arrivals = story
+        .epochs
+        .iter()
+        .map(|(arrived, watermark)| (arrived.iter().map(&mut input).collect(), (*watermark).into()))
+        .collect();
+    let told = drive(step, inputs, &arrivals, workers, restarts);
+    Told {
+        rows: order::canonical(&step.schema, &[told.rows]).unwrap(),
+        late: order::canonical(&inputs[0], &[told.late]).unwrap(),
+    }
+}
+
+/// Hands the epochs to the hosts of `workers` workers; gives what they would publish, epoch by epoch.
+fn drive(
+    step: &PlannedStep,
+    inputs: &[SchemaRef],
+    arrivals: &Arrivals,
+    mut workers: usize,
     restarts: &[(usize, usize)],
 ) -> Told {
     let hosts = |n: usize| -> Vec<Host> { (0..n).map(|_| Host::new(step, inputs).unwrap()).collect() };
     let mut running = hosts(workers);
     let mut stored: BTreeMap<(KeyGroup, Vec<u8>), Vec<u8>> = BTreeMap::new();
-    let (mut rows, mut late) = (Vec::new(), Vec::new());
-    let mut offset = 0;
-    for (number, (arrived, watermark)) in story.epochs.iter().enumerate() {
+    let (mut all_rows, mut all_late) = (Vec::new(), Vec::new());
+    for (number, (arrived, tick)) in arrivals.iter().enumerate() {
         let mut shares: Vec<Vec<Vec<Batch>>> = vec![vec![Vec::new(); inputs.len()]; workers];
         for (index, batches) in arrived.iter().enumerate() {
             for batch in batches {
-                for start in (0..batch.num_rows()).step_by(piece) {
-                    let piece = batch.slice(start, piece.min(batch.num_rows() - start));
-                    offset += 1;
-                    for (worker, part) in route(&step.inputs[index].route, &piece, workers) {
-                        let origin = Origin { source: 0, partition: PartitionId(0), offset: Offset(offset) };
-                        shares[worker][index].push(Batch { rows: part, origin });
-                    }
+                for (worker, part) in route(&step.inputs[index].route, batch, workers) {
+                    shares[worker][index].push(part);
                 }
             }
         }
+        let (mut rows, mut late) = (Vec::new(), Vec::new());
         for (host, share) in running.iter_mut().zip(shares) {
-            let out = host.epoch(Epoch(number as u64), *watermark, share).unwrap();
+            let out = host.epoch(Epoch(number as u64), tick.clone(), share).unwrap();
             rows.extend(out.rows);
+            rows.extend(out.passed.into_iter().map(|batch| batch.rows));
             late.extend(out.late);
         }
+        all_rows.push(order::canonical(&step.schema, &rows).unwrap());
+        all_late.push(order::by_moment(&inputs[0], late).unwrap());
         if let Some(&(_, next)) = restarts.iter().find(|(epoch, _)| *epoch == number) {
             for host in &mut running {
                 let mut changes = StateChanges::default();
@@ -108,21 +145,22 @@ pub fn run(
         }
     }
     Told {
-        rows: order::canonical(&step.schema, &rows).unwrap(),
-        late: order::canonical(&inputs[0], &late).unwrap(),
+        rows: concat_batches(&step.schema, &all_rows).unwrap(),
+        late: concat_batches(&inputs[0], &all_late).unwrap(),
     }
 }
 
-fn route(route: &Route, rows: &RecordBatch, workers: usize) -> Vec<(usize, RecordBatch)> {
+fn route(route: &Route, batch: &Batch, workers: usize) -> Vec<(usize, Batch)> {
     match route {
-        Route::Stay => vec![(0, rows.clone())],
+        Route::Stay => vec![(0, batch.clone())],
         Route::Key(columns) => {
-            let columns: Vec<&ArrayRef> = columns.iter().map(|&c| rows.column(c)).collect();
+            let columns: Vec<&ArrayRef> = columns.iter().map(|&c| batch.rows.column(c)).collect();
             let mut shares: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
-            for (row, &hash) in KeyHasher::default().hash(&columns, rows.num_rows()).iter().enumerate() {
+            let hashes = KeyHasher::default().hash(&columns, batch.rows.num_rows()).to_vec();
+            for (row, &hash) in hashes.iter().enumerate() {
                 shares.entry(KeyHasher::group(hash).worker(workers)).or_default().push(row as u32);
             }
-            let part = |rows_: Vec<u32>| take_record_batch(rows, &UInt32Array::from(rows_)).unwrap();
+            let part = |rows: Vec<u32>| batch.take(&UInt32Array::from(rows)).unwrap();
             shares.into_iter().map(|(worker, share)| (worker, part(share))).collect()
         }
     }
@@ -141,4 +179,96 @@ pub fn check_contract(step: &PlannedStep, inputs: &[SchemaRef], story: &Story) -
     let every: Vec<(usize, usize)> = (0..last).map(|epoch| (epoch, epoch % 4 + 1)).collect();
     assert_eq!(run(step, inputs, story, 1, 5, &every), whole, "restored after every epoch");
     whole
+}
+
+/// What was recorded for an input, partition by partition, in the order of arrival.
+#[derive(Clone, Debug)]
+pub struct Topic {
+    pub partitions: Vec<RecordBatch>,
+    pub out_of_order_ms: i64,
+}
+
+/// How topics are cut: chunks of so many rows, and in an epoch up to so many chunks of each partition.
+/// How many it is differs from partition to partition and epoch to epoch, by the seed.
+#[derive(Clone, Copy, Debug)]
+pub struct Cut {
+    pub chunk: usize,
+    pub chunks: usize,
+    pub seed: u64,
+}
+
+impl Cut {
+    /// What the decoders and the watermark make of the topics, one an input.
+    fn arrivals(self, topics: &[Topic]) -> Arrivals {
+        let partitions: Vec<(usize, usize)> = (0..)
+            .zip(topics)
+            .flat_map(|(s, topic)| (0..topic.partitions.len()).map(move |p| (s, p)))
+            .collect();
+        let setup = |&(source, _): &(usize, usize)| {
+            let out_of_order_ms = topics[source].out_of_order_ms;
+            PartitionSetup { timed: true, out_of_order_ms, bounded: true }
+        };
+        let mut watermarks = Watermarks::new(partitions.iter().map(setup).collect());
+        let mut taken = vec![0; partitions.len()];
+        let mut random = self.seed;
+        let mut arrivals = Arrivals::new();
+        let is_left = |index: usize, taken: &[usize]| {
+            let (source, partition) = partitions[index];
+            taken[index] < topics[source].partitions[partition].num_rows()
+        };
+        while (0..partitions.len()).any(|index| is_left(index, &taken)) {
+            let mut arrived = vec![Vec::new(); topics.len()];
+            let mut told = Vec::new();
+            for (index, &(source, partition)) in partitions.iter().enumerate() {
+                random =
+                    random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                for number in 0..(random >> 33) as usize % (self.chunks + 1) {
+                    if !is_left(index, &taken) {
+                        break;
+                    }
+                    let Topic { partitions, out_of_order_ms } = &topics[source];
+                    let (start, all) = (taken[index], &partitions[partition]);
+                    let rows = all.slice(start, self.chunk.min(all.num_rows() - start));
+                    taken[index] += rows.num_rows();
+                    let origin = Origin {
+                        source: source as u16,
+                        partition: PartitionId(partition as u32),
+                        offset: Offset(start as u64),
+                    };
+                    let mut batch = Batch::read(rows, origin);
+                    batch.promises = promises(batch.times(), *out_of_order_ms);
+                    let times = batch.times().iter().copied();
+                    let (least, greatest) = (times.clone().min().unwrap(), times.max().unwrap());
+                    let rows = Some(Span { origin, least, greatest });
+                    let mark = Mark::None;
+                    told.push(Progress { target: 0, partition: index, number, rows, chunk: true, mark });
+                    arrived[source].push(batch);
+                }
+            }
+            // They are heard of in any order.
+            told.reverse();
+            arrivals.push((arrived, watermarks.epoch(told)));
+        }
+        arrivals.push((vec![Vec::new(); topics.len()], EventTime::MAX.into()));
+        arrivals
+    }
+}
+
+/// Asserts that topics tell the same however they are cut, and gives what they tell, as published.
+/// Nothing of it depends on where epochs end, not even its order.
+pub fn check_cuts(step: &PlannedStep, inputs: &[SchemaRef], topics: &[Topic]) -> Told {
+    let most = topics.iter().flat_map(|topic| &topic.partitions).map(RecordBatch::num_rows).max();
+    let whole = Cut { chunk: most.unwrap_or(0).max(1), chunks: 1, seed: 0 };
+    let expected = drive(step, inputs, &whole.arrivals(topics), 1, &[]);
+    for (number, (chunk, chunks)) in
+        [(1, 1), (1, 7), (3, 1), (4, 3), (16, 2), (64, 1)].into_iter().enumerate()
+    {
+        let cut = Cut { chunk, chunks, seed: number as u64 + 1 };
+        let arrivals = cut.arrivals(topics);
+        let workers = [1, 2, 4][number % 3];
+        assert_eq!(drive(step, inputs, &arrivals, workers, &[]), expected, "{cut:?}, {workers} workers");
+        let every: Vec<(usize, usize)> = (0..arrivals.len()).map(|epoch| (epoch, epoch % 3 + 1)).collect();
+        assert_eq!(drive(step, inputs, &arrivals, workers, &every), expected, "{cut:?}, restored");
+    }
+    expected
 }

@@ -3,47 +3,88 @@
 //! ```text
 //!   batches of an epoch ──► [Arrival] as they are ───────────────────────────┐
 //!                     └───► [Time] held until the watermark passes, sorted ──┴─► operator ──► rows
-//!                                 └─ behind the watermark already ──────────────────────────► late
+//!                                 └─ behind what was promised ──► late ◄────────────┘
+//!                                                                  └─ held until the watermark passes
+//!                                                                     the promise, sorted ─► late rows
 //! ```
+//!
+//! Whether a row is late depends on its own partition alone: on what that had promised when the row
+//! came. Only a partition that was silent for so long that it is not waited for any more can be behind
+//! the watermark itself; its rows are late too.
 //!
 //! Free of timely, so that the harness drives it exactly as the engine does. What it holds back is
 //! state like the operator's own and is checkpointed with it, key group by key group.
 
-use std::collections::BTreeSet;
-use std::io::Cursor;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
-use arrow::compute::{concat_batches, take_record_batch};
+use arrow::array::{Int64Array, UInt32Array};
+use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
-use arrow::ipc::reader::StreamReader;
-use arrow::ipc::writer::StreamWriter;
-use levada_types::{Batch, Epoch, EventTime, KeyGroup, KeyHasher, StateChanges};
+use levada_types::{Batch, Epoch, EventTime, KeyGroup, Origin, StateChanges};
 
+use crate::held::Held;
 use crate::operator::{EpochInput, InputOrder, Operator, OperatorError, Outputs};
 use crate::order;
-use crate::plan::{PlannedInput, PlannedStep, Route};
+use crate::plan::{PlannedStep, Route};
+
+/// What the end of an epoch tells every step.
+#[derive(Clone, Debug)]
+pub struct Tick {
+    /// The watermark now.
+    pub watermark: EventTime,
+    /// What a partition had promised before a chunk of this epoch, for those chunks that hold a row
+    /// that is behind it.
+    pub promises: Arc<BTreeMap<Origin, EventTime>>,
+}
+
+/// A watermark in an epoch in which no row is behind what came before its chunk.
+impl From<EventTime> for Tick {
+    fn from(watermark: EventTime) -> Tick {
+        Tick { watermark, promises: Arc::default() }
+    }
+}
+
+impl Tick {
+    /// Completes what a batch knows of its chunk by what came before the chunk.
+    fn complete(&self, batch: &mut Batch) {
+        // Nothing comes before offset 0, so a batch that some step made is not among them.
+        let Some(&EventTime(before)) = self.promises.get(&batch.origin) else { return };
+        batch.promises = match batch.promises.take() {
+            Some(promises) => Some(promises.unary(|promise| promise.max(before))),
+            None if batch.times().iter().any(|&time| time < before) => {
+                Some(Int64Array::from_value(before, batch.rows.num_rows()))
+            }
+            None => None,
+        };
+    }
+}
 
 /// One operator on one worker, with what it has not been shown yet.
 pub struct Host {
     operator: Box<dyn Operator>,
     inputs: Vec<Input>,
+    late: Late,
     watermark: EventTime,
 }
 
 struct Input {
-    plan: PlannedInput,
-    schema: SchemaRef,
+    order: InputOrder,
     /// Rows whose time the watermark has not passed.
-    held: Vec<RecordBatch>,
-    held_min: i64,
-    /// Groups that have held rows in the last checkpoint.
-    written: BTreeSet<KeyGroup>,
+    held: Held,
+}
+
+/// Late rows of the first input, which go out when the watermark passes their moment.
+struct Late {
+    schema: SchemaRef,
+    held: Held,
 }
 
 /// The first byte of a state key: whose state it is.
 const OPERATOR_STATE: u8 = 0;
 const HELD_ROWS: u8 = 1;
 const WATERMARK: u8 = 2;
+const LATE_ROWS: u8 = 3;
 
 impl Host {
     /// A host with a fresh operator.
@@ -51,56 +92,74 @@ impl Host {
     /// # Errors
     /// When the operator cannot be made: a model that does not load.
     pub fn new(step: &PlannedStep, inputs: &[SchemaRef]) -> Result<Host, OperatorError> {
-        let inputs = step
-            .inputs
-            .iter()
-            .zip(inputs)
-            .map(|(plan, schema)| Input {
-                plan: plan.clone(),
-                schema: schema.clone(),
-                held: Vec::new(),
-                held_min: i64::MAX,
-                written: BTreeSet::new(),
-            })
-            .collect();
-        Ok(Host { operator: (step.operator)()?, inputs, watermark: EventTime::MIN })
+        let key = |route: &Route| match route {
+            Route::Key(columns) => columns.clone(),
+            Route::Stay => Vec::new(),
+        };
+        let late_schema = inputs.first().cloned().unwrap_or_else(|| step.schema.clone());
+        // The moment stands before the columns.
+        let late_key = step.inputs.first().map(|first| key(&first.route)).unwrap_or_default();
+        let late_key = late_key.into_iter().map(|column| column + 1).collect();
+        let late = Held::new(order::marked_schema(&late_schema), late_key);
+        let inputs = step.inputs.iter().zip(inputs).map(|(plan, schema)| Input {
+            order: plan.order,
+            held: Held::new(schema.clone(), key(&plan.route)),
+        });
+        Ok(Host {
+            operator: (step.operator)()?,
+            inputs: inputs.collect(),
+            late: Late { schema: late_schema, held: late },
+            watermark: EventTime::MIN,
+        })
     }
 
-    /// Runs one epoch. `arrived` holds each input's batches, in any order.
+    /// Runs one epoch. `arrived` holds each input's batches, in any order. Where no row is behind,
+    /// the watermark alone will do as `tick`.
     ///
     /// # Errors
     /// What the operator could not cope with.
     pub fn epoch(
         &mut self,
         epoch: Epoch,
-        watermark: EventTime,
+        tick: impl Into<Tick>,
         arrived: Vec<Vec<Batch>>,
     ) -> Result<Outputs, OperatorError> {
+        let tick = tick.into();
         let before = self.watermark;
-        let watermark = watermark.max(before);
+        let watermark = tick.watermark.max(before);
         let mut out = Outputs::default();
         let mut ready = Vec::with_capacity(self.inputs.len());
         for (place, (input, mut batches)) in self.inputs.iter_mut().zip(arrived).enumerate() {
-            // Only the first input's late rows have a stream to go to; others' are counted and dropped.
-            let mut late = Vec::new();
-            ready.push(match input.plan.order {
+            batches.iter_mut().for_each(|batch| tick.complete(batch));
+            ready.push(match input.order {
                 InputOrder::Arrival => {
                     batches.sort_by_key(|batch| batch.origin);
                     batches
                 }
-                InputOrder::Time => input.release(before, watermark, batches, &mut late)?,
+                InputOrder::Time => {
+                    for batch in batches {
+                        let Some((in_time, late)) = divide(&batch, before) else {
+                            input.held.add(batch.rows);
+                            continue;
+                        };
+                        input.held.add(take_record_batch(&batch.rows, &UInt32Array::from(in_time))?);
+                        // Only the first input's late rows have a stream to go to.
+                        if place == 0 {
+                            out.emit_late(&batch, late)?;
+                        } else {
+                            out.late_count += late.len();
+                        }
+                    }
+                    input.held.release(watermark)?.into_iter().map(Batch::derived).collect()
+                }
             });
-            if place == 0 {
-                out.late = late;
-            } else {
-                out.late_elsewhere += late.iter().map(RecordBatch::num_rows).sum::<usize>();
-            }
         }
         self.watermark = watermark;
         if watermark > before || ready.iter().any(|batches| !batches.is_empty()) {
             let input = EpochInput { epoch, before, watermark, inputs: &ready };
             self.operator.on_epoch(&input, &mut out)?;
         }
+        out.late = self.late.pass(std::mem::take(&mut out.late), before, watermark)?;
         Ok(out)
     }
 
@@ -116,8 +175,9 @@ impl Host {
             changes.changes.push(change);
         }
         for (index, input) in self.inputs.iter_mut().enumerate() {
-            input.checkpoint(index as u8, changes)?;
+            input.held.checkpoint(&[HELD_ROWS, index as u8], changes)?;
         }
+        self.late.held.checkpoint(&[LATE_ROWS], changes)?;
         changes.put(KeyGroup(0), vec![WATERMARK], self.watermark.0.to_le_bytes().to_vec());
         Ok(())
     }
@@ -137,8 +197,9 @@ impl Host {
                     let input = change.key.get(1).and_then(|&i| self.inputs.get_mut(usize::from(i)));
                     let input = input
                         .ok_or_else(|| OperatorError::State("restore rows of an unknown input".into()))?;
-                    input.restore(change.group, value)?;
+                    input.held.restore(change.group, &value)?;
                 }
+                Some(&LATE_ROWS) => self.late.held.restore(change.group, &value)?,
                 Some(&WATERMARK) => {
                     let bytes =
                         value.try_into().map_err(|_| OperatorError::State("restore the watermark".into()))?;
@@ -156,126 +217,37 @@ impl Host {
     }
 }
 
-impl Input {
-    /// Adds `arrived` to the held rows, and takes out those before the watermark, sorted.
-    fn release(
+impl Late {
+    /// Takes late rows in, and lets those go whose moment the watermark has passed. So the order in
+    /// which they go out does not depend on when they came in either.
+    fn pass(
         &mut self,
+        late: Vec<Batch>,
         before: EventTime,
         watermark: EventTime,
-        arrived: Vec<Batch>,
-        late: &mut Vec<RecordBatch>,
     ) -> Result<Vec<Batch>, OperatorError> {
-        for batch in arrived {
-            let times = batch.times();
-            let Some(&min) = times.iter().min() else { continue };
-            // Rows without an event time stand before all others and are never late.
-            let is_late = |t: i64| t < before.0 && t != i64::MIN;
-            if min < before.0 && times.iter().any(|&t| is_late(t)) {
-                late.push(select(&batch.rows, times, is_late)?);
-                let kept = select(&batch.rows, times, |t| !is_late(t))?;
-                if kept.num_rows() == 0 {
-                    continue;
-                }
-                self.held_min = self.held_min.min(min);
-                self.held.push(kept);
-            } else {
-                self.held_min = self.held_min.min(min);
-                self.held.push(batch.rows);
-            }
+        for batch in late {
+            self.held.add(order::with_moments(&self.schema, &batch, before)?);
         }
-        if self.held_min >= watermark.0 {
-            return Ok(Vec::new());
-        }
-        let mut due = Vec::new();
-        let mut later = Vec::new();
-        self.held_min = i64::MAX;
-        for rows in std::mem::take(&mut self.held) {
-            let batch = Batch::derived(rows);
-            let times = batch.times();
-            let min_later = times.iter().copied().filter(|&t| t >= watermark.0).min();
-            match min_later {
-                None => due.push(batch.rows),
-                Some(min) => {
-                    self.held_min = self.held_min.min(min);
-                    let ripe = select(&batch.rows, times, |t| t < watermark.0)?;
-                    if ripe.num_rows() > 0 {
-                        later.push(select(&batch.rows, times, |t| t >= watermark.0)?);
-                        due.push(ripe);
-                    } else {
-                        later.push(batch.rows);
-                    }
-                }
-            }
-        }
-        // Many small remainders would be looked at again each epoch: keep them together.
-        self.held = if later.len() > 16 { vec![concat_batches(&self.schema, &later)?] } else { later };
-        if due.is_empty() {
-            return Ok(Vec::new());
-        }
-        let sorted = order::canonical(&self.schema, &due)?;
-        let pieces = (0..sorted.num_rows())
-            .step_by(Batch::MAX_ROWS)
-            .map(|start| Batch::derived(sorted.slice(start, Batch::MAX_ROWS.min(sorted.num_rows() - start))));
-        Ok(pieces.collect())
-    }
-
-    fn checkpoint(&mut self, index: u8, changes: &mut StateChanges) -> Result<(), OperatorError> {
-        if self.held.is_empty() && self.written.is_empty() {
-            return Ok(());
-        }
-        let rows = concat_batches(&self.schema, &self.held)?;
-        let mut hasher = KeyHasher::default();
-        let columns: Vec<&ArrayRef> = match &self.plan.route {
-            Route::Key(columns) => columns.iter().map(|&c| rows.column(c)).collect(),
-            Route::Stay => Vec::new(),
-        };
-        let mut groups = std::collections::BTreeMap::<KeyGroup, Vec<u32>>::new();
-        for (row, &hash) in hasher.hash(&columns, rows.num_rows()).iter().enumerate() {
-            groups.entry(KeyHasher::group(hash)).or_default().push(row as u32);
-        }
-        let key = vec![HELD_ROWS, index];
-        for &gone in self.written.iter().filter(|group| !groups.contains_key(group)) {
-            changes.delete(gone, key.clone());
-        }
-        for (&group, members) in &groups {
-            let members = take_record_batch(&rows, &UInt32Array::from(members.clone()))?;
-            changes.put(group, key.clone(), encode_rows(&members)?);
-        }
-        self.written = groups.into_keys().collect();
-        Ok(())
-    }
-
-    fn restore(&mut self, group: KeyGroup, value: Vec<u8>) -> Result<(), OperatorError> {
-        for rows in decode_rows(&value)? {
-            let batch = Batch::derived(rows);
-            if let Some(&min) = batch.times().iter().min() {
-                self.held_min = self.held_min.min(min);
-                self.held.push(batch.rows);
-            }
-        }
-        self.written.insert(group);
-        Ok(())
+        let gone = self.held.release(watermark)?;
+        Ok(gone.iter().map(|rows| order::without_moments(&self.schema, rows)).collect::<Result<_, _>>()?)
     }
 }
 
-/// The rows whose time is `wanted`.
-fn select(
-    rows: &RecordBatch,
-    times: &[i64],
-    wanted: impl Fn(i64) -> bool,
-) -> Result<RecordBatch, OperatorError> {
-    let indices: UInt32Array = (0..times.len() as u32).filter(|&i| wanted(times[i as usize])).collect();
-    Ok(take_record_batch(rows, &indices)?)
+/// The rows that are in time and those that are late, if any is: those behind what their partition
+/// had promised or behind the watermark. Rows without an event time stand before all others and are
+/// never late.
+fn divide(batch: &Batch, before: EventTime) -> Option<(Vec<u32>, Vec<u32>)> {
+    let times = batch.times();
+    let is_late =
+        |row: usize, time: i64| time != EventTime::MIN.0 && time < before.0.max(batch.promise(row).0);
+    if batch.promises.is_none() && times.iter().min().is_none_or(|&least| least >= before.0) {
+        return None;
+    }
+    let late = |row: &u32| is_late(*row as usize, times[*row as usize]);
+    let (late, in_time): (Vec<u32>, Vec<u32>) = (0..times.len() as u32).partition(late);
+    (!late.is_empty()).then_some((in_time, late))
 }
 
-/// Rows as an Arrow IPC stream.
-pub(crate) fn encode_rows(rows: &RecordBatch) -> Result<Vec<u8>, OperatorError> {
-    let mut writer = StreamWriter::try_new(Vec::new(), &rows.schema())?;
-    writer.write(rows)?;
-    Ok(writer.into_inner()?)
-}
-
-/// The batches of an Arrow IPC stream.
-pub(crate) fn decode_rows(bytes: &[u8]) -> Result<Vec<RecordBatch>, OperatorError> {
-    Ok(StreamReader::try_new(Cursor::new(bytes), None)?.collect::<Result<_, _>>()?)
-}
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,7 @@ pub mod engine;
 pub mod expressions;
 #[cfg(test)]
 pub mod harness;
+mod held;
 pub mod host;
 mod keyed;
 pub mod metrics;

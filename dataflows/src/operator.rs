@@ -5,7 +5,7 @@
 //! ([`crate::host::Host`]) runs it, and one harness ([`crate::harness`]) tests that it keeps the
 //! contract.
 
-use arrow::array::RecordBatch;
+use arrow::array::{RecordBatch, UInt32Array};
 use levada_types::{Batch, Epoch, EventTime, StateChanges};
 use thiserror::Error;
 
@@ -14,7 +14,7 @@ use thiserror::Error;
 pub struct EpochInput<'a> {
     /// The epoch.
     pub epoch: Epoch,
-    /// The watermark before this epoch: a row with a smaller time is late.
+    /// The watermark before this epoch: what ends by then is over.
     pub before: EventTime,
     /// The watermark now: no further row with a smaller time is expected. [`EventTime::MAX`] in the
     /// last epoch of an input that ends.
@@ -27,12 +27,13 @@ pub struct EpochInput<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InputOrder {
     /// Rows come as soon as they arrive, in whatever order: the operator's output must not depend on
-    /// it. Late rows come too; the operator decides what late means to it.
+    /// it. Rows that are behind what their partition had promised come too, with
+    /// [`Batch::promises`]; the operator decides what late means to it, by the promise.
     Arrival,
     /// Rows come once the watermark has passed their time, sorted by time and, at equal times, by
     /// their content, so that neither partitions nor workers nor batch sizes can change the order.
-    /// Late rows never reach the operator: they are counted, and those of the first input go to the
-    /// step's `late` output.
+    /// Rows that are behind never reach the operator: they are late. They are counted, and those of
+    /// the first input go to the step's `late` output.
     Time,
 }
 
@@ -73,12 +74,15 @@ pub trait Operator {
 /// What an operator emitted in an epoch.
 #[derive(Debug, Default)]
 pub struct Outputs {
-    /// Rows of the step's stream.
+    /// Rows of the step's stream that it has made.
     pub rows: Vec<RecordBatch>,
+    /// Rows of the step's stream that it has only let pass: they keep their origin, and with it
+    /// whether they are behind.
+    pub passed: Vec<Batch>,
     /// Rows of the first input that came too late to be used, in its schema.
-    pub late: Vec<RecordBatch>,
-    /// How many rows of the other inputs came too late; they are only counted.
-    pub late_elsewhere: usize,
+    pub late: Vec<Batch>,
+    /// How many rows of all inputs the epoch has shown to be late.
+    pub late_count: usize,
 }
 
 impl Outputs {
@@ -89,11 +93,23 @@ impl Outputs {
         }
     }
 
-    /// Sets rows aside as late; none is fine.
-    pub fn emit_late(&mut self, rows: RecordBatch) {
-        if rows.num_rows() > 0 {
-            self.late.push(rows);
+    /// Lets rows of the input pass; none is fine.
+    pub fn pass(&mut self, batch: Batch) {
+        if batch.rows.num_rows() > 0 {
+            self.passed.push(batch);
         }
+    }
+
+    /// Sets rows of the first input's `batch` aside as late; none is fine.
+    ///
+    /// # Errors
+    /// When the batch has no such rows.
+    pub fn emit_late(&mut self, batch: &Batch, rows: Vec<u32>) -> Result<(), OperatorError> {
+        if !rows.is_empty() {
+            self.late_count += rows.len();
+            self.late.push(batch.take(&UInt32Array::from(rows))?);
+        }
+        Ok(())
     }
 }
 

@@ -3,14 +3,60 @@
 //! Two rows that agree in both are the same row, so the order is total up to what nobody can tell
 //! apart. It does not depend on partitions, offsets, workers or batch sizes, and that is why a job
 //! gives the same bytes whatever these are.
+//!
+//! A row that is behind what its partition had promised stands not at its time, which is over, but at
+//! the promise: that is the row's *moment*. The moment of any other row is its time.
 
 use std::ops::Range;
+use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array};
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMillisecondArray, UInt32Array};
 use arrow::compute::{concat_batches, take, take_record_batch};
-use arrow::datatypes::{SchemaRef, TimestampMillisecondType};
+use arrow::datatypes::{Field, Schema, SchemaRef, TimestampMillisecondType};
 use arrow::error::ArrowError;
 use arrow::row::{Row, RowConverter, SortField};
+use levada_types::{Batch, EventTime};
+
+/// All rows of `batches` by moment, time and content.
+///
+/// # Errors
+/// When the batches do not share `schema`.
+pub fn by_moment(schema: &SchemaRef, batches: Vec<Batch>) -> Result<RecordBatch, ArrowError> {
+    if batches.iter().all(|batch| batch.promises.is_none()) {
+        let rows: Vec<RecordBatch> = batches.into_iter().map(|batch| batch.rows).collect();
+        return canonical(schema, &rows);
+    }
+    let marked = batches.iter().map(|batch| with_moments(schema, batch, EventTime::MIN));
+    let marked = marked.collect::<Result<Vec<_>, _>>()?;
+    Ok(without_moments(schema, &canonical(&marked_schema(schema), &marked)?)?.rows)
+}
+
+/// A schema with the moment before its columns.
+pub(crate) fn marked_schema(schema: &SchemaRef) -> SchemaRef {
+    let moment = Arc::new(Field::new("_moment", Batch::timestamp_type(), false));
+    let fields = std::iter::once(moment).chain(schema.fields().iter().cloned());
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+/// Rows with their moments, none of them before `least`, before their columns.
+pub(crate) fn with_moments(
+    schema: &SchemaRef,
+    batch: &Batch,
+    least: EventTime,
+) -> Result<RecordBatch, ArrowError> {
+    let moment = |(row, &time): (usize, &i64)| time.max(least.0).max(batch.promise(row).0);
+    let moments = TimestampMillisecondArray::from_iter_values(batch.times().iter().enumerate().map(moment));
+    let columns = std::iter::once(Arc::new(moments) as ArrayRef).chain(batch.rows.columns().iter().cloned());
+    RecordBatch::try_new(marked_schema(schema), columns.collect())
+}
+
+/// Rows behind their moments, which become their promises.
+pub(crate) fn without_moments(schema: &SchemaRef, marked: &RecordBatch) -> Result<Batch, ArrowError> {
+    let moments = marked.column(0).as_primitive::<TimestampMillisecondType>();
+    let rows = RecordBatch::try_new(schema.clone(), marked.columns()[1..].to_vec())?;
+    let promises = Some(Int64Array::new(moments.values().clone(), None));
+    Ok(Batch { promises, ..Batch::derived(rows) })
+}
 
 /// All rows of `batches` (of one schema, with the time column first) as one batch in canonical order.
 ///

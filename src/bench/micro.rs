@@ -112,7 +112,7 @@ fn decode(plan: &Plan, chunks: &[RawRecords]) -> Result<Vec<Batch>, BenchError> 
             }
             let rows = RecordBatch::try_new(source.schema.clone(), columns)?;
             let offset = Offset(chunk.offsets.first().copied().unwrap_or_default());
-            batches.push(Batch { rows, origin: Origin { source: 0, partition: PartitionId(0), offset } });
+            batches.push(Batch::read(rows, Origin { source: 0, partition: PartitionId(0), offset }));
         }
     }
     Ok(batches)

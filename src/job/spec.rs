@@ -124,8 +124,8 @@ pub struct SourceCommon {
 pub struct EventTimeSpec {
     /// The column that holds it: a `timestamp`.
     pub column: String,
-    /// How far behind the newest a record may come and still be in time. One that comes later than that
-    /// is late, unless it is read together with what overtook it.
+    /// How far behind the newest record before it in its partition a record may come and still be in time.
+    /// One that comes later than that is late, except to a window that ends after the newest less this.
     #[serde(default = "default_out_of_order")]
     pub out_of_order: String,
     /// After how long a silence a live partition stops holding back the others. Never, by default.

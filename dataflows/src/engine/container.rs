@@ -1,20 +1,19 @@
 //! How batches travel: our own timely container, and who gets which rows.
 //!
 //! Within a process a batch moves by its pointers. On an edge that leaves the process it is an Arrow
-//! IPC stream behind its origin, encoded once.
+//! IPC stream behind its origin and its promises, encoded once.
 
 use std::cell::OnceCell;
 use std::io::Write;
 
-use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
-use arrow::compute::take_record_batch;
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, UInt32Array};
 use levada_types::{Batch, KeyHasher, Offset, Origin, PartitionId};
 use timely::Accountable;
 use timely::communication::Push;
 use timely::dataflow::channels::pushers::exchange::Distributor;
 use timely::dataflow::channels::{ContainerBytes, Message};
 
-use crate::host::{decode_rows, encode_rows};
+use crate::held::{decode_rows, encode_rows};
 
 /// One batch, or none (timely's containers have a default).
 #[derive(Clone, Default)]
@@ -38,9 +37,12 @@ impl BatchContainer {
             let mut bytes = Vec::new();
             if let Some(batch) = &self.batch {
                 let origin = batch.origin;
-                for word in [u64::from(origin.source), u64::from(origin.partition.0), origin.offset.0] {
+                let promises = batch.promises.as_ref().map_or(&[][..], |promises| &promises.values()[..]);
+                let (source, partition) = (u64::from(origin.source), u64::from(origin.partition.0));
+                for word in [source, partition, origin.offset.0, promises.len() as u64] {
                     bytes.extend_from_slice(&word.to_le_bytes());
                 }
+                promises.iter().for_each(|promise| bytes.extend_from_slice(&promise.to_le_bytes()));
                 // Arrow refuses only types that no stream of ours has.
                 let rows =
                     encode_rows(&batch.rows).unwrap_or_else(|e| panic!("a batch does not encode: {e}"));
@@ -58,8 +60,13 @@ impl BatchContainer {
             partition: PartitionId(u32::try_from(word(1)?).ok()?),
             offset: Offset(word(2)?),
         };
-        let rows: RecordBatch = decode_rows(&bytes[24..]).ok()?.pop()?;
-        Some(Batch { rows, origin })
+        let count = usize::try_from(word(3)?).ok()?;
+        let (promises, rows) = bytes.get(32..)?.split_at_checked(count.checked_mul(8)?)?;
+        let rows: RecordBatch = decode_rows(rows).ok()?.pop()?;
+        let (promises, _) = promises.as_chunks::<8>();
+        let promises = promises.iter().map(|promise| i64::from_le_bytes(*promise));
+        let promises = (count > 0 && count == rows.num_rows()).then(|| promises.collect::<Int64Array>());
+        Some(Batch { rows, origin, promises })
     }
 }
 
@@ -130,16 +137,14 @@ impl Distributor<BatchContainer> for Router {
                     if share.is_empty() {
                         continue;
                     }
-                    let rows = if share.len() == batch.rows.num_rows() {
-                        batch.rows.clone()
+                    let part = if share.len() == batch.rows.num_rows() {
+                        batch.clone()
                     } else {
                         let indices = UInt32Array::from(std::mem::take(share));
                         // The indices are the batch's own.
-                        take_record_batch(&batch.rows, &indices)
-                            .unwrap_or_else(|e| panic!("take failed: {e}"))
+                        batch.take(&indices).unwrap_or_else(|e| panic!("take failed: {e}"))
                     };
-                    let mut part = BatchContainer::new(Batch { rows, origin: batch.origin });
-                    Message::push_at(&mut part, time.clone(), pusher);
+                    Message::push_at(&mut BatchContainer::new(part), time.clone(), pusher);
                 }
             }
         }
@@ -163,13 +168,17 @@ mod tests {
         let times: ArrayRef = Arc::new(TimestampMillisecondArray::from(vec![1, 2, 3]));
         let rows = RecordBatch::try_new(schema, vec![times]).unwrap();
         let origin = Origin { source: 3, partition: PartitionId(7), offset: Offset(1 << 40) };
-        let container = BatchContainer::new(Batch { rows: rows.clone(), origin });
-        let mut bytes = Vec::new();
-        container.into_bytes(&mut bytes);
-        assert_eq!(bytes.len(), container.length_in_bytes());
-        assert_eq!(bytes.len() % 8, 0);
-        let back = BatchContainer::decode(&bytes).unwrap();
-        assert_eq!((back.rows, back.origin), (rows, origin));
-        assert!(BatchContainer::decode(&bytes[..20]).is_none());
+        for promises in [None, Some(Int64Array::from(vec![i64::MIN, 4, -5]))] {
+            let batch = Batch { promises: promises.clone(), ..Batch::read(rows.clone(), origin) };
+            let container = BatchContainer::new(batch);
+            let mut bytes = Vec::new();
+            container.into_bytes(&mut bytes);
+            assert_eq!(bytes.len(), container.length_in_bytes());
+            assert_eq!(bytes.len() % 8, 0);
+            let back = BatchContainer::decode(&bytes).unwrap();
+            assert_eq!((&back.rows, back.origin, back.promises), (&rows, origin, promises));
+            assert!(BatchContainer::decode(&bytes[..28]).is_none());
+            assert!(BatchContainer::decode(&bytes[..40]).is_none());
+        }
     }
 }

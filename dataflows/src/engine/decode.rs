@@ -1,14 +1,17 @@
 //! Decoding: chunks of bytes become batches, wherever there is a worker free.
 //!
-//! Chunks are dealt to all workers in turn, so one file keeps every core busy. Bad records leave as
+//! Chunks are dealt to all workers, so one file keeps every core busy. Bad records leave as
 //! rows of the dead-letter stream.
+//!
+//! Whether a row is behind what its partition had promised depends on all rows before it. Those of its
+//! own chunk are seen here; of those before the chunk every worker hears when the epoch ends.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch, TimestampMillisecondArray};
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMillisecondArray};
 use arrow::datatypes::{SchemaRef, TimestampMillisecondType};
 use levada_types::decode::dead_letter_rows;
 use levada_types::{Batch, Decoder, EventTime, Offset, Origin, PartitionId};
@@ -18,7 +21,7 @@ use timely::dataflow::{Scope, Stream};
 
 use super::container::BatchContainer;
 use super::source::RawChunk;
-use super::watermark::{Mark, Progress};
+use super::watermark::{Mark, Progress, Span};
 use super::{EngineError, Shared};
 use crate::metrics::{Metrics, count};
 use crate::plan::SourcePlan;
@@ -66,7 +69,7 @@ pub(super) fn decode<'scope>(
             // One at a time, so that the source can hand out more meanwhile.
             let Some((caps, chunk)) = waiting.pop_front() else { return };
             let (rows_cap, progress_cap, dead_cap) = &*caps;
-            let mut times = None;
+            let mut rows = None;
             if !chunk.records.is_empty() {
                 let origin = Origin {
                     source: index as u16,
@@ -74,11 +77,11 @@ pub(super) fn decode<'scope>(
                     offset: Offset(chunk.records.offsets.first().copied().unwrap_or(0)),
                 };
                 match decode_chunk(&mut *decoder, &assemble, &chunk, &name, origin, &metrics, index) {
-                    Ok(Content { batch, dead, times: span }) => {
+                    Ok(Content { batch, dead, span }) => {
                         if let Some(dead) = dead {
                             dead_out.activate().give(dead_cap, &mut BatchContainer::new(dead));
                         }
-                        times = span;
+                        rows = span;
                         if batch.rows.num_rows() > 0 {
                             rows_out.activate().give(rows_cap, &mut BatchContainer::new(batch));
                         }
@@ -89,7 +92,8 @@ pub(super) fn decode<'scope>(
             let told = |target| Progress {
                 target,
                 partition: chunk.partition,
-                times,
+                number: chunk.number,
+                rows,
                 chunk: chunk.mark == Mark::None,
                 mark: chunk.mark,
             };
@@ -109,8 +113,8 @@ pub(super) fn decode<'scope>(
 struct Content {
     batch: Batch,
     dead: Option<Batch>,
-    /// The least and the greatest event time, if it had rows.
-    times: Option<(i64, i64)>,
+    /// Of the rows, if there are any.
+    span: Option<Span>,
 }
 
 fn decode_chunk(
@@ -127,18 +131,45 @@ fn decode_chunk(
     count(&counters.records, chunk.records.len());
     count(&counters.bytes, chunk.records.spans.iter().map(|&(a, b)| (b - a) as usize).sum());
     count(&counters.dead, decoded.dead.len());
-    let batch = Batch { rows: assemble.rows(&decoded.rows)?, origin };
-    let all = batch.times();
-    let times = all.iter().min().copied().zip(all.iter().max().copied());
-    if let Some((_, newest)) = times {
-        counters.newest_ms.fetch_max(newest, Relaxed);
+    let mut batch = Batch::read(assemble.rows(&decoded.rows)?, origin);
+    let times = batch.times();
+    let least_and_greatest = times.iter().min().copied().zip(times.iter().max().copied());
+    let span = least_and_greatest.map(|(least, greatest)| Span { origin, least, greatest });
+    if let Some(Span { least, greatest, .. }) = span {
+        counters.newest_ms.fetch_max(greatest, Relaxed);
+        // In most topics a chunk holds nothing that could be behind.
+        if let Some(out_of_order_ms) = assemble.out_of_order_ms
+            && least < EventTime(greatest).minus_ms(out_of_order_ms).0
+        {
+            batch.promises = promises(times, out_of_order_ms);
+        }
     }
     let dead = if decoded.dead.is_empty() {
         None
     } else {
-        Some(Batch { rows: dead_letter_rows(name, origin.partition, &decoded.dead)?, origin })
+        Some(Batch::read(dead_letter_rows(name, origin.partition, &decoded.dead)?, origin))
     };
-    Ok(Content { batch, dead, times })
+    Ok(Content { batch, dead, span })
+}
+
+/// What the rows before each row promise, if any row is behind: the greatest time among them less the
+/// allowed disorder.
+pub(crate) fn promises(times: &[i64], out_of_order_ms: i64) -> Option<Int64Array> {
+    let mut promise = EventTime::MIN.0;
+    let mut behind = false;
+    for &time in times {
+        behind |= time < promise;
+        promise = promise.max(EventTime(time).minus_ms(out_of_order_ms).0);
+    }
+    if !behind {
+        return None;
+    }
+    let promises = times.iter().scan(EventTime::MIN.0, |promise, &time| {
+        let before = *promise;
+        *promise = before.max(EventTime(time).minus_ms(out_of_order_ms).0);
+        Some(before)
+    });
+    Some(Int64Array::from_iter_values(promises))
 }
 
 /// Puts the time column before the columns of the stream.
@@ -146,6 +177,8 @@ struct Assemble {
     schema: SchemaRef,
     /// The event time's column in the decoded rows.
     time: Option<usize>,
+    /// How far behind the newest a record may come; none for a table.
+    out_of_order_ms: Option<i64>,
     /// The decoded column of each column of the stream, after the time column.
     columns: Vec<usize>,
 }
@@ -156,6 +189,7 @@ impl Assemble {
         Assemble {
             schema: plan.schema.clone(),
             time: plan.event_time.as_ref().map(|event_time| event_time.column),
+            out_of_order_ms: plan.event_time.as_ref().map(|event_time| event_time.out_of_order_ms),
             columns: plan.schema.fields().iter().skip(1).filter_map(|field| place(field.name())).collect(),
         }
     }
@@ -170,5 +204,19 @@ impl Assemble {
         };
         let columns = std::iter::once(time).chain(self.columns.iter().map(|&c| decoded.column(c).clone()));
         Ok(RecordBatch::try_new(self.schema.clone(), columns.collect())?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_hear_what_those_before_them_promise() {
+        let promised = |times: &[i64]| promises(times, 10).map(|promises| promises.values().to_vec());
+        assert_eq!(promised(&[]), None);
+        assert_eq!(promised(&[30, 20, 25, 41, 31]), None, "10 behind is in time");
+        const NONE: i64 = i64::MIN;
+        assert_eq!(promised(&[30, 19, 41, 30, 40]), Some(vec![NONE, 20, 20, 31, 31]));
     }
 }

@@ -104,9 +104,6 @@ fn arrange(
             batches.sort_by_key(|batch| batch.origin);
             Ok(batches.into_iter().map(|batch| batch.rows).collect())
         }
-        SinkOrder::Canonical => {
-            let rows: Vec<RecordBatch> = batches.into_iter().map(|batch| batch.rows).collect();
-            Ok(vec![order::canonical(schema, &rows)?])
-        }
+        SinkOrder::Canonical => Ok(vec![order::by_moment(schema, batches)?]),
     }
 }

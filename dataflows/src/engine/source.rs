@@ -51,6 +51,8 @@ pub(super) struct RawChunk {
     pub stays: bool,
     /// Index over all partitions of the job.
     pub partition: usize,
+    /// How many came from the partition before it.
+    pub number: usize,
     #[serde(with = "raw")]
     pub records: RawRecords,
     pub mark: Mark,
@@ -360,7 +362,8 @@ fn chunk(
     sent: &mut [usize],
     dealer: &Dealer,
 ) -> RawChunk {
-    let (target, stays) = dealer.deal(own.partition, sent[own.partition]);
+    let number = sent[own.partition];
     sent[own.partition] += 1;
-    RawChunk { target, stays, partition: own.partition, records, mark }
+    let (target, stays) = dealer.deal(own.partition, number);
+    RawChunk { target, stays, partition: own.partition, number, records, mark }
 }

@@ -12,9 +12,8 @@ use timely::dataflow::{Scope, Stream};
 
 use super::clock::Stopwatch;
 use super::container::{BatchContainer, Router};
-use super::watermark::Tick;
 use super::{EngineError, Shared};
-use crate::host::Host;
+use crate::host::{Host, Tick};
 use crate::metrics::{Metrics, StepMetrics, count};
 use crate::operator::{EpochInput, Outputs};
 use crate::plan::{Plan, Route};
@@ -65,7 +64,7 @@ pub(super) fn step<'scope>(
     let (mut late_out, late) = builder.new_output::<BatchContainer>();
     builder.build(move |_| {
         let mut pending: BTreeMap<u64, Pending> = BTreeMap::new();
-        let mut watermarks: BTreeMap<u64, EventTime> = BTreeMap::new();
+        let mut told: BTreeMap<u64, Tick> = BTreeMap::new();
         let mut watermark = EventTime::MIN;
         let width = handles.len();
         move |frontiers| {
@@ -89,9 +88,7 @@ pub(super) fn step<'scope>(
                     late: cap.retain(1),
                     arrived: vec![Vec::new(); width],
                 });
-                for tick in ticks.drain(..) {
-                    watermarks.insert(*cap.time(), tick.watermark);
-                }
+                told.extend(ticks.drain(..).map(|tick| (*cap.time(), tick)));
             });
             let mut rows_out = rows_out.activate();
             let mut late_out = late_out.activate();
@@ -103,9 +100,10 @@ pub(super) fn step<'scope>(
                 if shared.has_failed() {
                     continue;
                 }
-                watermark = watermarks.remove(&epoch).unwrap_or(watermark);
+                let tick = told.remove(&epoch).unwrap_or_else(|| watermark.into());
+                watermark = tick.watermark;
                 let watch = Stopwatch::start();
-                let result = host.epoch(Epoch(epoch), watermark, ready.arrived);
+                let result = host.epoch(Epoch(epoch), tick, ready.arrived);
                 count(&counters.busy_ns, watch.elapsed().as_nanos() as usize);
                 match result {
                     Ok(out) => {
@@ -113,8 +111,8 @@ pub(super) fn step<'scope>(
                         for piece in pieces(out.rows) {
                             rows_out.give(&ready.rows, &mut BatchContainer::new(Batch::derived(piece)));
                         }
-                        for piece in pieces(out.late) {
-                            late_out.give(&ready.late, &mut BatchContainer::new(Batch::derived(piece)));
+                        for late in out.late {
+                            late_out.give(&ready.late, &mut BatchContainer::new(late));
                         }
                     }
                     Err(error) => shared.fail(EngineError::Step { step: name.clone(), error }),
@@ -151,7 +149,6 @@ pub(super) fn stateless<'scope>(
                     return;
                 }
                 count(&counters.rows_in, batch.rows.num_rows());
-                let origin = batch.origin;
                 let (before, watermark) = (EventTime::MIN, EventTime::MIN);
                 let inputs = [vec![batch]];
                 let input = EpochInput { epoch: Epoch(*cap.time()), before, watermark, inputs: &inputs };
@@ -163,8 +160,8 @@ pub(super) fn stateless<'scope>(
                     Ok(()) => {
                         tally(counters, &out);
                         let cap = cap.retain(0);
-                        for rows in out.rows {
-                            rows_out.give(&cap, &mut BatchContainer::new(Batch { rows, origin }));
+                        for passed in out.passed {
+                            rows_out.give(&cap, &mut BatchContainer::new(passed));
                         }
                     }
                     Err(error) => shared.fail(EngineError::Step { step: name.clone(), error }),
@@ -176,8 +173,9 @@ pub(super) fn stateless<'scope>(
 }
 
 fn tally(counters: &StepMetrics, out: &Outputs) {
-    count(&counters.rows_out, out.rows.iter().map(RecordBatch::num_rows).sum());
-    count(&counters.late, out.late.iter().map(RecordBatch::num_rows).sum::<usize>() + out.late_elsewhere);
+    let passed = out.passed.iter().map(|batch| &batch.rows);
+    count(&counters.rows_out, out.rows.iter().chain(passed).map(RecordBatch::num_rows).sum());
+    count(&counters.late, out.late_count);
 }
 
 /// Cuts what an operator emitted into batches of a size that downstream expects.

@@ -1,5 +1,7 @@
 //! The engine on sources and sinks in memory: what it promises whatever the workers and partitions.
 
+mod disorder;
+
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -28,13 +30,15 @@ type Row = (i64, i64, i64);
 struct Topic {
     partitions: Vec<Arc<(Mutex<Vec<Row>>, Condvar)>>,
     unbounded: bool,
+    /// How many records a read gives at most.
+    chunk: usize,
 }
 
 impl Topic {
     fn new(partitions: Vec<Vec<Row>>, unbounded: bool) -> Topic {
         let partitions =
             partitions.into_iter().map(|rows| Arc::new((Mutex::new(rows), Condvar::new()))).collect();
-        Topic { partitions, unbounded }
+        Topic { partitions, unbounded, chunk: usize::MAX }
     }
 
     fn append(&self, partition: usize, row: Row) {
@@ -55,13 +59,15 @@ impl SourceFactory for Topic {
         self.unbounded
     }
     fn open(&self, partition: PartitionId, _: StartAt) -> Result<Box<dyn RecordReader>, ConnectorError> {
-        Ok(Box::new(TopicReader { rows: Arc::clone(&self.partitions[partition.0 as usize]), next: 0 }))
+        let rows = Arc::clone(&self.partitions[partition.0 as usize]);
+        Ok(Box::new(TopicReader { rows, next: 0, chunk: self.chunk }))
     }
 }
 
 struct TopicReader {
     rows: Arc<(Mutex<Vec<Row>>, Condvar)>,
     next: usize,
+    chunk: usize,
 }
 
 impl RecordReader for TopicReader {
@@ -69,7 +75,7 @@ impl RecordReader for TopicReader {
         let (rows, changed) = &*self.rows;
         let (rows, _) =
             changed.wait_timeout_while(rows.lock().unwrap(), wait, |rows| rows.len() <= self.next).unwrap();
-        let end = rows.len().min(self.next + max_records);
+        let end = rows.len().min(self.next + max_records.min(self.chunk));
         if end == self.next {
             return Ok(Read::Nothing);
         }
@@ -201,42 +207,47 @@ impl Operator for RunningSum {
     }
 }
 
+/// Rows of numbers behind a first column.
+fn schema(first: Field) -> SchemaRef {
+    let number = |name| Field::new(name, DataType::Int64, false);
+    Arc::new(Schema::new(vec![first, number("key"), number("value")]))
+}
+
+fn source(topic: &Topic, out_of_order_ms: i64, idle_ms: Option<u64>) -> SourcePlan {
+    SourcePlan {
+        name: "numbers".into(),
+        schema: schema(Batch::time_field()),
+        event_time: Some(EventTimePlan { column: 0, out_of_order_ms, idle_ms }),
+        reader: Arc::new(topic.clone()),
+        decoder: Arc::new(Words),
+        decoded: schema(Field::new("at", Batch::timestamp_type(), false)),
+    }
+}
+
+fn running_sum() -> PlannedStep {
+    PlannedStep {
+        schema: schema(Batch::time_field()),
+        inputs: vec![PlannedInput { order: InputOrder::Time, route: Route::Key(vec![1]) }],
+        operator: Arc::new(|| Ok(Box::new(RunningSum::default()))),
+        stateless: false,
+    }
+}
+
+fn step(name: &str, from: Vec<StreamId>, step: PlannedStep) -> StepPlan {
+    StepPlan { name: name.into(), verb: "test", from, step }
+}
+
+fn sink(name: &str, from: StreamId, to: &Published) -> SinkPlan {
+    SinkPlan { name: name.into(), from, order: SinkOrder::Canonical, writer: Arc::new(to.clone()) }
+}
+
 fn plan(topic: &Topic, disorder_ms: i64) -> (Arc<Plan>, Published, Published, Published) {
-    let numbers = [Field::new("key", DataType::Int64, false), Field::new("value", DataType::Int64, false)];
-    let with = |first: Field| {
-        let fields = std::iter::once(first).chain(numbers.iter().cloned());
-        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
-    };
-    let schema = with(Batch::time_field());
     let (sums, late, dead) = (Published::default(), Published::default(), Published::default());
-    let sink = |name: &str, from, to: &Published| SinkPlan {
-        name: name.into(),
-        from,
-        order: SinkOrder::Canonical,
-        writer: Arc::new(to.clone()),
-    };
     let plan = Plan {
         name: "test".into(),
         epochs: EpochSettings { interval_ms: 1, in_flight: 4, backfill_chunks: 2 },
-        sources: vec![SourcePlan {
-            name: "numbers".into(),
-            schema: schema.clone(),
-            event_time: Some(EventTimePlan { column: 0, out_of_order_ms: disorder_ms, idle_ms: Some(1) }),
-            reader: Arc::new(topic.clone()),
-            decoder: Arc::new(Words),
-            decoded: with(Field::new("at", Batch::timestamp_type(), false)),
-        }],
-        steps: vec![StepPlan {
-            name: "sums".into(),
-            verb: "sum",
-            from: vec![StreamId::Source(0)],
-            step: PlannedStep {
-                schema,
-                inputs: vec![PlannedInput { order: InputOrder::Time, route: Route::Key(vec![1]) }],
-                operator: Arc::new(|| Ok(Box::new(RunningSum::default()))),
-                stateless: false,
-            },
-        }],
+        sources: vec![source(topic, disorder_ms, Some(1))],
+        steps: vec![step("sums", vec![StreamId::Source(0)], running_sum())],
         sinks: vec![sink("sums", StreamId::Step(0), &sums), sink("late", StreamId::Late(0), &late)],
         dead_letters: Some(Arc::new(dead.clone())),
     };

@@ -6,8 +6,14 @@
 //! ```
 //!
 //! Every worker hears of every chunk and comes to the same watermark at the end of each epoch: the
-//! least over all partitions of (greatest event time seen − allowed disorder). A partition that has
-//! ended or fallen idle does not hold it back; it never goes down.
+//! least over all partitions of (greatest event time seen − allowed disorder), which is what a
+//! partition *promises*. A partition that has ended or fallen idle does not hold it back; it never
+//! goes down.
+//!
+//! A row that is before what its own partition had promised is behind. The chunk that it was decoded
+//! with tells what the rows before it in the chunk promised; the tick tells what was promised before
+//! the chunk, of those few chunks for which it matters. So which rows are behind depends on what
+//! stands in the partition alone, not on how it was cut into chunks and epochs.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -15,7 +21,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use levada_types::EventTime;
+use levada_types::{EventTime, Origin};
 use serde::{Deserialize, Serialize};
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Capability;
@@ -24,11 +30,12 @@ use timely::dataflow::{Scope, Stream};
 use timely::scheduling::activate::Activator;
 
 use super::epochs::{Board, PartitionView};
+use crate::host::Tick;
 use crate::metrics::Metrics;
 
 /// What is special about a chunk, other than its records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Mark {
+pub(crate) enum Mark {
     /// Nothing.
     None,
     /// The partition's history ends here.
@@ -39,26 +46,30 @@ pub(super) enum Mark {
 
 /// What a chunk turned out to hold, told to worker `target`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Progress {
+pub(crate) struct Progress {
     pub target: usize,
     /// Index over all partitions of the job.
     pub partition: usize,
-    /// The least and the greatest event time, if it had rows.
-    pub times: Option<(i64, i64)>,
+    /// How many chunks came from the partition before it.
+    pub number: usize,
+    /// What rows it had, if any.
+    pub rows: Option<Span>,
     /// Whether it held records (good or bad).
     pub chunk: bool,
     pub mark: Mark,
 }
 
-/// The watermark after an epoch.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Tick {
-    pub watermark: EventTime,
+/// The rows of a chunk: where they come from, and their least and their greatest event time.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Span {
+    pub origin: Origin,
+    pub least: i64,
+    pub greatest: i64,
 }
 
 /// What the watermark needs to know of a partition beforehand.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct PartitionSetup {
+pub(crate) struct PartitionSetup {
     /// Whether its records have event times.
     pub timed: bool,
     /// How far behind the newest a record may come, milliseconds.
@@ -67,8 +78,15 @@ pub(super) struct PartitionSetup {
     pub bounded: bool,
 }
 
+impl PartitionSetup {
+    /// Before what time nothing is expected any more once `newest` has been seen.
+    fn promise(self, newest: i64) -> EventTime {
+        if self.timed { EventTime(newest).minus_ms(self.out_of_order_ms) } else { EventTime::MIN }
+    }
+}
+
 /// All partitions' progress and the job's watermark.
-pub(super) struct Watermarks {
+pub(crate) struct Watermarks {
     setup: Vec<PartitionSetup>,
     view: Rc<Vec<PartitionView>>,
     idle: Vec<bool>,
@@ -76,21 +94,27 @@ pub(super) struct Watermarks {
 }
 
 impl Watermarks {
-    pub(super) fn new(setup: Vec<PartitionSetup>) -> Self {
+    pub(crate) fn new(setup: Vec<PartitionSetup>) -> Self {
         let view = Rc::new(setup.iter().map(|s| PartitionView::new(s.timed)).collect());
         let idle = vec![false; setup.len()];
         Watermarks { setup, view, idle, watermark: EventTime::MIN }
     }
 
-    /// Takes an epoch's progress in, and gives the watermark after it.
-    pub(super) fn epoch(&mut self, progress: &[Progress]) -> EventTime {
+    /// Takes an epoch's progress in, told in any order, and gives what the epoch's end tells.
+    pub(crate) fn epoch(&mut self, mut progress: Vec<Progress>) -> Tick {
+        progress.sort_by_key(|told| (told.partition, told.number));
+        let mut promises = BTreeMap::new();
         let view = Rc::make_mut(&mut self.view);
         for told in progress {
             let partition = &mut view[told.partition];
             partition.chunks += u64::from(told.chunk);
-            if let Some((min, max)) = told.times {
-                partition.min_time = partition.min_time.min(min);
-                partition.max_time = partition.max_time.max(max);
+            if let Some(rows) = told.rows {
+                let promise = self.setup[told.partition].promise(partition.max_time);
+                if rows.least < promise.0 {
+                    promises.insert(rows.origin, promise);
+                }
+                partition.min_time = partition.min_time.min(rows.least);
+                partition.max_time = partition.max_time.max(rows.greatest);
             }
             match told.mark {
                 Mark::None => self.idle[told.partition] = false,
@@ -99,7 +123,7 @@ impl Watermarks {
             }
         }
         self.watermark = self.watermark.max(self.least());
-        self.watermark
+        Tick { watermark: self.watermark, promises: Arc::new(promises) }
     }
 
     /// The least promise of the partitions that count. With every partition idle, the greatest that
@@ -109,13 +133,7 @@ impl Watermarks {
         if each().all(|((view, setup), _)| view.ended && (setup.bounded || !setup.timed)) {
             return EventTime::MAX;
         }
-        let reached = |view: &PartitionView, setup: &PartitionSetup| {
-            if view.max_time == i64::MIN {
-                EventTime::MIN
-            } else {
-                EventTime(view.max_time).minus_ms(setup.out_of_order_ms)
-            }
-        };
+        let reached = |view: &PartitionView, setup: &PartitionSetup| setup.promise(view.max_time);
         let active =
             each().filter(
                 |((view, setup), idle)| {
@@ -163,11 +181,11 @@ pub(super) fn ticks<'scope>(
                 }
                 let (epoch, (cap, told)) = entry.remove_entry();
                 board.borrow_mut().note(done, epoch, watermarks.view());
-                let watermark = watermarks.epoch(&told);
+                let tick = watermarks.epoch(told);
                 board.borrow_mut().note(epoch, epoch + 1, watermarks.view());
                 done = epoch + 1;
-                metrics.watermark_ms.store(watermark.0, Relaxed);
-                output.give(&cap, &mut vec![Tick { watermark }]);
+                metrics.watermark_ms.store(tick.watermark.0, Relaxed);
+                output.give(&cap, &mut vec![tick]);
             }
             if frontier > done && frontier < u64::MAX {
                 board.borrow_mut().note(done, frontier, watermarks.view());
@@ -181,10 +199,17 @@ pub(super) fn ticks<'scope>(
 
 #[cfg(test)]
 mod tests {
+    use levada_types::{Offset, PartitionId};
+
     use super::*;
 
     fn told(partition: usize, max: i64, mark: Mark) -> Progress {
-        Progress { target: 0, partition, times: (max >= 0).then_some((max, max)), chunk: max >= 0, mark }
+        let rows = (max >= 0).then_some(Span { origin: Origin::default(), least: max, greatest: max });
+        Progress { target: 0, partition, number: 0, rows, chunk: max >= 0, mark }
+    }
+
+    fn watermark(marks: &mut Watermarks, told: Vec<Progress>) -> EventTime {
+        marks.epoch(told).watermark
     }
 
     #[test]
@@ -192,22 +217,72 @@ mod tests {
         let timed = PartitionSetup { timed: true, out_of_order_ms: 10, bounded: false };
         let table = PartitionSetup { timed: false, out_of_order_ms: 0, bounded: false };
         let mut marks = Watermarks::new(vec![timed, timed, table]);
-        assert_eq!(marks.epoch(&[told(0, 100, Mark::None)]), EventTime::MIN);
-        assert_eq!(marks.epoch(&[told(1, 50, Mark::None)]), EventTime::MIN, "the table is not read yet");
-        assert_eq!(marks.epoch(&[told(2, -1, Mark::HistoryEnd)]), EventTime(40));
-        assert_eq!(marks.epoch(&[told(1, -1, Mark::Idle)]), EventTime(90));
-        assert_eq!(marks.epoch(&[told(1, 60, Mark::None)]), EventTime(90), "it never goes down");
-        assert_eq!(marks.epoch(&[told(0, -1, Mark::Idle), told(1, 95, Mark::None)]), EventTime(90));
-        assert_eq!(marks.epoch(&[told(1, -1, Mark::Idle)]), EventTime(90), "all idle: the furthest counts");
-        assert_eq!(marks.epoch(&[told(0, 200, Mark::None)]), EventTime(190));
+        assert_eq!(watermark(&mut marks, vec![told(0, 100, Mark::None)]), EventTime::MIN);
+        assert_eq!(
+            watermark(&mut marks, vec![told(1, 50, Mark::None)]),
+            EventTime::MIN,
+            "the table is not read yet"
+        );
+        assert_eq!(watermark(&mut marks, vec![told(2, -1, Mark::HistoryEnd)]), EventTime(40));
+        assert_eq!(watermark(&mut marks, vec![told(1, -1, Mark::Idle)]), EventTime(90));
+        assert_eq!(watermark(&mut marks, vec![told(1, 60, Mark::None)]), EventTime(90), "it never goes down");
+        assert_eq!(
+            watermark(&mut marks, vec![told(0, -1, Mark::Idle), told(1, 95, Mark::None)]),
+            EventTime(90)
+        );
+        assert_eq!(
+            watermark(&mut marks, vec![told(1, -1, Mark::Idle)]),
+            EventTime(90),
+            "all idle: the furthest counts"
+        );
+        assert_eq!(watermark(&mut marks, vec![told(0, 200, Mark::None)]), EventTime(190));
     }
 
     #[test]
     fn a_job_that_is_over_has_passed_all_time() {
         let setup = PartitionSetup { timed: true, out_of_order_ms: 0, bounded: true };
         let mut marks = Watermarks::new(vec![setup, setup]);
-        assert_eq!(marks.epoch(&[told(0, 5, Mark::HistoryEnd)]), EventTime::MIN);
-        assert_eq!(marks.epoch(&[told(1, 3, Mark::None)]), EventTime(3));
-        assert_eq!(marks.epoch(&[told(1, -1, Mark::HistoryEnd)]), EventTime::MAX);
+        assert_eq!(watermark(&mut marks, vec![told(0, 5, Mark::HistoryEnd)]), EventTime::MIN);
+        assert_eq!(watermark(&mut marks, vec![told(1, 3, Mark::None)]), EventTime(3));
+        assert_eq!(watermark(&mut marks, vec![told(1, -1, Mark::HistoryEnd)]), EventTime::MAX);
+    }
+
+    #[test]
+    fn a_chunk_is_told_what_was_promised_before_it() {
+        let setup = PartitionSetup { timed: true, out_of_order_ms: 10, bounded: false };
+        let mut marks = Watermarks::new(vec![setup, PartitionSetup { timed: false, ..setup }, setup]);
+        let told = |partition: usize, number: u64, least: i64, greatest: i64| {
+            let place = PartitionId(partition as u32);
+            let origin = Origin { source: 0, partition: place, offset: Offset(8 * number) };
+            let rows = Some(Span { origin, least, greatest });
+            Progress { target: 0, partition, number: number as usize, rows, chunk: true, mark: Mark::None }
+        };
+        let promises = |marks: &mut Watermarks, progress: Vec<Progress>| -> Vec<(u32, u64, i64)> {
+            let tick = marks.epoch(progress);
+            tick.promises.iter().map(|(at, to)| (at.partition.0, at.offset.0, to.0)).collect()
+        };
+        // The chunks of a partition see one another in their order, whatever was heard of first.
+        let first = vec![told(0, 2, 55, 60), told(0, 1, 80, 90), told(0, 0, -5, 70), told(2, 0, 7, 8)];
+        assert_eq!(promises(&mut marks, first), [(0, 16, 80)], "60 was promised before 80 came");
+        // And those of earlier epochs. What is just at the promise is in time.
+        let second = vec![told(0, 3, 80, 100), told(0, 4, 89, 89), told(2, 1, -3, 30)];
+        assert_eq!(promises(&mut marks, second), [(0, 32, 90), (2, 8, -2)]);
+        // A table promises nothing, nor does a partition that is idle promise less.
+        let table = vec![
+            told(1, 0, 9, 9),
+            told(1, 1, 1, 1),
+            Progress { rows: None, mark: Mark::Idle, ..told(0, 5, 0, 0) },
+        ];
+        assert_eq!(promises(&mut marks, table), []);
+        assert_eq!(promises(&mut marks, vec![told(0, 6, 89, 89)]), [(0, 48, 90)]);
+    }
+
+    #[test]
+    fn what_comes_last_of_a_partition_counts_whoever_tells_it_last() {
+        let setup = PartitionSetup { timed: true, out_of_order_ms: 0, bounded: false };
+        let mut marks = Watermarks::new(vec![setup, setup]);
+        let other = told(1, 9, Mark::None);
+        let idle = Progress { number: 1, ..told(0, -1, Mark::Idle) };
+        assert_eq!(watermark(&mut marks, vec![idle, told(0, 5, Mark::None), other]), EventTime(9));
     }
 }

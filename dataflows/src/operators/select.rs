@@ -9,7 +9,6 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
-use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use indexmap::IndexMap;
 use levada_types::{Batch, StateChanges, TIME_COLUMN};
@@ -169,8 +168,8 @@ impl Columns {
 impl Operator for Select {
     fn on_epoch(&mut self, input: &EpochInput<'_>, out: &mut Outputs) -> Result<(), OperatorError> {
         for batch in input.inputs.iter().flatten() {
-            if let Some(rows) = self.select(batch)? {
-                out.emit(rows);
+            if let Some(selected) = self.select(batch)? {
+                out.pass(selected);
             }
         }
         Ok(())
@@ -187,34 +186,37 @@ impl Operator for Select {
 
 impl Select {
     /// What becomes of a batch; nothing if none of its rows is kept.
-    fn select(&self, batch: &Batch) -> Result<Option<RecordBatch>, OperatorError> {
-        let rows = &batch.rows;
+    fn select(&self, batch: &Batch) -> Result<Option<Batch>, OperatorError> {
         let mask = match &self.condition {
             None => None,
             Some(condition) => {
-                let mask = condition.matches(rows)?;
+                let mask = condition.matches(&batch.rows)?;
                 match mask.true_count() {
                     0 => return Ok(None),
-                    all if all == rows.num_rows() => None,
+                    all if all == batch.rows.num_rows() => None,
                     _ => Some(mask),
                 }
             }
         };
-        let kept = |rows: &RecordBatch| match &mask {
-            None => Ok(rows.clone()),
-            Some(mask) => filter_record_batch(rows, mask),
+        let kept = |batch: Batch| match &mask {
+            None => Ok(batch),
+            Some(mask) => batch.filter(mask),
         };
-        let Some(Columns { schema, reads, makes }) = &self.columns else { return Ok(Some(kept(rows)?)) };
-        let rows = kept(&rows.project(reads)?)?;
+        let Some(Columns { schema, reads, makes }) = &self.columns else {
+            return Ok(Some(kept(batch.clone())?));
+        };
+        let batch = kept(batch.with_rows(batch.rows.project(reads)?))?;
+        let rows = &batch.rows;
         let columns = makes
             .iter()
             .map(|make| match make {
                 Make::Keep(place) => Ok(rows.column(*place).clone()),
-                Make::Compute(expression) => expression.evaluate(&rows),
+                Make::Compute(expression) => expression.evaluate(rows),
             })
             .collect::<Result<Vec<ArrayRef>, OperatorError>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-        Ok(Some(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?))
+        let rows = RecordBatch::try_new_with_options(schema.clone(), columns, &options)?;
+        Ok(Some(batch.with_rows(rows)))
     }
 }
 
@@ -264,7 +266,7 @@ mod tests {
         operator
             .on_epoch(&EpochInput { epoch: Epoch(0), before, watermark, inputs: &inputs }, &mut out)
             .unwrap();
-        (step.schema, out.rows)
+        (step.schema, out.passed.into_iter().map(|batch| batch.rows).collect())
     }
 
     #[test]

@@ -78,7 +78,8 @@ struct Union(SchemaRef);
 impl Operator for Union {
     fn on_epoch(&mut self, input: &EpochInput<'_>, out: &mut Outputs) -> Result<(), OperatorError> {
         for batch in input.inputs.iter().flatten() {
-            out.emit(RecordBatch::try_new(Arc::clone(&self.0), batch.rows.columns().to_vec())?);
+            let rows = RecordBatch::try_new(Arc::clone(&self.0), batch.rows.columns().to_vec())?;
+            out.pass(batch.with_rows(rows));
         }
         Ok(())
     }

@@ -1,10 +1,12 @@
 //! The unit of data that flows: an Arrow record batch and where it came from.
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::{AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::compute::{filter, filter_record_batch, take, take_record_batch};
 use arrow::datatypes::{DataType, Field, TimeUnit, TimestampMillisecondType};
+use arrow::error::ArrowError;
 use serde::{Deserialize, Serialize};
 
-use crate::{Offset, PartitionId};
+use crate::{EventTime, Offset, PartitionId};
 
 /// The first column of every batch: the row's event time, `Timestamp(Millisecond, None)`, never null.
 ///
@@ -22,6 +24,12 @@ pub struct Batch {
     pub rows: RecordBatch,
     /// Where they came from, which orders batches that still stand in their source's order.
     pub origin: Origin,
+    /// What each row's partition had promised when the row came: that nothing before this time would
+    /// come any more. A row whose time is before it is *behind*. Given if some row is behind; without
+    /// it none is.
+    ///
+    /// Until a step's host has told it what came before the chunk, it tells of the chunk alone.
+    pub promises: Option<Int64Array>,
 }
 
 /// Orders the batches of an epoch: by source, then partition, then offset.
@@ -39,9 +47,59 @@ impl Batch {
     /// Rows that one batch holds at most: enough to amortise a call, few enough for the cache.
     pub const MAX_ROWS: usize = 8192;
 
+    /// Rows that were read, none of them behind.
+    pub fn read(rows: RecordBatch, origin: Origin) -> Batch {
+        Batch { rows, origin, promises: None }
+    }
+
     /// A batch of rows made by a step, which has no source position of its own.
     pub fn derived(rows: RecordBatch) -> Batch {
-        Batch { rows, origin: Origin::default() }
+        Batch::read(rows, Origin::default())
+    }
+
+    /// The same rows with other columns.
+    #[must_use]
+    pub fn with_rows(&self, rows: RecordBatch) -> Batch {
+        debug_assert_eq!(rows.num_rows(), self.rows.num_rows());
+        Batch { rows, origin: self.origin, promises: self.promises.clone() }
+    }
+
+    /// The rows at `indices`.
+    ///
+    /// # Errors
+    /// When there is no such row.
+    pub fn take(&self, indices: &UInt32Array) -> Result<Batch, ArrowError> {
+        let promises = self.promises.as_ref().map(|promises| take(promises, indices, None)).transpose()?;
+        Ok(Batch {
+            rows: take_record_batch(&self.rows, indices)?,
+            origin: self.origin,
+            promises: promises.map(|promises| promises.as_primitive().clone()),
+        })
+    }
+
+    /// The rows that `mask` is true of.
+    ///
+    /// # Errors
+    /// When the mask has another length.
+    pub fn filter(&self, mask: &BooleanArray) -> Result<Batch, ArrowError> {
+        let promises = self.promises.as_ref().map(|promises| filter(promises, mask)).transpose()?;
+        Ok(Batch {
+            rows: filter_record_batch(&self.rows, mask)?,
+            origin: self.origin,
+            promises: promises.map(|promises| promises.as_primitive().clone()),
+        })
+    }
+
+    /// `length` rows from `offset` on, without copying.
+    #[must_use]
+    pub fn slice(&self, offset: usize, length: usize) -> Batch {
+        let promises = self.promises.as_ref().map(|promises| promises.slice(offset, length));
+        Batch { rows: self.rows.slice(offset, length), origin: self.origin, promises }
+    }
+
+    /// What the partition of a row had promised when the row came, as far as it matters.
+    pub fn promise(&self, row: usize) -> EventTime {
+        self.promises.as_ref().map_or(EventTime::MIN, |promises| EventTime(promises.value(row)))
     }
 
     /// The event times of the rows, in milliseconds since the Unix epoch UTC.

@@ -7,7 +7,7 @@ use arrow::array::{
     ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray,
 };
 use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef, TimestampMillisecondType};
-use levada_types::{Batch, Epoch, EventTime, Origin, ScoreError, StateChanges};
+use levada_types::{Batch, Epoch, EventTime, ScoreError, StateChanges};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -261,7 +261,7 @@ fn idle_keys_are_forgotten_and_only_changes_are_written() {
     let mut cx = PlanContext { models: &models, problems: Vec::new() };
     let mut detect = Detect::new(spec.checked(&schema(), &mut cx).unwrap());
     let mut epoch = |arrived: &[Row], before: i64, watermark: i64| {
-        let inputs = [vec![Batch { rows: rows(arrived), origin: Origin::default() }]];
+        let inputs = [vec![Batch::derived(rows(arrived))]];
         let (before, watermark) = (EventTime(before), EventTime(watermark));
         let input = EpochInput { epoch: Epoch(0), before, watermark, inputs: &inputs };
         detect.on_epoch(&input, &mut Outputs::default()).unwrap();
@@ -282,7 +282,7 @@ fn another_choice_of_detectors_refuses_the_checkpoint_and_says_why() {
     let plan = spec(json!({ "zscore": {} }), "1d").checked(&schema(), &mut cx).unwrap();
     let other = spec(json!({ "iqr": {}, "cusum": {} }), "1d").checked(&schema(), &mut cx).unwrap();
     let mut detect = Detect::new(plan);
-    let inputs = [vec![Batch { rows: rows(&[(0, KEYS[0], Some(1.0), 0)]), origin: Origin::default() }]];
+    let inputs = [vec![Batch::derived(rows(&[(0, KEYS[0], Some(1.0), 0)]))]];
     let input = EpochInput { epoch: Epoch(0), before: EventTime::MIN, watermark: EventTime(1), inputs: &inputs };
     detect.on_epoch(&input, &mut Outputs::default()).unwrap();
     let mut changes = StateChanges::default();

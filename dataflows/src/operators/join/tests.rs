@@ -6,7 +6,7 @@ use arrow::array::{
     ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use levada_types::{Batch, Epoch, EventTime, Origin, ScoreError, StateChanges};
+use levada_types::{Batch, Epoch, EventTime, ScoreError, StateChanges};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -166,7 +166,7 @@ impl Driven {
     }
 
     fn epoch(&mut self, left: &[StreamRow], right: &[TableRow], watermark: i64) -> Vec<RecordBatch> {
-        let batch = |rows| vec![Batch { rows, origin: Origin::default() }];
+        let batch = |rows| vec![Batch::derived(rows)];
         let inputs = [batch(stream(left)), batch(table(right))];
         let (before, watermark) = (EventTime(self.watermark), EventTime(watermark));
         let mut out = Outputs::default();

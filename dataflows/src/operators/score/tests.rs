@@ -9,7 +9,7 @@ use arrow::array::{
     TimestampMillisecondArray,
 };
 use arrow::datatypes::{Float64Type, Int64Type, TimestampMillisecondType};
-use levada_types::{Epoch, EventTime, FieldKind, Origin, ScoreError, Scorer, StateChanges, TokenField};
+use levada_types::{Epoch, EventTime, FieldKind, ScoreError, Scorer, StateChanges, TokenField};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -277,7 +277,7 @@ fn drive(extra: serde_json::Value, epochs: &[(&[Row], i64)]) -> (usize, Vec<(usi
     let mut score = Score::new(spec(extra).checked(&schema(), &mut cx).unwrap());
     let (mut before, mut told) = (EventTime::MIN, Vec::new());
     for (arrived, watermark) in epochs {
-        let inputs = [vec![Batch { rows: rows(arrived), origin: Origin::default() }]];
+        let inputs = [vec![Batch::derived(rows(arrived))]];
         let watermark = EventTime(*watermark);
         let mut out = Outputs::default();
         score.on_epoch(&EpochInput { epoch: Epoch(0), before, watermark, inputs: &inputs }, &mut out).unwrap();

@@ -2,6 +2,8 @@
 //!
 //! Time is cut into slices, as long as the greatest common divisor of size and slide, and each slice
 //! has a pane. A tumbling window is one slice and fires as it is; a hopping window merges its slices.
+//! A row that is behind what its partition had promised missed the windows that were over by then; such
+//! rows of a slice have a pane of their own for each first window that they did not miss.
 //!
 //! A batch whose rows all fall into one slice, nearly every batch, costs no division and no sorting.
 
@@ -14,7 +16,7 @@ use levada_types::{Batch, EventTime, KeyGroup, StateChanges};
 
 use super::keys::Keys;
 use super::pane::{Holder, Pane, read_entry_key};
-use super::{Fired, REACH, Shape, emit_all, emit_late};
+use super::{Fired, REACH, Shape, emit_all};
 use crate::operator::{EpochInput, Operator, OperatorError, Outputs};
 
 /// Where windows begin and end: `[offset + n * slide, offset + n * slide + size)`.
@@ -55,6 +57,31 @@ impl Alignment {
     fn last_end(self, slice: i64) -> i64 {
         self.floor(slice, self.slide_ms) + self.size_ms
     }
+
+    /// Where the rows of a slice count that came when what ends by `over` was over; none if that is
+    /// all of their windows.
+    fn place(self, slice: i64, over: EventTime) -> Option<Place> {
+        if self.last_end(slice) <= over.0 {
+            return None;
+        }
+        Some(Place { slice, first: self.first_ending_after(slice.max(over.0)) })
+    }
+}
+
+/// Where a row counts: in the windows that hold its slice, from one of them on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    /// When the slice begins.
+    slice: i64,
+    /// When the first of the windows begins.
+    first: i64,
+}
+
+impl Place {
+    /// The least of those whose slices begin at `slice` or later.
+    fn from(slice: i64) -> Place {
+        Place { slice, first: i64::MIN }
+    }
 }
 
 /// The operator.
@@ -63,8 +90,7 @@ pub(super) struct Aligned {
     alignment: Alignment,
     slice_ms: i64,
     keys: Keys,
-    /// By when their slices begin.
-    panes: BTreeMap<i64, Pane>,
+    panes: BTreeMap<Place, Pane>,
     /// A pane that has fired, for the next one to use its memory.
     spare: Option<Pane>,
     /// Entries of checkpoints that are to be removed.
@@ -95,63 +121,69 @@ impl Aligned {
             return Ok(());
         };
         let (first, last) = (self.alignment.slice(least), self.alignment.slice(greatest));
-        let is_late = |slice: Option<i64>| slice.is_none_or(|s| self.alignment.last_end(s) <= before.0);
-        if first == last {
-            let Some(slice) = first.filter(|_| !is_late(first)) else {
-                out.emit_late(batch.rows.clone());
-                return Ok(());
-            };
+        let place = |slice: Option<i64>, promise: EventTime| {
+            // Only the clock can bring rows that are behind the watermark and not behind a promise.
+            let slice = slice.filter(|&slice| self.alignment.last_end(slice) > before.0)?;
+            self.alignment.place(slice, promise)
+        };
+        if first == last && batch.promises.is_none() {
             let rows = times.len();
+            let Some(place) = place(first, EventTime::MIN) else {
+                return out.emit_late(batch, (0..rows as u32).collect());
+            };
             if self.all_rows.len() < rows {
                 self.all_rows = (0..rows as u32).collect();
             }
-            return self.update(&batch.rows, times, vec![(slice, None)]);
+            return self.update(&batch.rows, times, vec![(place, None)]);
         }
         let mut late = Vec::new();
-        let mut shares: Vec<(i64, Option<Vec<u32>>)> = Vec::new();
-        let mut places: BTreeMap<i64, usize> = BTreeMap::new();
-        // The share of the last row and the times that go there: neighbours mostly share a slice.
-        let mut current: (Range<i64>, usize) = (0..0, 0);
+        let mut shares: Vec<(Place, Option<Vec<u32>>)> = Vec::new();
+        let mut places: BTreeMap<Place, usize> = BTreeMap::new();
+        // The share of the last row, the times that go there and the promise that they are behind:
+        // neighbours mostly share a slice.
+        let mut current: (Range<i64>, EventTime, usize) = (0..0, EventTime::MIN, 0);
         for (row, &time) in (0..).zip(times) {
-            if !current.0.contains(&time) {
+            let promise = Some(batch.promise(row as usize)).filter(|promise| time < promise.0);
+            let promise = promise.unwrap_or(EventTime::MIN);
+            if !current.0.contains(&time) || current.1 != promise {
                 let slice = self.alignment.slice(time);
-                let Some(slice) = slice.filter(|_| !is_late(slice)) else {
+                let Some(place) = place(slice, promise) else {
                     late.push(row);
                     continue;
                 };
-                let place = *places.entry(slice).or_insert_with(|| {
-                    shares.push((slice, Some(Vec::new())));
+                let share = *places.entry(place).or_insert_with(|| {
+                    shares.push((place, Some(Vec::new())));
                     shares.len() - 1
                 });
-                current = (slice..slice + self.slice_ms, place);
+                current = (place.slice..place.slice + self.slice_ms, promise, share);
             }
-            if let Some(rows) = &mut shares[current.1].1 {
+            if let Some(rows) = &mut shares[current.2].1 {
                 rows.push(row);
             }
         }
-        emit_late(&batch.rows, late, out)?;
+        out.emit_late(batch, late)?;
         if shares.is_empty() {
             return Ok(());
         }
         self.update(&batch.rows, times, shares)
     }
 
-    /// Adds rows to slices: to each its share of the batch, or all of it.
+    /// Adds rows to panes: to each its share of the batch, or all of it.
     fn update(
         &mut self,
         batch: &RecordBatch,
         times: &[i64],
-        shares: Vec<(i64, Option<Vec<u32>>)>,
+        shares: Vec<(Place, Option<Vec<u32>>)>,
     ) -> Result<(), OperatorError> {
         let shape = &self.shape;
         let values = shape.aggregates.evaluate(batch)?;
         let ids = shape.keys(&mut self.keys, batch);
         let mut holder = Holder::new(ids.1);
         let ids = ids.0;
-        for (slice, rows) in shares {
+        for (place, rows) in shares {
             let rows = rows.as_deref().unwrap_or(&self.all_rows[..times.len()]);
             let new = || self.spare.take().unwrap_or_else(|| Pane::new(shape));
-            let pane = self.panes.entry(slice).or_insert_with(new);
+            let pane = self.panes.entry(place).or_insert_with(new);
             pane.update(shape, &values, (rows, ids, times), &mut holder, &mut self.scratch);
         }
         holder.settle(&mut self.keys);
@@ -163,34 +195,35 @@ impl Aligned {
         let size = self.alignment.size_ms;
         if self.slice_ms == size {
             while let Some(entry) = self.panes.first_entry()
-                && entry.key() + size <= watermark.0
+                && entry.key().slice + size <= watermark.0
             {
-                let (start, pane) = entry.remove_entry();
-                fired.push(self.emit(start, &pane)?);
-                self.forget(start, pane);
+                let (place, pane) = entry.remove_entry();
+                fired.push(self.emit(place.slice, &pane)?);
+                self.forget(place, pane);
             }
             return Ok(fired);
         }
-        let Some((&first, _)) = self.panes.first_key_value() else { return Ok(fired) };
-        let mut start = self.alignment.first_ending_after(first.max(before.0));
+        let Some((first, _)) = self.panes.first_key_value() else { return Ok(fired) };
+        let mut start = self.alignment.first_ending_after(first.slice.max(before.0));
         while start + size <= watermark.0 {
-            let mut slices = self.panes.range(start..start + size).peekable();
-            if slices.peek().is_some() {
+            let mut panes = self.panes.range(Place::from(start)..Place::from(start + size)).peekable();
+            if panes.peek().is_some() {
                 let mut window = Pane::new(&self.shape);
                 let mut holder = Holder::new(self.keys.len());
-                slices.for_each(|(_, pane)| window.merge(pane, &mut holder));
+                let counting = panes.filter(|(place, _)| place.first <= start);
+                counting.for_each(|(_, pane)| window.merge(pane, &mut holder));
                 fired.push(self.emit(start, &window)?);
                 start += self.alignment.slide_ms;
             } else {
-                let Some((&next, _)) = self.panes.range(start + size..).next() else { break };
-                start = self.alignment.first_ending_after(next);
+                let Some((next, _)) = self.panes.range(Place::from(start + size)..).next() else { break };
+                start = self.alignment.first_ending_after(next.slice);
             }
         }
         while let Some(entry) = self.panes.first_entry()
-            && self.alignment.last_end(*entry.key()) <= watermark.0
+            && self.alignment.last_end(entry.key().slice) <= watermark.0
         {
-            let (start, pane) = entry.remove_entry();
-            self.forget(start, pane);
+            let (place, pane) = entry.remove_entry();
+            self.forget(place, pane);
         }
         Ok(fired)
     }
@@ -204,8 +237,8 @@ impl Aligned {
         self.shape.emit(&self.keys, &pane.columns, &fired)
     }
 
-    fn forget(&mut self, start: i64, mut pane: Pane) {
-        self.gone.extend(pane.entries(start, &self.keys));
+    fn forget(&mut self, place: Place, mut pane: Pane) {
+        self.gone.extend(pane.entries([place.slice, place.first], &self.keys));
         pane.ids.iter().for_each(|&id| self.keys.release(id));
         pane.clear();
         self.spare = Some(pane);
@@ -230,25 +263,25 @@ impl Operator for Aligned {
 
     fn checkpoint(&mut self, changes: &mut StateChanges) -> Result<(), OperatorError> {
         self.gone.drain(..).for_each(|(group, key)| changes.delete(group, key));
-        for (&start, pane) in &mut self.panes {
-            pane.checkpoint(start, &self.shape, &self.keys, changes)?;
+        for (place, pane) in &mut self.panes {
+            pane.checkpoint([place.slice, place.first], &self.shape, &self.keys, changes)?;
         }
         Ok(())
     }
 
     fn restore(&mut self, entries: StateChanges) -> Result<(), OperatorError> {
-        let mut starts = Vec::new();
+        let mut places = Vec::new();
         let mut keys = Vec::new();
         for change in &entries.changes {
-            let (start, key) = read_entry_key(&change.key)?;
-            starts.push(start);
+            let ([slice, first], key) = read_entry_key(&change.key)?;
+            places.push(Place { slice, first });
             keys.push(key);
         }
         let ids = self.keys.restore(&keys)?;
         let mut holder = Holder::new(self.keys.len());
-        for ((change, start), id) in entries.changes.iter().zip(starts).zip(ids) {
+        for ((change, place), id) in entries.changes.iter().zip(places).zip(ids) {
             let value = self.shape.unmark(change.value.as_deref().unwrap_or_default())?;
-            let pane = self.panes.entry(start).or_insert_with(|| Pane::new(&self.shape));
+            let pane = self.panes.entry(place).or_insert_with(|| Pane::new(&self.shape));
             pane.restore(id, value, &mut holder)?;
         }
         holder.settle(&mut self.keys);
@@ -271,5 +304,11 @@ mod tests {
         assert_eq!(hours.first_ending_after(15), -20);
         assert_eq!(hours.last_end(25), 65);
         assert_eq!(hours.last_end(30), 90);
+        let first = |over| hours.place(25, over).map(|place| place.first);
+        assert_eq!(first(EventTime::MIN), Some(-20), "[-20, 40) is the first that holds [25, 30)");
+        assert_eq!(first(EventTime(39)), Some(-20));
+        assert_eq!(first(EventTime(40)), Some(5));
+        assert_eq!(first(EventTime(64)), Some(5));
+        assert_eq!(first(EventTime(65)), None);
     }
 }

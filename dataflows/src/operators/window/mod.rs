@@ -21,11 +21,15 @@
 //! in its slice, and slices are merged when a window fires. *Session*: rows of a key less than the gap
 //! apart belong together, from the first to the last plus the gap.
 //!
-//! **Late** is a row all of whose windows had fired before its epoch; it goes to the late rows. With
-//! hopping windows it counts in those that are still open. With sessions it is late when it could
-//! not even begin a session that is still open, so whether it is late depends on itself and the
-//! watermark alone; a row behind the watermark that is not late joins open sessions, or begins one.
-//! A row without an event time has no window, and is set aside with the late rows.
+//! **Late** is a row all of whose windows were over when it came: they end no later than what its own
+//! partition had promised by then (see [`Batch::promises`]); it goes to the late rows. The job's
+//! watermark never is beyond that promise, so the other windows cannot have fired, and the row counts
+//! in them; not in those that were over, even if they are yet to fire. With sessions a row is late
+//! when it could not even begin a session that lasts beyond the promise, so whether it is late depends
+//! on itself and the promise alone; a row that is behind and not late joins sessions that last beyond
+//! the promise, or begins one. Only a partition that is not waited for any more can be behind the
+//! watermark itself: its rows are late by that. A row without an event time has no window, and is set
+//! aside with the late rows.
 //!
 //! **Aggregates** leave out nulls and rows that the filter does not pass; over no value they are null,
 //! and counts are 0.
@@ -52,6 +56,8 @@ mod aggregate;
 mod aligned;
 mod argument;
 mod cells;
+#[cfg(test)]
+mod disorder;
 mod keys;
 mod pane;
 mod session;
@@ -63,8 +69,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, TimestampMillisecondArray, UInt32Array};
-use arrow::compute::take_record_batch;
+use arrow::array::{ArrayRef, RecordBatch, TimestampMillisecondArray};
 use arrow::datatypes::{DataType, SchemaRef};
 use levada_types::Batch;
 
@@ -148,14 +153,6 @@ fn emit_all(schema: &SchemaRef, fired: Vec<RecordBatch>, out: &mut Outputs) -> R
         }
         some.clear();
         rows = 0;
-    }
-    Ok(())
-}
-
-/// Sets rows aside.
-fn emit_late(batch: &RecordBatch, late: Vec<u32>, out: &mut Outputs) -> Result<(), OperatorError> {
-    if !late.is_empty() {
-        out.emit_late(take_record_batch(batch, &UInt32Array::from(late))?);
     }
     Ok(())
 }

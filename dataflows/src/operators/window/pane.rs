@@ -87,10 +87,10 @@ impl Pane {
         }
     }
 
-    /// Appends what has changed since the last call; entries are named by `start` and the key.
+    /// Appends what has changed since the last call; entries are named by `times` and the key.
     pub(super) fn checkpoint(
         &mut self,
-        start: i64,
+        times: [i64; 2],
         shape: &Shape,
         keys: &Keys,
         changes: &mut StateChanges,
@@ -101,7 +101,7 @@ impl Pane {
                 bytes = column.store(slot as u32, bytes)?;
             }
             let id = self.ids[slot];
-            changes.put(keys.group(id), entry_key(start, keys.bytes(id)), bytes);
+            changes.put(keys.group(id), entry_key(times, keys.bytes(id)), bytes);
             *dirty = false;
             self.written[slot] = true;
         }
@@ -109,9 +109,13 @@ impl Pane {
     }
 
     /// The entries that checkpoints hold of it.
-    pub(super) fn entries(&self, start: i64, keys: &Keys) -> impl Iterator<Item = (KeyGroup, Vec<u8>)> {
+    pub(super) fn entries(
+        &self,
+        times: [i64; 2],
+        keys: &Keys,
+    ) -> impl Iterator<Item = (KeyGroup, Vec<u8>)> {
         let written = self.ids.iter().zip(&self.written).filter(|(_, written)| **written);
-        written.map(move |(&id, _)| (keys.group(id), entry_key(start, keys.bytes(id))))
+        written.map(move |(&id, _)| (keys.group(id), entry_key(times, keys.bytes(id))))
     }
 
     /// Takes up a key's cells from what a checkpoint wrote.
@@ -168,18 +172,22 @@ impl Holder {
     }
 }
 
-/// Names an entry of a checkpoint: when the window begins, and the key.
-pub(super) fn entry_key(start: i64, key: &[u8]) -> Vec<u8> {
+/// Names an entry of a checkpoint: some times, and the key.
+pub(super) fn entry_key<const N: usize>(times: [i64; N], key: &[u8]) -> Vec<u8> {
     // The sign is turned over so that entries sort by time.
-    let mut bytes = ((start ^ i64::MIN) as u64).to_be_bytes().to_vec();
-    bytes.extend(key);
-    bytes
+    let times = times.iter().flat_map(|time| ((time ^ i64::MIN) as u64).to_be_bytes());
+    times.chain(key.iter().copied()).collect()
 }
 
-/// When the window of an entry begins, and its key.
-pub(super) fn read_entry_key(bytes: &[u8]) -> Result<(i64, &[u8]), OperatorError> {
-    let (start, key) = bytes
-        .split_first_chunk()
-        .ok_or_else(|| OperatorError::State("restore a window: an entry's name is too short".into()))?;
-    Ok((u64::from_be_bytes(*start) as i64 ^ i64::MIN, key))
+/// The times of an entry, and its key.
+pub(super) fn read_entry_key<const N: usize>(mut bytes: &[u8]) -> Result<([i64; N], &[u8]), OperatorError> {
+    let mut times = [0; N];
+    for time in &mut times {
+        let (first, rest) = bytes
+            .split_first_chunk()
+            .ok_or_else(|| OperatorError::State("restore a window: an entry's name is too short".into()))?;
+        *time = u64::from_be_bytes(*first) as i64 ^ i64::MIN;
+        bytes = rest;
+    }
+    Ok((times, bytes))
 }

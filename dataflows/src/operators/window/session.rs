@@ -2,7 +2,9 @@
 //!
 //! A row at `t` is the session `[t, t + gap)`; sessions of a key that overlap become one. Which
 //! sessions come of it depends on the rows alone, not on their order: two that overlap do so whatever
-//! came first. A batch first settles which session each row belongs to, merging cells where a row
+//! came first. A row that is behind what its partition had promised is the session from the promise to
+//! `t + gap`: so it joins no session that had to be over when it came, whether it was or not. A batch
+//! first settles which session each row belongs to, merging cells where a row
 //! joins two sessions, and then updates the cells in typed loops.
 
 use std::cmp::Reverse;
@@ -15,7 +17,7 @@ use levada_types::{Batch, EventTime, KeyGroup, StateChanges};
 use super::cells::{Column, Work};
 use super::keys::Keys;
 use super::pane::{entry_key, read_entry_key};
-use super::{Fired, REACH, Shape, emit_all, emit_late};
+use super::{Fired, REACH, Shape, emit_all};
 use crate::operator::{EpochInput, Operator, OperatorError, Outputs};
 
 /// The operator.
@@ -42,8 +44,11 @@ pub(super) struct Sessions {
 struct Session {
     /// The key.
     id: u32,
+    /// Since when it lasts: from its first row, unless that was behind.
     start: i64,
     end: i64,
+    /// The time of its first row.
+    first: i64,
     /// Tells it from others that had its slot; none once it has ended.
     number: Option<u64>,
     /// The slot of the session that it has become a part of, during a batch.
@@ -71,10 +76,13 @@ impl Sessions {
 
     fn take(&mut self, batch: &Batch, before: EventTime, out: &mut Outputs) -> Result<(), OperatorError> {
         let times = batch.times();
-        let has_window = |t: i64| (-REACH..=REACH).contains(&t) && t + self.gap_ms > before.0;
+        let has_window = |row: u32| {
+            let (time, over) = (times[row as usize], before.max(batch.promise(row as usize)));
+            (-REACH..=REACH).contains(&time) && time + self.gap_ms > over.0
+        };
         let (rows, late): (Vec<u32>, Vec<u32>) =
-            (0..times.len() as u32).partition(|&row| has_window(times[row as usize]));
-        emit_late(&batch.rows, late, out)?;
+            (0..times.len() as u32).partition(|&row| has_window(row));
+        out.emit_late(batch, late)?;
         if rows.is_empty() {
             return Ok(());
         }
@@ -87,7 +95,9 @@ impl Sessions {
         let mut merged = Vec::new();
         let mut slots: Vec<u32> = Vec::with_capacity(rows.len());
         for &row in &rows {
-            slots.push(self.join(ids[row as usize], times[row as usize], &mut merged));
+            let time = times[row as usize];
+            let since = time.max(batch.promise(row as usize).0);
+            slots.push(self.join(ids[row as usize], (since, time), &mut merged));
         }
         self.columns.iter_mut().for_each(|column| column.grow(self.sessions.len()));
         for &(from, into) in &merged {
@@ -113,16 +123,17 @@ impl Sessions {
 
     /// The session of a row: one that is open, or a new one. Sessions that the row joins to it are
     /// appended to `merged` with what they have become a part of.
-    fn join(&mut self, id: u32, time: i64, merged: &mut Vec<(u32, u32)>) -> u32 {
+    fn join(&mut self, id: u32, (since, time): (i64, i64), merged: &mut Vec<(u32, u32)>) -> u32 {
         let end = time + self.gap_ms;
         let open = &self.open[id as usize];
-        let place = open.partition_point(|&slot| self.sessions[slot as usize].end <= time);
+        let place = open.partition_point(|&slot| self.sessions[slot as usize].end <= since);
         let slot = match open.get(place) {
             Some(&slot) if self.sessions[slot as usize].start < end => slot,
-            _ => return self.begin(id, (time, end), place),
+            _ => return self.begin(id, (since, end, time), place),
         };
         let session = &mut self.sessions[slot as usize];
-        session.start = session.start.min(time);
+        session.start = session.start.min(since);
+        session.first = session.first.min(time);
         session.end = session.end.max(end);
         session.dirty = true;
         let end = session.end;
@@ -131,20 +142,22 @@ impl Sessions {
         {
             self.open[id as usize].remove(place + 1);
             self.end(next);
-            let next_end = self.sessions[next as usize].end;
-            self.sessions[next as usize].merged = Some(slot);
+            let next_session = &mut self.sessions[next as usize];
+            next_session.merged = Some(slot);
+            let (next_first, next_end) = (next_session.first, next_session.end);
             let session = &mut self.sessions[slot as usize];
+            session.first = session.first.min(next_first);
             session.end = session.end.max(next_end);
             merged.push((next, slot));
         }
         slot
     }
 
-    fn begin(&mut self, id: u32, (start, end): (i64, i64), place: usize) -> u32 {
+    fn begin(&mut self, id: u32, (start, end, first): (i64, i64, i64), place: usize) -> u32 {
         let number = self.begun;
         self.begun += 1;
         let session =
-            Session { id, start, end, number: Some(number), merged: None, dirty: true, written: None };
+            Session { id, start, end, first, number: Some(number), merged: None, dirty: true, written: None };
         let slot = match self.free.pop() {
             Some(slot) => {
                 self.sessions[slot as usize] = session;
@@ -167,7 +180,7 @@ impl Sessions {
         session.number = None;
         session.dirty = false;
         if let Some(start) = session.written.take() {
-            self.gone.push((self.keys.group(session.id), entry_key(start, self.keys.bytes(session.id))));
+            self.gone.push((self.keys.group(session.id), entry_key([start], self.keys.bytes(session.id))));
         }
         self.keys.release(session.id);
     }
@@ -188,7 +201,7 @@ impl Sessions {
             }
             fired.ids.push(session.id);
             fired.slots.push(slot);
-            fired.spans.push((session.start, session.end));
+            fired.spans.push((session.first, session.end));
         }
         if fired.slots.is_empty() {
             return Ok(None);
@@ -232,7 +245,7 @@ impl Operator for Sessions {
         self.gone.drain(..).for_each(|(group, key)| changes.delete(group, key));
         for session in self.sessions.iter().filter(|session| session.dirty) {
             if let Some(start) = session.written.filter(|&start| start != session.start) {
-                let key = entry_key(start, self.keys.bytes(session.id));
+                let key = entry_key([start], self.keys.bytes(session.id));
                 changes.delete(self.keys.group(session.id), key);
             }
         }
@@ -242,10 +255,11 @@ impl Operator for Sessions {
             }
             let mut bytes = self.shape.mark.to_le_bytes().to_vec();
             bytes.extend(session.end.to_le_bytes());
+            bytes.extend(session.first.to_le_bytes());
             for column in &self.columns {
                 bytes = column.store(slot, bytes)?;
             }
-            let key = entry_key(session.start, self.keys.bytes(session.id));
+            let key = entry_key([session.start], self.keys.bytes(session.id));
             changes.put(self.keys.group(session.id), key, bytes);
             session.dirty = false;
             session.written = Some(session.start);
@@ -257,7 +271,7 @@ impl Operator for Sessions {
         let mut starts = Vec::new();
         let mut keys = Vec::new();
         for change in &entries.changes {
-            let (start, key) = read_entry_key(&change.key)?;
+            let ([start], key) = read_entry_key(&change.key)?;
             starts.push(start);
             keys.push(key);
         }
@@ -265,12 +279,10 @@ impl Operator for Sessions {
         self.open.resize_with(self.keys.len(), Vec::new);
         for ((change, start), id) in entries.changes.iter().zip(starts).zip(ids) {
             let value = self.shape.unmark(change.value.as_deref().unwrap_or_default())?;
-            let (end, mut bytes) = value
-                .split_first_chunk()
-                .ok_or_else(|| OperatorError::State("restore a session: its state is too short".into()))?;
+            let ([end, first], mut bytes) = read_times(value)?;
             // Entries of a key come sorted by their start.
             let place = self.open[id as usize].len();
-            let slot = self.begin(id, (start, i64::from_le_bytes(*end)), place);
+            let slot = self.begin(id, (start, end, first), place);
             let session = &mut self.sessions[slot as usize];
             session.dirty = false;
             session.written = Some(start);
@@ -281,4 +293,13 @@ impl Operator for Sessions {
         }
         Ok(())
     }
+}
+
+/// The end of a session and the time of its first row, and what follows them.
+fn read_times(bytes: &[u8]) -> Result<([i64; 2], &[u8]), OperatorError> {
+    let times = bytes.split_first_chunk().and_then(|(end, rest)| {
+        let (first, rest) = rest.split_first_chunk()?;
+        Some(([i64::from_le_bytes(*end), i64::from_le_bytes(*first)], rest))
+    });
+    times.ok_or_else(|| OperatorError::State("restore a session: its state is too short".into()))
 }
