@@ -40,6 +40,12 @@ pub fn compile(tree: SqlExpr, schema: &Schema) -> Result<Expression, ExpressionP
     lower(&value, reads, places, columns).map_err(|e| words::planning(&e))
 }
 
+/// The type of a part of an expression, which need not be a type that streams have.
+pub fn type_of(tree: SqlExpr, schema: &Schema) -> Result<DataType, DataFusionError> {
+    let typed = plan(tree, &Arc::new(DFSchema::try_from(schema.clone())?))?;
+    typed.expr.get_type(&typed.schema)
+}
+
 /// An expression and the schema that it is over.
 struct Typed {
     expr: Expr,

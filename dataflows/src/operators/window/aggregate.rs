@@ -51,14 +51,12 @@ impl Aggregates {
     /// Adds the aggregate `text`, to be called `name`; gives the field of its column.
     pub(super) fn add(&mut self, name: &str, text: &str, schema: &Schema) -> Result<Field, ExpressionProblem> {
         let call = AggregateExpression::parse(text, schema)?;
-        let problem = |message: String| ExpressionProblem { message, at: None, unknown: None };
+        let problem = |message: String| ExpressionProblem::new(message);
         let function = call.function.as_str();
         if !FUNCTIONS.contains(&function) {
             let known = FUNCTIONS.iter().map(|f| f.to_string()).collect();
-            return Err(ExpressionProblem {
-                unknown: Some((function.to_string(), known)),
-                ..problem(format!("there is no aggregate function `{function}`"))
-            });
+            return Err(ExpressionProblem::unknown("aggregate function", function, known)
+                .help("`levada functions` lists them all"));
         }
         if call.distinct && (function != "count" || call.argument.is_none()) {
             return Err(problem("`distinct` goes with `count(distinct x)` only".into()));
