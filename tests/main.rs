@@ -6,4 +6,5 @@
 mod dead_letters;
 mod gateway;
 mod job_files;
+mod nested_json;
 mod same_bytes;

@@ -6,25 +6,24 @@
 //! again over sources that decode no others.
 
 mod names;
+mod sources;
 mod streams;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
-use indexmap::IndexMap;
 use levada_dataflows::plan::{
-    EpochSettings, EventTimePlan, Plan, PlanContext, PlannedStep, Problem, SinkPlan, SourcePlan,
-    StepPlan, StepSpec, StreamId,
+    EpochSettings, Plan, PlanContext, PlannedStep, Problem, SinkPlan, SourcePlan, StepPlan, StepSpec,
+    StreamId,
 };
-use levada_types::{Batch, SinkFactory, TIME_COLUMN, parse_duration_ms};
+use levada_types::{SinkFactory, parse_duration_ms};
 
 use super::connect::Connections;
-use super::spec::{
-    ColumnType, DeadLetters, EventTimeSpec, JobSettings, JobSpec, SinkConnector, SinkSpec, SourceSpec,
-};
+use super::spec::{DeadLetters, JobSettings, JobSpec, SinkConnector, SinkSpec};
 use super::{Environment, prune};
 use names::Found;
+pub use sources::timed;
 use streams::{is_table, order_of, schema, unread};
 
 /// A step that could be read.
@@ -148,63 +147,8 @@ impl Planner<'_> {
         }
     }
 
-    fn source(&mut self, name: &str, source: &SourceSpec) -> Option<SourcePlan> {
-        let before = self.cx.problems.len();
-        let kind = source.connector.kind();
-        let common = &source.common;
-        if common.schema.contains_key(TIME_COLUMN) {
-            let message = format!("`{TIME_COLUMN}` is the name of the row's own time; choose another");
-            self.cx.problem(["source", name, kind, "schema", TIME_COLUMN], message);
-        }
-        let fields: Vec<_> = common.schema.iter().map(|(column, kind)| kind.field(column)).collect();
-        let decoded: SchemaRef = Arc::new(Schema::new(fields));
-        let event_time = match &common.event_time {
-            Some(spec) => self.event_time(&["source", name, kind, "event_time"], spec, &common.schema),
-            None => None,
-        };
-        let reading = self.connections.source(source);
-        let reading = reading.map_err(|wrong| self.misconnected(&["source", name, kind], wrong)).ok();
-        if self.cx.problems.len() > before {
-            return None;
-        }
-        let (reader, decoder) = reading?;
-        let schema = timed(&decoded);
-        Some(SourcePlan { name: name.into(), schema, event_time, reader, decoder, decoded })
-    }
-
     fn misconnected(&mut self, table: &[&str; 3], (field, message): (Option<&str>, String)) {
         self.cx.problem(table.iter().copied().chain(field), message);
-    }
-
-    fn event_time(
-        &mut self,
-        path: &[&str; 4],
-        spec: &EventTimeSpec,
-        schema: &IndexMap<String, ColumnType>,
-    ) -> Option<EventTimePlan> {
-        let at = |field: &'static str| [path[0], path[1], path[2], path[3], field];
-        let column = schema.get_full(&spec.column);
-        match column {
-            None => self.cx.unknown(at("column"), "column", &spec.column, schema.keys().cloned()),
-            Some((_, _, kind)) if kind.data_type != Batch::timestamp_type() => {
-                let message = format!("the event time `{}` is {kind}; it must be a timestamp", spec.column);
-                self.cx.problem(at("column"), message);
-            }
-            Some((_, _, kind)) if kind.nullable => {
-                let message = format!(
-                    "the event time `{}` may be null; a row must have a time: declare it `timestamp`",
-                    spec.column
-                );
-                self.cx.problem(at("column"), message);
-            }
-            Some(_) => {}
-        }
-        let out_of_order_ms = self.duration(&at("out_of_order"), &spec.out_of_order);
-        let idle_ms = match &spec.idle {
-            Some(text) => Some(self.duration(&at("idle"), text)?.unsigned_abs()),
-            None => None,
-        };
-        Some(EventTimePlan { column: column?.0, out_of_order_ms: out_of_order_ms?, idle_ms })
     }
 
     fn plan_steps(
@@ -356,12 +300,6 @@ impl Planner<'_> {
             }
         }
     }
-}
-
-/// A schema with the time column before it.
-pub fn timed(decoded: &Schema) -> SchemaRef {
-    let time = std::iter::once(Arc::new(Batch::time_field()));
-    Arc::new(Schema::new(time.chain(decoded.fields().iter().cloned()).collect::<Vec<_>>()))
 }
 
 fn is_name(name: &str) -> bool {

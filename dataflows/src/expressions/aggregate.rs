@@ -54,7 +54,9 @@ impl AggregateExpression {
         let mut arguments = list.args.iter();
         let argument = match arguments.next() {
             None | Some(FunctionArg::Unnamed(FunctionArgExpr::Wildcard)) => None,
-            Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))) => Some(Expression::of(argument, text, schema)?),
+            Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))) => {
+                Some(Expression::of(argument, text, schema)?)
+            }
             Some(other) => return Err(ExpressionProblem::new(format!("`{other}` is not an argument"))),
         };
         let constants = arguments.map(constant).collect::<Result<Vec<f64>, _>>()?;

@@ -18,10 +18,11 @@ use super::{ExpressionProblem, compile, functions, words};
 
 /// What is wrong with the innermost part of `tree` that cannot be planned, and where in `text` it stands.
 pub fn blame(tree: &Expr, text: &str, schema: &Schema) -> Option<ExpressionProblem> {
-    let mut refused = |part: &Expr| compile::type_of(part.clone(), schema).err().map(|why| (part.clone(), why));
+    let mut refused =
+        |part: &Expr| compile::type_of(part.clone(), schema).err().map(|why| (part.clone(), why));
     let (part, error) = innermost(tree, &mut refused)?;
     let mut problem = words::planning(&error);
-    if words::is_of_arguments(&error)
+    if words::is_of_arguments(&problem)
         && let Some((name, arguments)) = call(&part)
     {
         let given = arguments.iter().map(|argument| match compile::type_of((*argument).clone(), schema) {

@@ -220,7 +220,11 @@ fn lower(
     let context = PhysicalPlanningContext::default();
     let physical = create_physical_expr(value, &schema, &ExecutionProps::new(), &context)?;
     let physical = physical.transform_up(checked).data()?;
-    let program = Program { physical, reads: Arc::new(reads), places, columns, data_type, nullable };
+    let json = match value {
+        Expr::Column(column) => reads.field_with_name(&column.name).is_ok_and(Batch::is_json),
+        _ => false,
+    };
+    let program = Program { json, physical, reads: Arc::new(reads), places, columns, data_type, nullable };
     Ok(Expression { program: Arc::new(program) })
 }
 

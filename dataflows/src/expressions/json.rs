@@ -13,7 +13,8 @@ use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use datafusion_common::{DataFusionError, Result};
 use datafusion_expr::{
-    ColumnarValue, DocSection, Documentation, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, DocSection, Documentation, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    Volatility,
 };
 use serde::de::IgnoredAny;
 
@@ -95,7 +96,13 @@ impl ScalarUDFImpl for Json {
                 Arc::new(rows.map(|(json, path)| get(json?, path?)).collect::<StringArray>())
             }
             [json] => Arc::new(json.iter().map(|json| length(json?)).collect::<Int64Array>()),
-            _ => return Err(DataFusionError::Internal(format!("{} of {} arguments", self.name, columns.len()))),
+            _ => {
+                return Err(DataFusionError::Internal(format!(
+                    "{} of {} arguments",
+                    self.name,
+                    columns.len()
+                )));
+            }
         };
         Ok(ColumnarValue::Array(column))
     }
@@ -179,7 +186,8 @@ mod tests {
 
     #[test]
     fn a_path_leads_to_what_stands_there() {
-        let json = r#" {"a": {"b": [1.10, "x\"],", {"c":null}], "b":2}, "é": "\u00e9\n", "0": true, "": []} "#;
+        let json =
+            r#" {"a": {"b": [1.10, "x\"],", {"c":null}], "b":2}, "é": "\u00e9\n", "0": true, "": []} "#;
         let cases = [
             ("a.b.0", Some("1.10")),
             ("a.b.1", Some("x\"],")),

@@ -41,10 +41,12 @@ use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, new_empty_array, new_null_array,
 };
 use arrow::compute::{concat, prep_null_mask_filter};
-use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion_common::DataFusionError;
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_sql::sqlparser::ast::Expr as Tree;
+
+use levada_types::Batch;
 
 use crate::operator::OperatorError;
 use crate::plan::{PlanContext, Problem};
@@ -70,6 +72,8 @@ struct Program {
     columns: BTreeSet<String>,
     data_type: DataType,
     nullable: bool,
+    /// Whether it is a column of JSON, and nothing else.
+    json: bool,
 }
 
 /// What is wrong with an expression.
@@ -136,6 +140,19 @@ impl Expression {
     /// Whether it can be null.
     pub fn nullable(&self) -> bool {
         self.program.nullable
+    }
+
+    /// Whether it is a column of JSON, as it is: whatever is computed of one is text.
+    pub fn is_json(&self) -> bool {
+        self.program.json
+    }
+
+    /// The field of a column that holds its values.
+    pub fn field(&self, name: &str) -> Field {
+        match self.is_json() {
+            true => Batch::json_field(name, self.nullable()),
+            false => Field::new(name, self.data_type().clone(), self.nullable()),
+        }
     }
 
     /// Its value for each row; null in the rows whose data it fails on.

@@ -109,7 +109,8 @@ fn reserved_word(word: &Word, token: &TokenWithSpan, text: &str) -> ExpressionPr
     let message = format!("`{name}` is a word of SQL: write the column as \"{name}\"");
     let at = place(token.span.start);
     let start = words::offset(text, at);
-    let quoted = format!("{}\"{name}\"{}", &text[..start], text.get(start + name.len()..).unwrap_or_default());
+    let quoted =
+        format!("{}\"{name}\"{}", &text[..start], text.get(start + name.len()..).unwrap_or_default());
     ExpressionProblem::new(message)
         .at(at)
         .help(format!("in a TOML string of single quotes: {}", words::toml_string(&quoted)))

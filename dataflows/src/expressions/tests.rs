@@ -306,7 +306,11 @@ fn what_is_not_a_function_of_the_row_is_refused() {
 #[test]
 fn wrong_types_are_said_plainly() {
     blames("origin + 1", "`+` does not go between a string and an int", "origin + 1");
-    blames("k > 3 and cancelled > origin", "`>` does not go between a bool and a string", "cancelled > origin");
+    blames(
+        "k > 3 and cancelled > origin",
+        "`>` does not go between a bool and a string",
+        "cancelled > origin",
+    );
     says("null", "a bare null has no type; give it one, as in `cast(null as float)`", None);
     blames("k > cast('x' as int)", "`x` is not an int", "'x'");
     blames("at > 'yesterday'", "`yesterday` is not a timestamp", "'yesterday'");
@@ -368,7 +372,10 @@ fn other_languages_signs_are_translated() {
     says("!cancelled", "`!` is written `not`", Some((1, 1)));
     says("cancelled ? 1 : 2", "`a ? b : c` is written `case when a then b else c end`", Some((1, 11)));
     let joins = "`||` joins texts and does not go between a bool and a bool; conditions are joined by `or`";
-    blames("k = 1 and (cancelled || k > 1)", joins, "cancelled || k > 1");
+    blames("k = 1 and (cancelled || cancelled)", joins, "cancelled || cancelled");
+    // It binds more closely than a comparison.
+    let joins = "`||` joins texts and does not go between a bool and an int; conditions are joined by `or`";
+    blames("cancelled || k > 1", joins, "cancelled || k");
     bools("k == 2", [T, F, F]);
     bools("k != 2", [F, T, T]);
 }
@@ -388,8 +395,25 @@ fn text_in_double_quotes_is_seen() {
 /// Columns that are called as words of SQL.
 fn words_schema() -> SchemaRef {
     let names = [
-        "user", "order", "group", "end", "select", "from", "current_date", "interval", "left", "case", "null",
-        "desc", "by", "values", "table", "hour", "like", "in", "distinct",
+        "user",
+        "order",
+        "group",
+        "end",
+        "select",
+        "from",
+        "current_date",
+        "interval",
+        "left",
+        "case",
+        "null",
+        "desc",
+        "by",
+        "values",
+        "table",
+        "hour",
+        "like",
+        "in",
+        "distinct",
     ];
     let mut fields: Vec<Field> = names.iter().map(|name| Field::new(*name, DataType::Int64, false)).collect();
     fields.push(Field::new("date", Batch::timestamp_type(), false));
@@ -446,8 +470,7 @@ fn a_word_that_cannot_be_a_column_is_to_be_quoted() {
     let help = "in a TOML string of single quotes: 'count(\"distinct\")'";
     assert_eq!(distinct.help.as_deref(), Some(help));
     let distinct = problem("count(distinct) filter (where 'a' = 'b')");
-    let help =
-        "in a TOML string of single quotes: '''count(\"distinct\") filter (where 'a' = 'b')'''";
+    let help = "in a TOML string of single quotes: '''count(\"distinct\") filter (where 'a' = 'b')'''";
     assert_eq!(distinct.help.as_deref(), Some(help));
 }
 

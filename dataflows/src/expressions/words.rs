@@ -94,21 +94,19 @@ pub fn planning(error: &DataFusionError) -> ExpressionProblem {
 }
 
 /// Whether the planner refused the number or the types of a call's arguments.
-pub fn is_of_arguments(error: &DataFusionError) -> bool {
-    match error.find_root() {
-        DataFusionError::Plan(message) | DataFusionError::Execution(message) => {
-            arguments(message.lines().next().unwrap_or_default()).is_some()
-        }
-        _ => false,
-    }
+pub fn is_of_arguments(problem: &ExpressionProblem) -> bool {
+    problem.message.starts_with(ARGUMENTS)
 }
+
+/// How such a problem begins.
+const ARGUMENTS: &str = "the arguments of `";
 
 /// `||` between what is not text: it is mostly meant as `or`.
 fn joined(message: &str) -> Option<String> {
     let rest = message.strip_prefix("Cannot infer common string type for string concat operation ")?;
     let words = type_names(rest);
     let (left, right) = words.split_once(" || ")?;
-    let meant = if words == "bool || bool" { "; conditions are joined by `or`" } else { "" };
+    let meant = if left == "bool" || right == "bool" { "; conditions are joined by `or`" } else { "" };
     let (left, right) = (article(left), article(right));
     Some(format!("`||` joins texts and does not go between {left} and {right}{meant}"))
 }
@@ -131,7 +129,7 @@ fn arguments(message: &str) -> Option<String> {
         true => "substr",
         false => message.split('\'').nth(1)?.split('(').next()?,
     };
-    Some(format!("the arguments of `{name}` are of the wrong number or type"))
+    Some(format!("{ARGUMENTS}{name}` are of the wrong number or type"))
 }
 
 /// `Cannot coerce arithmetic expression Utf8 + Int64 to valid types` and the like.

@@ -85,7 +85,9 @@ pub fn parse_duration_ms(text: &str) -> Result<i64, String> {
 fn no_unit(number: i64, tail: &str) -> String {
     let word = tail.split_whitespace().next().unwrap_or_default();
     match word.chars().all(|c| c.is_ascii_alphabetic()) && !word.is_empty() {
-        true if unit_of(word) == Some((1, word)) => format!("there is a blank before `{word}`: write `{number}{word}`"),
+        true if unit_of(word) == Some((1, word)) => {
+            format!("there is a blank before `{word}`: write `{number}{word}`")
+        }
         true => wrong_unit(number, word),
         false => "a duration needs a unit: ms, s, m, h or d, as in `10s`".into(),
     }

@@ -55,15 +55,14 @@ impl Planner<'_> {
         let all = self.spec.source.keys().map(String::as_str).chain(self.steps.iter().map(|step| step.name));
         let all: Vec<String> = all.map(|name| format!("`{name}`")).collect();
         self.cx.unknown(path, "stream", name, known);
-        if let Some(problem) = self.cx.problems.last_mut().filter(|_| !all.is_empty()) {
-            let (are, late) = match (all.len(), name.ends_with(LATE)) {
-                (1, _) => ("is", ""),
-                (_, false) => ("are", ""),
-                (_, true) => ("are", ", and the late rows of steps that keep time, as `STEP.late`"),
+        if let Some(problem) = self.cx.problems.last_mut().filter(|_| all.len() > 1) {
+            let late = match name.ends_with(LATE) {
+                true => ", and the late rows of steps that keep time, as `STEP.late`",
+                false => "",
             };
             let shown = all.iter().take(MAX_SHOWN).cloned().collect::<Vec<_>>().join(", ");
             let more = if all.len() > MAX_SHOWN { ", ..." } else { "" };
-            problem.help = Some(format!("there {are} {shown}{more}{late}"));
+            problem.help = Some(format!("there are {shown}{more}{late}"));
         }
     }
 

@@ -7,7 +7,11 @@ use arrow::datatypes::SchemaRef;
 use levada_dataflows::plan::{Plan, Problem, SinkOrder, SourcePlan, StepPlan, StreamId};
 
 /// The schema of a stream, if its maker is right.
-pub(super) fn schema(sources: &[Option<SourcePlan>], steps: &[Option<StepPlan>], stream: StreamId) -> Option<SchemaRef> {
+pub(super) fn schema(
+    sources: &[Option<SourcePlan>],
+    steps: &[Option<StepPlan>],
+    stream: StreamId,
+) -> Option<SchemaRef> {
     match stream {
         StreamId::Source(i) => sources.get(i)?.as_ref().map(|source| Arc::clone(&source.schema)),
         StreamId::Step(i) => steps.get(i)?.as_ref().map(|step| Arc::clone(&step.step.schema)),

@@ -27,19 +27,39 @@ const ROWS: &[Row] = &[
     ("chr", "chr(128640)", "the character of a number in Unicode"),
     ("coalesce", "coalesce(cast(null as int), 7)", "the first of its arguments that is not null"),
     ("concat", "concat('JFK', '-', 'LGA')", "the texts, one behind the other; a null is no text"),
-    ("concat_ws", "concat_ws('-', 'JFK', 'LGA')", "the texts with a separator between them; nulls are left out"),
+    (
+        "concat_ws",
+        "concat_ws('-', 'JFK', 'LGA')",
+        "the texts with a separator between them; nulls are left out",
+    ),
     ("contains", "contains('the quick brown fox', 'row')", "true if one text is found in the other"),
     ("cos", "cos(0.0)", ""),
     ("cosh", "cosh(1.0)", ""),
     ("cot", "cot(1.0)", ""),
-    ("date_bin", "date_bin(interval '15 minutes', timestamp '2013-01-01T10:17:00Z')", "the beginning of the interval that a timestamp is in, counted from 1970 or from an origin"),
-    ("date_part", "date_part('hour', timestamp '2013-01-01T10:17:00Z')", "a part of a timestamp: year, month, day, hour, minute, dow (Sunday is 0), …"),
-    ("date_trunc", "date_trunc('hour', timestamp '2013-01-01T10:17:00Z')", "the beginning of the year, month, week, day, hour, minute or second that a timestamp is in"),
+    (
+        "date_bin",
+        "date_bin(interval '15 minutes', timestamp '2013-01-01T10:17:00Z')",
+        "the beginning of the interval that a timestamp is in, counted from 1970 or from an origin",
+    ),
+    (
+        "date_part",
+        "date_part('hour', timestamp '2013-01-01T10:17:00Z')",
+        "a part of a timestamp: year, month, day, hour, minute, dow (Sunday is 0), …",
+    ),
+    (
+        "date_trunc",
+        "date_trunc('hour', timestamp '2013-01-01T10:17:00Z')",
+        "the beginning of the year, month, week, day, hour, minute or second that a timestamp is in",
+    ),
     ("degrees", "degrees(pi())", ""),
     ("ends_with", "ends_with('flight', 'ght')", "true if a text ends with another"),
     ("exp", "exp(1.0)", ""),
     ("factorial", "factorial(5)", "the product of the whole numbers up to a number; null if it does not fit"),
-    ("find_in_set", "find_in_set('b', 'a,b,c')", "the place, from 1, of a text in a list with commas; 0 if it is not there"),
+    (
+        "find_in_set",
+        "find_in_set('b', 'a,b,c')",
+        "the place, from 1, of a text in a list with commas; 0 if it is not there",
+    ),
     ("floor", "floor(3.14)", ""),
     ("from_unixtime", "from_unixtime(1357035420)", "the timestamp that is so many seconds after 1970"),
     ("gcd", "gcd(48, 18)", "the greatest common divisor"),
@@ -52,7 +72,11 @@ const ROWS: &[Row] = &[
     ("lcm", "lcm(4, 5)", "the least common multiple"),
     ("least", "least(4, 7, 5)", "the least of its arguments; nulls are left out"),
     ("left", "left('flight', 2)", "the first characters of a text"),
-    ("levenshtein", "levenshtein('kitten', 'sitting')", "how many characters must change to make one text the other"),
+    (
+        "levenshtein",
+        "levenshtein('kitten', 'sitting')",
+        "how many characters must change to make one text the other",
+    ),
     ("ln", "ln(2.71828)", ""),
     ("log", "log(2.0, 8.0)", "the logarithm to a base, by default 10"),
     ("log10", "log10(100.0)", ""),
@@ -71,9 +95,17 @@ const ROWS: &[Row] = &[
     ("power", "power(2.0, 3.0)", "a number raised to the power of another"),
     ("radians", "radians(180.0)", ""),
     ("regexp_count", "regexp_count('abcAbAbc', 'abc', 2, 'i')", "how often a regular expression matches"),
-    ("regexp_instr", "regexp_instr('ABCDEF', 'C(.)(..)')", "the place, from 1, where a regular expression matches; 0 if it does not"),
+    (
+        "regexp_instr",
+        "regexp_instr('ABCDEF', 'C(.)(..)')",
+        "the place, from 1, where a regular expression matches; 0 if it does not",
+    ),
     ("regexp_like", "regexp_like('N123', '^n[0-9]+$', 'i')", "true if a regular expression matches"),
-    ("regexp_replace", "regexp_replace('N123', '[0-9]', '#', 'g')", "the text with what a regular expression matches replaced, the first match or (`g`) all"),
+    (
+        "regexp_replace",
+        "regexp_replace('N123', '[0-9]', '#', 'g')",
+        "the text with what a regular expression matches replaced, the first match or (`g`) all",
+    ),
     ("repeat", "repeat('ab', 3)", "a text so many times over"),
     ("replace", "replace('JFK-LGA', '-', ' to ')", "the text with all occurrences of another replaced"),
     ("reverse", "reverse('JFK')", "the text, its last character first"),
@@ -84,25 +116,65 @@ const ROWS: &[Row] = &[
     ("signum", "signum(-42.0)", ""),
     ("sin", "sin(0.0)", ""),
     ("sinh", "sinh(1.0)", ""),
-    ("split_part", "split_part('1.2.3', '.', 3)", "the part of a text at a place, from 1, between delimiters; '' if there is none"),
+    (
+        "split_part",
+        "split_part('1.2.3', '.', 3)",
+        "the part of a text at a place, from 1, between delimiters; '' if there is none",
+    ),
     ("sqrt", "sqrt(2.0)", ""),
     ("starts_with", "starts_with('flight', 'fl')", "true if a text begins with another"),
     ("strpos", "strpos('flight', 'gh')", "the place, from 1, of a text in another; 0 if it is not there"),
-    ("substr", "substr('flight', 2, 3)", "the part of a text from a place, counted from 1, to its end or of a length"),
-    ("substr_index", "substr_index('www.example.org', '.', 2)", "the text up to so many delimiters; from the right if less than 0"),
+    (
+        "substr",
+        "substr('flight', 2, 3)",
+        "the part of a text from a place, counted from 1, to its end or of a length",
+    ),
+    (
+        "substr_index",
+        "substr_index('www.example.org', '.', 2)",
+        "the text up to so many delimiters; from the right if less than 0",
+    ),
     ("tan", "tan(0.5)", ""),
     ("tanh", "tanh(20.0)", ""),
-    ("to_char", "to_char(timestamp '2013-01-01T10:17:00Z', '%d.%m.%Y %H:%M')", "a timestamp as text, in a format of `%Y`, `%m`, `%d`, `%H`, `%M`, `%S`, …"),
+    (
+        "to_char",
+        "to_char(timestamp '2013-01-01T10:17:00Z', '%d.%m.%Y %H:%M')",
+        "a timestamp as text, in a format of `%Y`, `%m`, `%d`, `%H`, `%M`, `%S`, …",
+    ),
     ("to_date", "to_date('2013-01-31')", "midnight UTC of the day that a text says, in one of some formats"),
     ("to_hex", "to_hex(255)", "an int in hexadecimal digits"),
-    ("to_local_time", "to_local_time(timestamp '2013-01-01T10:17:00Z')", "a timestamp as it is: all are in UTC"),
-    ("to_timestamp", "to_timestamp('2013-01-31T09:26:56-05:00')", "the timestamp that a text says, in one of some formats, or of an int of seconds"),
-    ("to_timestamp_micros", "to_timestamp_micros(1357035420000000)", "like `to_timestamp`, an int being microseconds"),
-    ("to_timestamp_millis", "to_timestamp_millis(1357035420000)", "like `to_timestamp`, an int being milliseconds"),
-    ("to_timestamp_nanos", "to_timestamp_nanos(1357035420000000000)", "like `to_timestamp`, an int being nanoseconds"),
+    (
+        "to_local_time",
+        "to_local_time(timestamp '2013-01-01T10:17:00Z')",
+        "a timestamp as it is: all are in UTC",
+    ),
+    (
+        "to_timestamp",
+        "to_timestamp('2013-01-31T09:26:56-05:00')",
+        "the timestamp that a text says, in one of some formats, or of an int of seconds",
+    ),
+    (
+        "to_timestamp_micros",
+        "to_timestamp_micros(1357035420000000)",
+        "like `to_timestamp`, an int being microseconds",
+    ),
+    (
+        "to_timestamp_millis",
+        "to_timestamp_millis(1357035420000)",
+        "like `to_timestamp`, an int being milliseconds",
+    ),
+    (
+        "to_timestamp_nanos",
+        "to_timestamp_nanos(1357035420000000000)",
+        "like `to_timestamp`, an int being nanoseconds",
+    ),
     ("to_timestamp_seconds", "to_timestamp_seconds(1357035420)", "like `to_timestamp`, an int being seconds"),
     ("to_unixtime", "to_unixtime('2013-01-01T10:17:00Z')", "the seconds from 1970 to a time"),
-    ("translate", "translate('twice', 'wic', 'her')", "the text with each character of one list replaced by that of another"),
+    (
+        "translate",
+        "translate('twice', 'wic', 'her')",
+        "the text with each character of one list replaced by that of another",
+    ),
     ("trunc", "trunc(42.738, 1)", "the number without its decimal places, or with so many of them"),
     ("upper", "upper('jfk')", ""),
 ];
@@ -156,8 +228,8 @@ pub fn parameters(name: &str) -> Option<String> {
 }
 
 fn takes(documentation: &Documentation) -> String {
-    let syntax = &documentation.syntax_example;
-    renamed(syntax.get(syntax.find('(').unwrap_or_default()..).unwrap_or_default())
+    let forms = documentation.syntax_example.lines().filter_map(|form| form.get(form.find('(')?..));
+    forms.map(renamed).collect::<Vec<_>>().join(" or ")
 }
 
 /// The arguments in their order, each with what is said of it.
@@ -218,9 +290,10 @@ fn sentence(text: &str) -> String {
     let mut rest = first;
     // `[words](address)` is its words.
     while let Some((before, link)) = rest.split_once('[') {
-        let Some((words, after)) = link.split_once("](").and_then(|(words, tail)| {
-            tail.split_once(')').map(|(_, after)| (words, after))
-        }) else {
+        let Some((words, after)) = link
+            .split_once("](")
+            .and_then(|(words, tail)| tail.split_once(')').map(|(_, after)| (words, after)))
+        else {
             break;
         };
         out.push_str(before);

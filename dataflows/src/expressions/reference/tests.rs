@@ -40,12 +40,16 @@ fn types_are_those_that_are_taken() {
     let entry = |name: &str| reference().into_iter().find(|entry| entry.name == name).unwrap();
     let types = |name: &str| {
         let arguments = entry(name).arguments().into_iter();
-        arguments.map(|argument| format!("{} {}", argument.name, argument.types.join("|"))).collect::<Vec<_>>()
+        arguments
+            .map(|argument| format!("{} {}", argument.name, argument.types.join("|")))
+            .collect::<Vec<_>>()
     };
     assert_eq!(types("substr"), ["text string", "start int", "length int"]);
     assert_eq!(types("abs"), ["number int|float"]);
     assert_eq!(types("date_trunc"), ["precision string", "value timestamp"]);
     assert_eq!(types("floor"), ["number int|float"]);
+    assert_eq!(types("nullif"), ["a string|int|float|bool|timestamp", "b string|int|float|bool|timestamp"]);
+    assert_eq!(entry("coalesce").gives(), "as the argument");
     assert_eq!(entry("substr").gives(), "string");
     assert_eq!(entry("abs").gives(), "as the argument");
     assert_eq!(entry("date_trunc").gives(), "timestamp");

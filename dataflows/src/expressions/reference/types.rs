@@ -1,5 +1,5 @@
-//! Which types a function takes and gives, found by trying: each argument of its example in turn is
-//! replaced by a column of each type.
+//! Which types a function takes and gives, found by trying: each argument of its example in turn, or all
+//! of them, are replaced by a column of each type.
 
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion_sql::sqlparser::ast::{
@@ -9,7 +9,7 @@ use levada_types::Batch;
 
 use super::super::parse::parse;
 use super::super::{Expression, compile};
-use super::{Argument, Reference, noun, nothing};
+use super::{Argument, Reference, nothing, noun};
 
 /// A column of each type; no function takes one because of its name.
 fn columns() -> Schema {
@@ -63,12 +63,14 @@ fn tried(entry: &Reference) -> Vec<Vec<(&'static str, DataType)>> {
         FunctionArguments::List(list) => list.args.len(),
         _ => 0,
     };
+    let value = |tree: Option<Expr>| compile::compile(tree?, &schema).ok().map(|e| e.data_type().clone());
     let one = |index: usize| {
-        let fields = schema.fields().iter();
-        let found = fields.filter_map(|field| {
-            let tree = replaced(&function, index, field.name())?;
-            let value = compile::compile(tree, &schema).ok()?;
-            Some((noun(field.data_type()), value.data_type().clone()))
+        let found = schema.fields().iter().filter_map(|field| {
+            // Some take any type, but the same everywhere.
+            let all = (0..count).try_fold(function.clone(), |call, i| replaced(call, i, field.name()));
+            let given = value(replaced(function.clone(), index, field.name()).map(Expr::Function))
+                .or_else(|| value(all.map(Expr::Function)))?;
+            Some((noun(field.data_type()), given))
         });
         found.collect()
     };
@@ -76,10 +78,9 @@ fn tried(entry: &Reference) -> Vec<Vec<(&'static str, DataType)>> {
 }
 
 /// The call with a column instead of an argument.
-fn replaced(function: &Function, index: usize, column: &str) -> Option<Expr> {
-    let mut function = function.clone();
+fn replaced(mut function: Function, index: usize, column: &str) -> Option<Function> {
     let FunctionArguments::List(list) = &mut function.args else { return None };
     let column = Expr::Identifier(Ident::new(column));
     *list.args.get_mut(index)? = FunctionArg::Unnamed(FunctionArgExpr::Expr(column));
-    Some(Expr::Function(function))
+    Some(function)
 }

@@ -153,7 +153,7 @@ impl JoinSpec {
                 Some(place) => {
                     let field = table.field(place);
                     let nullable = field.is_nullable() || self.kind == JoinKind::Left;
-                    added.push((Field::new(new, field.data_type().clone(), nullable), place));
+                    added.push((field.clone().with_name(new).with_nullable(nullable), place));
                 }
                 None => cx.unknown(["columns", &new], "table column", &column, names(table)),
             }

@@ -9,6 +9,7 @@ use arrow::array::{
     ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray,
 };
 use arrow::datatypes::{DataType, Field, Schema};
+use levada_types::Batch;
 
 use super::argument::{Argument, Values, value_of};
 use super::cells::{
@@ -123,8 +124,9 @@ impl Aggregates {
             _ => return Err(problem(format!("`{function}` needs a number"))),
         };
         let (data_type, nullable) = output.field();
+        let json = matches!(output, Output::Text(_)) && call.argument.is_some_and(|argument| argument.is_json());
         self.outputs.push(output);
-        Ok(Field::new(name, data_type, nullable))
+        Ok(if json { Batch::json_field(name, nullable) } else { Field::new(name, data_type, nullable) })
     }
 
     /// What it keeps, in words: state that was written for other words cannot be read.
