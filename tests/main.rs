@@ -7,4 +7,5 @@ mod dead_letters;
 mod gateway;
 mod job_files;
 mod live_and_replayed;
+mod nested_json;
 mod same_bytes;

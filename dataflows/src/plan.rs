@@ -45,9 +45,7 @@ impl PlanContext<'_> {
         self.problems.push(Problem {
             path: path.into_iter().map(|p| p.as_ref().to_string()).collect(),
             message: message.into(),
-            within: None,
-            known: Vec::new(),
-            wrong: None,
+            ..Problem::default()
         });
     }
 
@@ -83,7 +81,7 @@ impl PlanContext<'_> {
 }
 
 /// Something wrong with a spec.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Problem {
     /// The field: table keys and, for arrays, the index as text, from the step's table down.
     pub path: Vec<String>,
@@ -91,10 +89,14 @@ pub struct Problem {
     pub message: String,
     /// Where in the field's text, if it is known: line and column, from 1.
     pub within: Option<(usize, usize)>,
+    /// Where what is wrong ends there, if it is more than a word.
+    pub until: Option<(usize, usize)>,
     /// Names that would have been right.
     pub known: Vec<String>,
     /// The name that was wrong.
     pub wrong: Option<String>,
+    /// What to do about it.
+    pub help: Option<String>,
 }
 
 /// Makes one operator a worker.

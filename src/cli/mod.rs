@@ -3,6 +3,7 @@
 mod bench;
 mod check;
 mod failure;
+mod functions;
 mod gateway;
 mod generate;
 mod graph;
@@ -40,6 +41,7 @@ Examples:
   levada run config/jobs/flights.toml --until-drained   Run it on all there is
   levada check config/jobs/flights.toml                 Is the job right? What does it make?
   levada graph config/jobs/flights.toml > flights.svg   What does it look like?
+  levada functions                                      What may stand in an expression?
   levada schema > job.schema.json                       Completion and hints in an editor";
 
 /// What every command may be told.
@@ -59,6 +61,7 @@ enum Command {
     Topics(topics::Topics),
     Generate(generate::Generate),
     Schema(schema::Schema),
+    Functions(functions::Functions),
     Bench(bench::Bench),
 }
 
@@ -73,6 +76,7 @@ impl Cli {
             Command::Generate(command) => outcome(command.run(&self.global.data_dir)),
             Command::Graph(command) => command.run(&self.global),
             Command::Schema(command) => command.run(),
+            Command::Functions(command) => command.run(),
             Command::Bench(command) => command.run(),
         }
     }
@@ -84,7 +88,7 @@ pub struct JobArgs {
     /// The job file
     pub job: PathBuf,
     /// Sets a field of the job, as if it stood in the file; the value is TOML, or else text. An
-    /// entry of an array is named by its number: step.pages.decide.policies.0.cooldown=5m
+    /// entry of an array is named by its number: step.pages.decide.policies.0.cooldown=5m, or policies[0]
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
 }

@@ -10,8 +10,8 @@ use levada_dataflows::plan::Problem;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::place;
-use super::report::Diagnostic;
+use super::place::{self, Extent};
+use super::report::{Diagnostic, nearest};
 
 /// A value and where it stands.
 pub type Node<'t> = Spanned<DeValue<'t>>;
@@ -131,15 +131,26 @@ impl<'t> Document<'t> {
         }
         if let (Some(at), true, DeValue::String(_)) = (problem.within, whole, node.get_ref()) {
             let raw = self.texts.text(&span);
-            let inner = place::within(raw, at, problem.wrong.as_deref());
+            let extent = match (problem.until, &problem.wrong) {
+                (Some(end), _) => Extent::Until(end),
+                (None, Some(wrong)) => Extent::Text(wrong),
+                (None, None) => Extent::Word,
+            };
+            let inner = place::within(raw, at, extent);
             span = span.start + inner.start..span.start + inner.end;
         }
         // What is wrong may be the key itself, as in `on = { destt = "faa" }`.
         let span = key_span.filter(|_| whole && problem.within.is_none()).unwrap_or(span);
         let diagnostic = Diagnostic::error(&problem.message).at(span);
-        match &problem.wrong {
-            Some(wrong) => diagnostic.offer(wrong, problem.known.iter().map(String::as_str)),
-            None => diagnostic,
+        let known = problem.known.iter().map(String::as_str);
+        match (&problem.wrong, &problem.help) {
+            (Some(wrong), None) => diagnostic.offer(wrong, known),
+            (Some(wrong), Some(help)) => match nearest(wrong, &known.collect::<Vec<_>>()) {
+                Some(name) => diagnostic.help(format!("did you mean `{name}`? {help}")),
+                None => diagnostic.help(help),
+            },
+            (None, Some(help)) => diagnostic.help(help),
+            (None, None) => diagnostic,
         }
     }
 }
@@ -260,9 +271,10 @@ fn no_table(key: &str, span: &Range<usize>, found: &str) -> Diagnostic {
     Diagnostic::error(format!("`{key}` would be a field of a {found}, which has none")).at(span.clone())
 }
 
-/// A dotted key's parts and their places.
+/// A dotted key's parts and their places. An element of a list may be written `policies.0` or
+/// `policies[0]`.
 fn keys(text: &str, base: usize) -> Option<Vec<(String, Range<usize>)>> {
-    let document = format!("{text}=0");
+    let document = format!("{}=0", dotted(text));
     let root = DeTable::parse(&document).ok()?;
     let mut parts = Vec::new();
     let mut table = root.get_ref();
@@ -274,6 +286,25 @@ fn keys(text: &str, base: usize) -> Option<Vec<(String, Range<usize>)>> {
             _ => return Some(parts),
         }
     }
+}
+
+/// `policies[0].name` as `policies.0 .name`: the parts stay where they were.
+fn dotted(key: &str) -> String {
+    let mut quote = None;
+    let out = key.chars().map(|c| match (quote, c) {
+        (None, '"' | '\'') => {
+            quote = Some(c);
+            c
+        }
+        (Some(open), _) if open == c => {
+            quote = None;
+            c
+        }
+        (None, '[') => '.',
+        (None, ']') => ' ',
+        _ => c,
+    });
+    out.collect()
 }
 
 /// The same value, `by` bytes further on.

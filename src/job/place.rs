@@ -5,17 +5,45 @@
 
 use std::ops::Range;
 
+/// How much is marked.
+#[derive(Clone, Copy, Debug)]
+pub enum Extent<'a> {
+    /// The word that stands there.
+    Word,
+    /// This text, if it is what stands there; otherwise the word.
+    Text(&'a str),
+    /// All before this line and column.
+    Until((usize, usize)),
+}
+
 /// The bytes of `raw`, a TOML string literal (or bare text), where the value's character at `at`
-/// (line and column, from 1) stands: the whole word there, or all of `wrong` if that is what stands
-/// there.
-pub fn within(raw: &str, at: (usize, usize), wrong: Option<&str>) -> Range<usize> {
+/// (line and column, from 1) stands, and as much behind it as `extent` says.
+pub fn within(raw: &str, at: (usize, usize), extent: Extent<'_>) -> Range<usize> {
     let (characters, end) = characters(raw);
+    let found = index_of(&characters, at);
+    let value = |index: usize| characters.get(index).map(|&(_, c)| c);
+    let place = |index: usize| characters.get(index).map_or(end, |&(offset, _)| offset);
+    let matches = |word: &&str| {
+        word.chars().enumerate().all(|(i, c)| value(found + i).is_some_and(|v| v.eq_ignore_ascii_case(&c)))
+    };
+    let length = match extent {
+        Extent::Until(end) => index_of(&characters, end).saturating_sub(found).max(1),
+        Extent::Text(text) if !text.is_empty() && matches(&text) => text.chars().count(),
+        _ => {
+            let word = |index: &usize| value(*index).is_some_and(|c| c.is_alphanumeric() || c == '_');
+            (found..).take_while(word).count().max(1)
+        }
+    };
+    let start = place(found);
+    start..place(found + length).max(start)
+}
+
+/// Which character stands at a line and column; the end if there is none.
+fn index_of(characters: &[(usize, char)], at: (usize, usize)) -> usize {
     let (mut line, mut column) = (1, 1);
-    let mut found = characters.len();
     for (index, &(_, c)) in characters.iter().enumerate() {
         if (line, column) == at || line > at.0 {
-            found = index;
-            break;
+            return index;
         }
         if c == '\n' {
             (line, column) = (line + 1, 1);
@@ -23,20 +51,7 @@ pub fn within(raw: &str, at: (usize, usize), wrong: Option<&str>) -> Range<usize
             column += 1;
         }
     }
-    let value = |index: usize| characters.get(index).map(|&(_, c)| c);
-    let place = |index: usize| characters.get(index).map_or(end, |&(offset, _)| offset);
-    let matches = |word: &&str| {
-        word.chars().enumerate().all(|(i, c)| value(found + i).is_some_and(|v| v.eq_ignore_ascii_case(&c)))
-    };
-    let length = match wrong.filter(|word| !word.is_empty()).filter(matches) {
-        Some(word) => word.chars().count(),
-        None => {
-            let word = |index: &usize| value(*index).is_some_and(|c| c.is_alphanumeric() || c == '_');
-            (found..).take_while(word).count().max(1)
-        }
-    };
-    let start = place(found);
-    start..place(found + length).max(start)
+    characters.len()
 }
 
 /// The characters of the value, each with its byte in the literal, and the byte where the value ends.
@@ -88,10 +103,10 @@ fn characters(raw: &str) -> (Vec<(usize, char)>, usize) {
 
 #[cfg(test)]
 mod tests {
-    use super::within;
+    use super::{Extent, within};
 
     fn text(raw: &str, at: (usize, usize)) -> &str {
-        &raw[within(raw, at, None)]
+        &raw[within(raw, at, Extent::Word)]
     }
 
     #[test]
@@ -113,14 +128,22 @@ mod tests {
 
     #[test]
     fn a_place_past_the_end_is_the_end() {
-        assert_eq!(within("\"abc\"", (1, 4), None), 4..4);
-        assert_eq!(within("\"abc\"", (9, 9), None), 4..4);
-        assert_eq!(within("\"", (1, 1), None), 1..1);
+        assert_eq!(within("\"abc\"", (1, 4), Extent::Word), 4..4);
+        assert_eq!(within("\"abc\"", (9, 9), Extent::Word), 4..4);
+        assert_eq!(within("\"", (1, 1), Extent::Word), 1..1);
     }
 
     #[test]
     fn a_wrong_name_with_blanks_is_marked_whole() {
         let raw = "\"x = 'two words'\"";
-        assert_eq!(&raw[within(raw, (1, 6), Some("two words"))], "two words");
+        assert_eq!(&raw[within(raw, (1, 6), Extent::Text("two words"))], "two words");
+    }
+
+    #[test]
+    fn a_part_is_marked_to_its_end() {
+        let raw = r#""a > 1 and \"b\" + 'x' > 2""#;
+        assert_eq!(&raw[within(raw, (1, 11), Extent::Until((1, 20)))], r#"\"b\" + 'x'"#);
+        let raw = "'''a +\n b > 2'''";
+        assert_eq!(&raw[within(raw, (1, 1), Extent::Until((2, 3)))], "a +\n b");
     }
 }

@@ -5,25 +5,26 @@
 //! Once nothing is wrong, [`super::prune`] finds the columns that are used, and the steps are planned
 //! again over sources that decode no others.
 
+mod names;
+mod sources;
+mod streams;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
-use indexmap::IndexMap;
 use levada_dataflows::plan::{
-    EpochSettings, EventTimePlan, Plan, PlanContext, PlannedStep, Problem, SinkOrder, SinkPlan, SourcePlan,
-    StepPlan, StepSpec, StreamId,
+    EpochSettings, Plan, PlanContext, PlannedStep, Problem, SinkPlan, SourcePlan, StepPlan, StepSpec,
+    StreamId,
 };
-use levada_types::{Batch, SinkFactory, TIME_COLUMN, parse_duration_ms};
+use levada_types::{SinkFactory, parse_duration_ms};
 
 use super::connect::Connections;
-use super::spec::{
-    ColumnType, DeadLetters, EventTimeSpec, JobSettings, JobSpec, SinkConnector, SinkSpec, SourceSpec,
-};
+use super::spec::{DeadLetters, JobSettings, JobSpec, SinkConnector, SinkSpec};
 use super::{Environment, prune};
-
-/// What ends the name of the stream of a step's late rows.
-const LATE: &str = ".late";
+use names::Found;
+pub use sources::timed;
+use streams::{is_table, order_of, schema, unread};
 
 /// A step that could be read.
 pub struct StepDraft<'a> {
@@ -71,16 +72,6 @@ struct Planner<'a> {
     spec: &'a JobSpec,
     steps: &'a [StepDraft<'a>],
     broken: &'a BTreeSet<&'a str>,
-}
-
-/// What a `from` turned out to be.
-#[derive(Clone, Copy)]
-enum Found {
-    Source(usize),
-    Step(usize),
-    Late(usize),
-    /// Wrong, or of something that is wrong; reported.
-    Wrong,
 }
 
 impl Planner<'_> {
@@ -156,150 +147,8 @@ impl Planner<'_> {
         }
     }
 
-    fn source(&mut self, name: &str, source: &SourceSpec) -> Option<SourcePlan> {
-        let before = self.cx.problems.len();
-        let kind = source.connector.kind();
-        let common = &source.common;
-        if common.schema.contains_key(TIME_COLUMN) {
-            let message = format!("`{TIME_COLUMN}` is the name of the row's own time; choose another");
-            self.cx.problem(["source", name, kind, "schema", TIME_COLUMN], message);
-        }
-        let fields: Vec<_> = common.schema.iter().map(|(column, kind)| kind.field(column)).collect();
-        let decoded: SchemaRef = Arc::new(Schema::new(fields));
-        let event_time = match &common.event_time {
-            Some(spec) => self.event_time(&["source", name, kind, "event_time"], spec, &common.schema),
-            None => None,
-        };
-        let reading = self.connections.source(source);
-        let reading = reading.map_err(|wrong| self.misconnected(&["source", name, kind], wrong)).ok();
-        if self.cx.problems.len() > before {
-            return None;
-        }
-        let (reader, decoder) = reading?;
-        let schema = timed(&decoded);
-        Some(SourcePlan { name: name.into(), schema, event_time, reader, decoder, decoded })
-    }
-
     fn misconnected(&mut self, table: &[&str; 3], (field, message): (Option<&str>, String)) {
         self.cx.problem(table.iter().copied().chain(field), message);
-    }
-
-    fn event_time(
-        &mut self,
-        path: &[&str; 4],
-        spec: &EventTimeSpec,
-        schema: &IndexMap<String, ColumnType>,
-    ) -> Option<EventTimePlan> {
-        let at = |field: &'static str| [path[0], path[1], path[2], path[3], field];
-        let column = schema.get_full(&spec.column);
-        match column {
-            None => self.cx.unknown(at("column"), "column", &spec.column, schema.keys().cloned()),
-            Some((_, _, kind)) if kind.data_type != Batch::timestamp_type() => {
-                let message = format!("the event time `{}` is {kind}; it must be a timestamp", spec.column);
-                self.cx.problem(at("column"), message);
-            }
-            Some((_, _, kind)) if kind.nullable => {
-                let message = format!(
-                    "the event time `{}` may be null; a row must have a time: declare it `timestamp`",
-                    spec.column
-                );
-                self.cx.problem(at("column"), message);
-            }
-            Some(_) => {}
-        }
-        let out_of_order_ms = self.duration(&at("out_of_order"), &spec.out_of_order);
-        let idle_ms = match &spec.idle {
-            Some(text) => Some(self.duration(&at("idle"), text)?.unsigned_abs()),
-            None => None,
-        };
-        Some(EventTimePlan { column: column?.0, out_of_order_ms: out_of_order_ms?, idle_ms })
-    }
-
-    /// The stream of a `from`.
-    fn find(&mut self, path: &[&str], name: &str) -> Found {
-        let base = name.strip_suffix(LATE);
-        let step = |name: &str| self.steps.iter().position(|step| step.name == name);
-        if self.broken.contains(name) || base.is_some_and(|base| self.broken.contains(base)) {
-            return Found::Wrong;
-        }
-        if let Some(index) = self.spec.source.get_index_of(name) {
-            return Found::Source(index);
-        }
-        if let Some(index) = step(name) {
-            return Found::Step(index);
-        }
-        if let Some(index) = base.and_then(step) {
-            return Found::Late(index);
-        }
-        if let Some(base) = base.filter(|base| self.spec.source.contains_key(*base)) {
-            let message = format!("the source `{base}` has no late rows; only steps set rows aside as late");
-            self.cx.problem(path, message);
-            return Found::Wrong;
-        }
-        let sources = self.spec.source.keys().cloned();
-        let known: Vec<String> = sources.chain(self.steps.iter().map(|step| step.name.to_string())).collect();
-        self.cx.unknown(path, "stream", name, known);
-        Found::Wrong
-    }
-
-    fn reads(&mut self, step: &StepDraft<'_>) -> Vec<Found> {
-        let inputs = step.spec.inputs();
-        let one = |(field, name): (Vec<&'static str>, &str)| {
-            let mut path = vec!["step", step.name, step.verb];
-            path.extend(field);
-            self.find(&path, name)
-        };
-        inputs.into_iter().map(one).collect()
-    }
-
-    /// The steps in an order in which each follows what it reads, otherwise as in the file. Reports
-    /// cycles; what is in or behind one is left out.
-    fn order(&mut self, reads: &[Vec<Found>]) -> Vec<usize> {
-        let upstream = |step: usize| {
-            reads[step].iter().filter_map(|found| match found {
-                Found::Step(i) | Found::Late(i) => Some(*i),
-                _ => None,
-            })
-        };
-        let mut order: Vec<usize> = Vec::new();
-        let mut done = vec![false; reads.len()];
-        while let Some(next) = (0..reads.len()).find(|&i| !done[i] && upstream(i).all(|from| done[from])) {
-            done[next] = true;
-            order.push(next);
-        }
-        let mut seen = done.clone();
-        for start in 0..reads.len() {
-            let mut trail: Vec<usize> = Vec::new();
-            let mut at = start;
-            while !seen[at] {
-                seen[at] = true;
-                trail.push(at);
-                match upstream(at).find(|&from| !done[from]) {
-                    Some(from) => at = from,
-                    None => break,
-                }
-            }
-            if let Some(begin) = trail.iter().position(|&step| step == at).filter(|_| !done[at]) {
-                self.report_cycle(&trail[begin..]);
-            }
-        }
-        order
-    }
-
-    fn report_cycle(&mut self, cycle: &[usize]) {
-        let names: Vec<String> = cycle.iter().map(|&i| format!("`{}`", self.steps[i].name)).collect();
-        let [first, others @ ..] = names.as_slice() else { return };
-        let message = match others {
-            [] => format!("{first} reads itself"),
-            _ => format!("{first} reads {}, which reads {first}: a cycle", others.join(", which reads ")),
-        };
-        let step = &self.steps[cycle[0]];
-        let next = self.steps[cycle[1 % cycle.len()]].name;
-        let inputs = step.spec.inputs();
-        let field = inputs.into_iter().find(|(_, name)| name.strip_suffix(LATE).unwrap_or(name) == next);
-        let mut path = vec!["step", step.name, step.verb];
-        path.extend(field.map(|(field, _)| field).unwrap_or_default());
-        self.cx.problem(path, message);
     }
 
     fn plan_steps(
@@ -451,83 +300,6 @@ impl Planner<'_> {
             }
         }
     }
-}
-
-/// The schema of a stream, if its maker is right.
-fn schema(sources: &[Option<SourcePlan>], steps: &[Option<StepPlan>], stream: StreamId) -> Option<SchemaRef> {
-    match stream {
-        StreamId::Source(i) => sources.get(i)?.as_ref().map(|source| Arc::clone(&source.schema)),
-        StreamId::Step(i) => steps.get(i)?.as_ref().map(|step| Arc::clone(&step.step.schema)),
-        StreamId::Late(i) => schema(sources, steps, *steps.get(i)?.as_ref()?.from.first()?),
-    }
-}
-
-/// Whether a stream's rows have no time: a source without event time, and what stateless steps make
-/// of it.
-fn is_table(sources: &[Option<SourcePlan>], steps: &[Option<StepPlan>], stream: StreamId) -> bool {
-    match stream {
-        StreamId::Source(i) => matches!(sources.get(i), Some(Some(source)) if source.event_time.is_none()),
-        StreamId::Step(i) => match steps.get(i) {
-            Some(Some(step)) if step.step.stateless => {
-                step.from.iter().any(|&from| is_table(sources, steps, from))
-            }
-            _ => false,
-        },
-        StreamId::Late(_) => false,
-    }
-}
-
-/// Rows keep their source's order as long as only stateless steps handle them.
-fn order_of(stream: StreamId, steps: &[Option<StepPlan>]) -> Option<SinkOrder> {
-    match stream {
-        StreamId::Source(_) => Some(SinkOrder::Source),
-        StreamId::Late(_) => Some(SinkOrder::Canonical),
-        StreamId::Step(i) => {
-            let step = steps.get(i)?.as_ref()?;
-            if !step.step.stateless {
-                return Some(SinkOrder::Canonical);
-            }
-            let orders: Option<Vec<SinkOrder>> =
-                step.from.iter().map(|&from| order_of(from, steps)).collect();
-            let canonical = orders?.contains(&SinkOrder::Canonical);
-            Some(if canonical { SinkOrder::Canonical } else { SinkOrder::Source })
-        }
-    }
-}
-
-/// Streams that nobody reads.
-fn unread(plan: &Plan) -> Vec<Problem> {
-    let read: BTreeSet<StreamId> = plan
-        .steps
-        .iter()
-        .flat_map(|step| &step.from)
-        .chain(plan.sinks.iter().map(|sink| &sink.from))
-        .copied()
-        .collect();
-    let sources =
-        plan.sources.iter().enumerate().map(|(i, s)| ([StreamId::Source(i)].to_vec(), "source", &s.name));
-    let steps = plan
-        .steps
-        .iter()
-        .enumerate()
-        .map(|(i, s)| ([StreamId::Step(i), StreamId::Late(i)].to_vec(), "step", &s.name));
-    sources
-        .chain(steps)
-        .filter(|(streams, ..)| !streams.iter().any(|stream| read.contains(stream)))
-        .map(|(_, section, name)| Problem {
-            path: vec![section.to_string(), name.clone()],
-            message: format!("nothing reads the {section} `{name}`"),
-            within: None,
-            known: Vec::new(),
-            wrong: None,
-        })
-        .collect()
-}
-
-/// A schema with the time column before it.
-pub fn timed(decoded: &Schema) -> SchemaRef {
-    let time = std::iter::once(Arc::new(Batch::time_field()));
-    Arc::new(Schema::new(time.chain(decoded.fields().iter().cloned()).collect::<Vec<_>>()))
 }
 
 fn is_name(name: &str) -> bool {

@@ -109,8 +109,8 @@ pub struct SourceCommon {
     /// How a record is written.
     #[serde(default)]
     pub format: Format,
-    /// The columns and their types: `string`, `int`, `float`, `bool` or `timestamp`, with a `?` if a
-    /// record may lack it.
+    /// The columns and their types: `string`, `int`, `float`, `bool`, `timestamp` or `json` (any value,
+    /// kept as it is written), with a `?` if a record may lack it.
     #[schemars(extend("minProperties" = 1))]
     pub schema: IndexMap<String, ColumnType>,
     /// Where a record's time stands. A source without it is a table: read whole before time begins.
@@ -163,21 +163,27 @@ pub struct SinkCommon {
 pub struct ColumnType {
     /// The type.
     pub data_type: DataType,
+    /// Whether it is text that is JSON.
+    pub json: bool,
     /// Whether a record may lack it.
     pub nullable: bool,
 }
 
 impl ColumnType {
-    const NAMES: [&str; 5] = ["string", "int", "float", "bool", "timestamp"];
+    const NAMES: [&str; 6] = ["string", "int", "float", "bool", "timestamp", "json"];
 
     /// The field of a schema.
     pub fn field(&self, name: &str) -> Field {
-        Field::new(name, self.data_type.clone(), self.nullable)
+        match self.json {
+            true => Batch::json_field(name, self.nullable),
+            false => Field::new(name, self.data_type.clone(), self.nullable),
+        }
     }
 
     /// The type of a field, as a job file writes it.
     pub fn of(field: &Field) -> ColumnType {
-        ColumnType { data_type: field.data_type().clone(), nullable: field.is_nullable() }
+        let (data_type, nullable) = (field.data_type().clone(), field.is_nullable());
+        ColumnType { data_type, json: Batch::is_json(field), nullable }
     }
 }
 
@@ -187,20 +193,21 @@ impl TryFrom<String> for ColumnType {
     fn try_from(text: String) -> Result<Self, String> {
         let name = text.strip_suffix('?').unwrap_or(&text);
         let data_type = match name {
-            "string" => DataType::Utf8,
+            "string" | "json" => DataType::Utf8,
             "int" => DataType::Int64,
             "float" => DataType::Float64,
             "bool" => DataType::Boolean,
             "timestamp" => Batch::timestamp_type(),
             _ => return Err(format!("`{text}` is not a type; use one of {}", Self::NAMES.join(", "))),
         };
-        Ok(ColumnType { data_type, nullable: name.len() < text.len() })
+        Ok(ColumnType { data_type, json: name == "json", nullable: name.len() < text.len() })
     }
 }
 
 impl fmt::Display for ColumnType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = match &self.data_type {
+            DataType::Utf8 if self.json => "json",
             DataType::Utf8 => "string",
             DataType::Int64 => "int",
             DataType::Float64 => "float",

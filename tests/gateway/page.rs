@@ -28,7 +28,7 @@ async fn the_page_needs_nothing_from_elsewhere_and_is_sent_once() {
     served.stop().await;
 }
 
-const DECISION: &str = r#"{"decision_id":"d1","at":"2013-01-01T10:17:00Z","origin":"EWR","policy":"ground","action":"advise_ground_delay","priority":10,"parameters":"{\"expected_delay_min\":42}","inputs":"{\"disrupted\":0.75}","reason":"a <b>storm</b> is near"}"#;
+const DECISION: &str = r#"{"decision_id":"d1","at":"2013-01-01T10:17:00Z","origin":"EWR","policy":"ground","action":"advise_ground_delay","priority":10,"parameters":{"expected_delay_min":42},"inputs":"{\"disrupted\":0.75}","reason":"a <b>storm</b> is near"}"#;
 
 fn incident(kind: &str, name: &str) -> String {
     format!(

@@ -149,6 +149,22 @@ fn a_flag_sets_a_field_as_if_it_stood_in_the_file() {
     assert_eq!(spec.sink["out"].common.from, "a");
 }
 
+/// An element of a list is `link.0` or `link[0]`.
+#[test]
+fn a_flag_sets_an_element_in_either_notation() {
+    let flights = std::fs::read_to_string("config/jobs/flights.toml").unwrap();
+    let environment =
+        Environment { data_dir: PathBuf::from("none"), existing: Existing::Refuse, models: &forecast };
+    for flag in ["step.incidents.correlate.link.0.within=30m", "step.incidents.correlate.link[0].within=30m"]
+    {
+        let loaded = job::load_text("job.toml", &flights, &[flag.to_string()], &environment);
+        let Loaded { spec, .. } = loaded.map_err(|report| report.to_string()).unwrap();
+        let levada_dataflows::Step::Correlate(incidents) = &spec.step["incidents"] else { panic!() };
+        let within: Vec<&str> = incidents.link.iter().map(|link| link.within.as_str()).collect();
+        assert_eq!(within, ["30m", "45m", "20m"], "{flag}");
+    }
+}
+
 #[test]
 fn a_problem_in_a_flag_is_shown_in_the_flag() {
     let Err(report) = load_text(PLAIN, &["job.epoch=10parsecs", "sink.out.log.form=a"]) else { panic!() };

@@ -11,14 +11,16 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, RecordBatchOptions};
 use arrow::array::{StringArray, TimestampMillisecondArray};
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
-use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
-use levada_types::ConnectorError;
+use levada_types::{Batch, ConnectorError};
 
 /// What a column holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Text,
+    /// Text that is one JSON value.
+    Json,
     Int,
     Float,
     Bool,
@@ -26,9 +28,10 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// The kind of an Arrow type, if streams have it.
-    pub fn of(data_type: &DataType) -> Option<Kind> {
-        match data_type {
+    /// The kind of a field, if streams have its type.
+    pub fn of(field: &Field) -> Option<Kind> {
+        match field.data_type() {
+            DataType::Utf8 if Batch::is_json(field) => Some(Kind::Json),
             DataType::Utf8 => Some(Kind::Text),
             DataType::Int64 => Some(Kind::Int),
             DataType::Float64 => Some(Kind::Float),
@@ -42,6 +45,7 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Kind::Text => "a string",
+            Kind::Json => "JSON",
             Kind::Int => "an int",
             Kind::Float => "a float",
             Kind::Bool => "a bool",
@@ -140,7 +144,7 @@ impl Column {
 
     fn new(name: &str, kind: Kind, nullable: bool) -> Column {
         let values = match kind {
-            Kind::Text => Values::Text { ends: vec![0], bytes: Vec::new() },
+            Kind::Text | Kind::Json => Values::Text { ends: vec![0], bytes: Vec::new() },
             Kind::Int | Kind::Time => Values::Int(Vec::new()),
             Kind::Float => Values::Float(Vec::new()),
             Kind::Bool => Values::Bool(Vec::new()),
@@ -229,7 +233,7 @@ impl Columns {
     /// # Errors
     /// When it has a type that streams do not have.
     pub fn new(schema: SchemaRef) -> Result<Columns, ConnectorError> {
-        let columns = schema.fields().iter().map(|field| match Kind::of(field.data_type()) {
+        let columns = schema.fields().iter().map(|field| match Kind::of(field) {
             Some(kind) => Ok(Column::new(field.name(), kind, field.is_nullable())),
             None => Err(ConnectorError::configuration(format!(
                 "decode field `{}`: type {} is none of string, int, float, bool, timestamp",

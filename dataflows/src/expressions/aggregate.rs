@@ -8,8 +8,8 @@ use datafusion_sql::sqlparser::ast::{
     UnaryOperator, Value,
 };
 
-use super::parse::{check, function_name, parse, place};
-use super::{Expression, ExpressionProblem, compile::compile};
+use super::parse::{function_name, parse, place};
+use super::{Expression, ExpressionProblem};
 
 /// `avg(delay_min) filter (where not cancelled)`, taken apart and checked.
 #[derive(Clone, Debug)]
@@ -34,7 +34,7 @@ impl AggregateExpression {
     /// # Errors
     /// As [`Expression::parse`].
     pub fn parse(text: &str, schema: &Schema) -> Result<AggregateExpression, ExpressionProblem> {
-        let Expr::Function(call) = parse(text)? else {
+        let Expr::Function(call) = parse(text, schema)? else {
             return Err(ExpressionProblem::new(
                 "an aggregate is one call, as `avg(x)` or `count(*) filter (where x > 1)`; \
                  compute with its result in a select step",
@@ -54,13 +54,15 @@ impl AggregateExpression {
         let mut arguments = list.args.iter();
         let argument = match arguments.next() {
             None | Some(FunctionArg::Unnamed(FunctionArgExpr::Wildcard)) => None,
-            Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))) => Some(scalar(argument, schema)?),
+            Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))) => {
+                Some(Expression::of(argument, text, schema)?)
+            }
             Some(other) => return Err(ExpressionProblem::new(format!("`{other}` is not an argument"))),
         };
         let constants = arguments.map(constant).collect::<Result<Vec<f64>, _>>()?;
         let filter = match &call.filter {
             None => None,
-            Some(filter) => Some(scalar(filter, schema)?.into_condition()?),
+            Some(filter) => Some(Expression::of(filter, text, schema)?.into_condition()?),
         };
         let distinct = list.duplicate_treatment == Some(DuplicateTreatment::Distinct);
         Ok(AggregateExpression { function, distinct, argument, constants, filter })
@@ -81,11 +83,6 @@ fn is_plain(call: &Function) -> bool {
         && call.within_group.is_empty()
         && call.null_treatment.is_none()
         && matches!(call.parameters, FunctionArguments::None)
-}
-
-fn scalar(tree: &Expr, schema: &Schema) -> Result<Expression, ExpressionProblem> {
-    check(tree, schema)?;
-    compile(tree.clone(), schema)
 }
 
 fn constant(argument: &FunctionArg) -> Result<f64, ExpressionProblem> {

@@ -40,6 +40,12 @@ pub fn compile(tree: SqlExpr, schema: &Schema) -> Result<Expression, ExpressionP
     lower(&value, reads, places, columns).map_err(|e| words::planning(&e))
 }
 
+/// The type of a part of an expression, which need not be a type that streams have.
+pub fn type_of(tree: SqlExpr, schema: &Schema) -> Result<DataType, DataFusionError> {
+    let typed = plan(tree, &Arc::new(DFSchema::try_from(schema.clone())?))?;
+    typed.expr.get_type(&typed.schema)
+}
+
 /// An expression and the schema that it is over.
 struct Typed {
     expr: Expr,
@@ -214,7 +220,11 @@ fn lower(
     let context = PhysicalPlanningContext::default();
     let physical = create_physical_expr(value, &schema, &ExecutionProps::new(), &context)?;
     let physical = physical.transform_up(checked).data()?;
-    let program = Program { physical, reads: Arc::new(reads), places, columns, data_type, nullable };
+    let json = match value {
+        Expr::Column(column) => reads.field_with_name(&column.name).is_ok_and(Batch::is_json),
+        _ => false,
+    };
+    let program = Program { json, physical, reads: Arc::new(reads), places, columns, data_type, nullable };
     Ok(Expression { program: Arc::new(program) })
 }
 

@@ -16,6 +16,8 @@ use datafusion_functions::unicode::planner::UnicodeFunctionPlanner;
 use datafusion_sql::sqlparser::ast::DataType as SqlType;
 use levada_types::Batch;
 
+use super::{json, reference};
+
 /// Functions that would give another value on another day, in another process, at another call.
 const CLOCKS: &[&str] = &[
     "now",
@@ -32,7 +34,7 @@ const CLOCKS: &[&str] = &[
     "gen_random_uuid",
 ];
 
-/// Functions over structures, files and Arrow's own types, none of which a stream has.
+/// Functions over structures, lists, times of day, files and Arrow's own types, none of which a stream has.
 const FOREIGN: &[&str] = &[
     "arrow_cast",
     "arrow_field",
@@ -51,6 +53,11 @@ const FOREIGN: &[&str] = &[
     "version",
     "input_file_name",
     "file_row_index",
+    "make_time",
+    "to_time",
+    "regexp_match",
+    "encode",
+    "decode",
 ];
 
 /// Functions of many rows, refused in an expression over one.
@@ -115,11 +122,21 @@ pub fn names() -> Vec<String> {
     registry().keys().cloned().collect()
 }
 
+/// The scalar function of this name or alias.
+pub fn scalar(name: &str) -> Option<Arc<ScalarUDF>> {
+    registry().get(name).cloned()
+}
+
+/// The parameters of a scalar function, for people: `(text, start[, length])`.
+pub fn parameters(name: &str) -> Option<String> {
+    reference::parameters(name)
+}
+
 fn registry() -> &'static BTreeMap<String, Arc<ScalarUDF>> {
     static REGISTRY: OnceLock<BTreeMap<String, Arc<ScalarUDF>>> = OnceLock::new();
     REGISTRY.get_or_init(|| {
         let mut all = BTreeMap::new();
-        for function in datafusion_functions::all_default_functions() {
+        for function in datafusion_functions::all_default_functions().into_iter().chain(json::functions()) {
             let names = std::iter::once(function.name()).chain(function.aliases().iter().map(String::as_str));
             for name in names {
                 let pure = function.signature().volatility == Volatility::Immutable;
@@ -163,7 +180,7 @@ impl ContextProvider for World {
         Some(Arc::new(Types))
     }
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        registry().get(name).cloned()
+        scalar(name)
     }
     fn get_higher_order_meta(&self, _name: &str) -> Option<Arc<HigherOrderUDF>> {
         None

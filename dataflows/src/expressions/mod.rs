@@ -14,16 +14,22 @@
 //!   `coalesce(10 / n, 0)` works), an overflow, the root of a negative number (the whole expression).
 //!   Whether a row fails does not depend on which rows share its batch.
 //! - **Nothing reads the clock or a random source**: `now()` and its like are refused.
-//! - Names of columns are written as in the schema, upper and lower case distinguished; quotes
-//!   (`"group"`) serve for names that are words of SQL. Functions may be written in any case.
+//! - Names of columns are written as in the schema, upper and lower case distinguished; a column may be
+//!   called as a word of SQL (`user`, `order`), and needs quotes (`"case"`) only where that word could
+//!   begin an operand. Functions may be written in any case.
 //! - Values are `string`, `int`, `float`, `bool` and `timestamp` (milliseconds, UTC). The difference of
 //!   two timestamps is an `int` of milliseconds, and `cast(n as timestamp)` counts milliseconds.
 //!   Floats follow IEEE 754: `1.0 / 0` is infinite, and NaN counts as greater than every number.
 
 mod aggregate;
+mod blame;
 mod compile;
 mod functions;
+mod habits;
+mod json;
+mod operands;
 mod parse;
+pub mod reference;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -35,9 +41,12 @@ use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, new_empty_array, new_null_array,
 };
 use arrow::compute::{concat, prep_null_mask_filter};
-use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion_common::DataFusionError;
 use datafusion_physical_expr::PhysicalExpr;
+use datafusion_sql::sqlparser::ast::Expr as Tree;
+
+use levada_types::Batch;
 
 use crate::operator::OperatorError;
 use crate::plan::{PlanContext, Problem};
@@ -63,6 +72,8 @@ struct Program {
     columns: BTreeSet<String>,
     data_type: DataType,
     nullable: bool,
+    /// Whether it is a column of JSON, and nothing else.
+    json: bool,
 }
 
 /// What is wrong with an expression.
@@ -72,8 +83,12 @@ pub struct ExpressionProblem {
     pub message: String,
     /// Line and column in the text, from 1, where known.
     pub at: Option<(usize, usize)>,
+    /// Line and column behind what is wrong, if that is more than a word.
+    pub until: Option<(usize, usize)>,
     /// A name that is not known, and those that are.
     pub unknown: Option<(String, Vec<String>)>,
+    /// What to do about it.
+    pub help: Option<String>,
 }
 
 impl Expression {
@@ -82,9 +97,15 @@ impl Expression {
     /// # Errors
     /// What is wrong with it, with the place where known.
     pub fn parse(text: &str, schema: &Schema) -> Result<Expression, ExpressionProblem> {
-        let tree = parse::parse(text)?;
-        parse::check(&tree, schema)?;
-        compile::compile(tree, schema)
+        let tree = parse::parse(text, schema)?;
+        Self::of(&tree, text, schema)
+    }
+
+    /// Resolves and types a tree that is all of `text`, or a part.
+    fn of(tree: &Tree, text: &str, schema: &Schema) -> Result<Expression, ExpressionProblem> {
+        parse::check(tree, schema)?;
+        compile::compile(tree.clone(), schema)
+            .map_err(|problem| blame::blame(tree, text, schema).unwrap_or(problem))
     }
 
     /// Like [`Self::parse`], for a condition: the type must be Boolean.
@@ -119,6 +140,19 @@ impl Expression {
     /// Whether it can be null.
     pub fn nullable(&self) -> bool {
         self.program.nullable
+    }
+
+    /// Whether it is a column of JSON, as it is: whatever is computed of one is text.
+    pub fn is_json(&self) -> bool {
+        self.program.json
+    }
+
+    /// The field of a column that holds its values.
+    pub fn field(&self, name: &str) -> Field {
+        match self.is_json() {
+            true => Batch::json_field(name, self.nullable()),
+            false => Field::new(name, self.data_type().clone(), self.nullable()),
+        }
     }
 
     /// Its value for each row; null in the rows whose data it fails on.
@@ -206,8 +240,15 @@ fn is_bug(error: &DataFusionError) -> bool {
 }
 
 impl ExpressionProblem {
-    fn new(message: impl Into<String>) -> Self {
-        ExpressionProblem { message: message.into(), at: None, unknown: None }
+    /// A problem, as yet without a place.
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        ExpressionProblem { message: message.into(), at: None, until: None, unknown: None, help: None }
+    }
+
+    /// That `name` is none of the `known`.
+    pub(crate) fn unknown(what: &str, name: &str, known: Vec<String>) -> Self {
+        let unknown = Some((name.to_string(), known));
+        ExpressionProblem { unknown, ..Self::new(format!("there is no {what} `{name}`")) }
     }
 
     /// Reports it as a problem of the step's field at `path`, which holds the expression's text.
@@ -220,12 +261,18 @@ impl ExpressionProblem {
             path: path.into_iter().map(|p| p.as_ref().to_string()).collect(),
             message: self.message,
             within: self.at,
+            until: self.until,
             known,
             wrong,
+            help: self.help,
         });
     }
 
     fn at(self, at: (usize, usize)) -> Self {
         ExpressionProblem { at: Some(at), ..self }
+    }
+
+    pub(crate) fn help(self, help: impl Into<String>) -> Self {
+        ExpressionProblem { help: Some(help.into()), ..self }
     }
 }

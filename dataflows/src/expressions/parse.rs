@@ -10,21 +10,21 @@ use datafusion_sql::sqlparser::ast::{
 };
 use datafusion_sql::sqlparser::dialect::GenericDialect;
 use datafusion_sql::sqlparser::parser::{Parser, ParserError};
-use datafusion_sql::sqlparser::tokenizer::{Location, Token, Tokenizer};
+use datafusion_sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
 use super::functions::{self, Named};
-use super::{ExpressionProblem, words};
+use super::{ExpressionProblem, habits, operands, words};
 
 /// Words, numbers and signs that an expression may have: enough for any that a person writes, few
 /// enough that the walk over its tree fits on every thread's stack.
 const MAX_TOKENS: usize = 1_000;
 
-/// Parses all of `text` as one expression.
-pub fn parse(text: &str) -> Result<Expr, ExpressionProblem> {
+/// Parses all of `text` as one expression over `schema`, whose columns may be called as words of SQL.
+pub fn parse(text: &str, schema: &Schema) -> Result<Expr, ExpressionProblem> {
     if text.trim().is_empty() {
         return Err(ExpressionProblem::new("the expression is empty"));
     }
-    let tokens = Tokenizer::new(&GenericDialect {}, text)
+    let mut tokens = Tokenizer::new(&GenericDialect {}, text)
         .tokenize_with_location()
         .map_err(|error| words::syntax(&ParserError::from(error), text))?;
     let words = tokens.iter().filter(|t| !matches!(t.token, Token::Whitespace(_) | Token::EOF)).count();
@@ -33,6 +33,12 @@ pub fn parse(text: &str) -> Result<Expr, ExpressionProblem> {
             "the expression has {words} words and signs; {MAX_TOKENS} are allowed"
         )));
     }
+    habits::check(&tokens)?;
+    let reserved = operands::quote_columns(&mut tokens, schema, text);
+    parse_all(tokens, text).map_err(|problem| reserved.unwrap_or(problem))
+}
+
+fn parse_all(tokens: Vec<TokenWithSpan>, text: &str) -> Result<Expr, ExpressionProblem> {
     let mut parser = Parser::new(&GenericDialect {}).with_tokens_with_locations(tokens);
     let tree = parser.parse_expr().map_err(|error| words::syntax(&error, text))?;
     let next = parser.peek_token();
@@ -64,6 +70,11 @@ fn check_node(node: &Expr, schema: &Schema) -> Result<(), ExpressionProblem> {
                 None => Ok(()),
             }
         }
+        // SQL has functions that are called without parentheses, as `user`; here they are only words.
+        Expr::Function(Function { name, args: FunctionArguments::None, .. }) if !is_clock(name) => {
+            let name = name.to_string();
+            refuse_column(&name, node.span().start, None, schema)
+        }
         Expr::Function(function) => check_function(function),
         Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => {
             refuse(node, "a query inside an expression is not possible; use a join step")
@@ -85,12 +96,34 @@ fn check_column(name: &str, ident: &Ident, schema: &Schema) -> Result<(), Expres
     if schema.index_of(name).is_ok() {
         return Ok(());
     }
+    refuse_column(name, ident.span.start, ident.quote_style, schema)
+}
+
+fn refuse_column(
+    name: &str,
+    at: Location,
+    quote: Option<char>,
+    schema: &Schema,
+) -> Result<(), ExpressionProblem> {
     let known = schema.fields().iter().map(|f| f.name().clone()).collect();
-    Err(ExpressionProblem {
-        message: format!("there is no column `{name}`"),
-        at: Some(place(ident.span.start)),
-        unknown: Some((name.to_string(), known)),
-    })
+    let problem = ExpressionProblem::unknown("column", name, known).at(place(at));
+    if quote.is_none() {
+        return Err(problem);
+    }
+    let text = format!("text goes in single quotes: '{}'", name.replace('\'', "''"));
+    let is_name = name.chars().all(|c| c.is_alphanumeric() || c == '_');
+    let unknown = problem.unknown.clone().filter(|_| is_name);
+    Err(ExpressionProblem { unknown, until: Some(behind(at, name)), ..problem }.help(text))
+}
+
+/// Where the name ends that begins at `at` and stands in quotes.
+fn behind(at: Location, name: &str) -> (usize, usize) {
+    let (line, column) = place(at);
+    (line, column + name.chars().count() + 2)
+}
+
+fn is_clock(name: &ObjectName) -> bool {
+    matches!(functions::named(&function_name(name)), Named::Clock)
 }
 
 fn check_function(function: &Function) -> Result<(), ExpressionProblem> {
@@ -114,11 +147,9 @@ fn check_function(function: &Function) -> Result<(), ExpressionProblem> {
         Named::Aggregate => {
             refuse(format!("`{name}` works on many rows and is not possible here; use a window step"))
         }
-        Named::Unknown => Err(ExpressionProblem {
-            message: format!("there is no function `{name}`"),
-            at: Some(at),
-            unknown: Some((name, functions::names())),
-        }),
+        Named::Unknown => Err(ExpressionProblem::unknown("function", &name, functions::names())
+            .at(at)
+            .help("`levada functions` lists them all")),
     }
 }
 

@@ -242,6 +242,13 @@ fn problem(text: &str) -> ExpressionProblem {
     }
 }
 
+/// What is wrong, and the part of the text that is marked.
+fn blames(text: &str, message: &str, part: &str) {
+    let problem = problem(text);
+    let marked = problem.at.zip(problem.until).map(|(from, to)| &text[from.1 - 1..to.1 - 1]);
+    assert_eq!((problem.message.as_str(), marked), (message, Some(part)), "{text}");
+}
+
 fn says(text: &str, message: &str, at: Option<(usize, usize)>) {
     let problem = problem(text);
     assert_eq!((problem.message.as_str(), problem.at), (message, at), "{text}");
@@ -298,45 +305,181 @@ fn what_is_not_a_function_of_the_row_is_refused() {
 
 #[test]
 fn wrong_types_are_said_plainly() {
-    says("origin + 1", "`+` does not go between a string and an int", None);
-    says("cancelled > origin", "`>` does not go between a bool and a string", None);
+    blames("origin + 1", "`+` does not go between a string and an int", "origin + 1");
+    blames(
+        "k > 3 and cancelled > origin",
+        "`>` does not go between a bool and a string",
+        "cancelled > origin",
+    );
     says("null", "a bare null has no type; give it one, as in `cast(null as float)`", None);
-    says("cast('x' as int)", "`x` is not an int", None);
-    says("at > 'yesterday'", "`yesterday` is not a timestamp", None);
-    says("timestamp '2013-13-01'", "`2013-13-01` is not a timestamp", None);
+    blames("k > cast('x' as int)", "`x` is not an int", "'x'");
+    blames("at > 'yesterday'", "`yesterday` is not a timestamp", "'yesterday'");
+    blames("timestamp '2013-13-01'", "`2013-13-01` is not a timestamp", "'2013-13-01'");
     let not_a_column = "a column can be a string, an int, a float, a bool or a timestamp";
     says("interval '1 hour'", &format!("the value is an interval; {not_a_column}"), None);
     says("x'ab'", &format!("the value is a string of bytes; {not_a_column}"), None);
-    says("[k]", "this form of expression is not possible here", None);
-    says(
-        "cast(k as blob)",
+    assert_eq!(problem("[k]").message, "this form of expression is not possible here");
+    blames(
+        "1 + cast(k as blob)",
         "there is no type `blob`; there are string, int, float, bool, timestamp and date",
-        None,
+        "cast(k as blob)",
     );
-    says("k and cancelled", "`and` does not go between an int and a bool", None);
-    says("at + 1", "`+` does not go between a timestamp and an int", None);
-    says("at > 5", "`>` does not go between a timestamp and an int", None);
-    says("at - sched > interval '1 hour'", "`>` does not go between an int and an interval", None);
-    says("not k", "unary operator 'NOT' requires a boolean expression, got int", None);
-    for text in ["round(origin)", "abs()", "round(1, 2, 3, 4)", "sqrt(origin)"] {
-        let name = text.split('(').next().unwrap_or_default();
-        says(text, &format!("the arguments of `{name}` are of the wrong number or type"), None);
-    }
+    blames("k and cancelled", "`and` does not go between an int and a bool", "k and cancelled");
+    blames("at + 1", "`+` does not go between a timestamp and an int", "at + 1");
+    blames("at > 5", "`>` does not go between a timestamp and an int", "at > 5");
+    let longer = "at - sched > interval '1 hour'";
+    blames(longer, "`>` does not go between an int and an interval", longer);
+    blames("not k", "unary operator 'NOT' requires a boolean expression, got int", "k");
     // What coercion would guess is refused.
     let guess = |column: &str, from: &str, to: &str| {
         format!("`{column}` is {from} where {to} is needed; if that is meant, write `cast(… as …)`")
     };
-    says("origin > 5", &guess("origin", "a string", "an int"), None);
-    says("tail > at", &guess("tail", "a string", "a timestamp"), None);
-    says("coalesce(n, origin)", &guess("origin", "a string", "an int"), None);
-    says("case when k then 1 end", &guess("k", "an int", "a bool"), None);
+    blames("k > 1 or origin > 5", &guess("origin", "a string", "an int"), "origin");
+    blames("tail > at", &guess("tail", "a string", "a timestamp"), "tail");
+    blames("coalesce(n, origin)", &guess("origin", "a string", "an int"), "origin");
+    blames("case when k then 1 end", &guess("k", "an int", "a bool"), "k");
     // Constants that would fail on every row.
-    says("k in ('a', 'b')", "`a` is not an int", None);
-    says("regexp_like(origin, '[')", "a regular expression is wrong: unclosed character class", None);
+    blames("k in ('a', 'b')", "`a` is not an int", "'a'");
+    let call = "regexp_like(origin, '[')";
+    blames(call, "a regular expression is wrong: unclosed character class", call);
     assert!(problem("date_trunc('hours', at)").message.contains("'hours'. Supported values are: "));
     assert!(problem("date_part('hours_of', at)").message.contains("hours_of"));
     let problem = Expression::condition("delay + 1", &schema()).unwrap_err();
     assert_eq!(problem.message, "a condition must be true or false, and this is a float");
+}
+
+#[test]
+fn wrong_arguments_are_told_beside_what_is_taken() {
+    let cases = [
+        ("substr(origin)", "`substr` takes (text, start[, length]); it was given (string)"),
+        ("substr(origin, 'a')", "`substr` takes (text, start[, length]); it was given (string, string)"),
+        ("round(origin)", "`round` takes (number[, decimal_places]); it was given (string)"),
+        ("round(1, 2, 3)", "`round` takes (number[, decimal_places]); it was given (int, int, int)"),
+        ("abs()", "`abs` takes (number); it was given ()"),
+        ("floor(origin)", "`floor` takes (number); it was given (string)"),
+        ("date_trunc(5, at)", "`date_trunc` takes (precision, value); it was given (int, timestamp)"),
+        ("json_get(origin)", "`json_get` takes (json, path); it was given (string)"),
+    ];
+    for (text, message) in cases {
+        blames(text, message, text);
+        blames(&format!("k = 1 or {text} is null"), message, text);
+    }
+}
+
+#[test]
+fn other_languages_signs_are_translated() {
+    says("cancelled && k > 1", "`&&` is written `and`", Some((1, 11)));
+    says("!cancelled", "`!` is written `not`", Some((1, 1)));
+    says("cancelled ? 1 : 2", "`a ? b : c` is written `case when a then b else c end`", Some((1, 11)));
+    let joins = "`||` joins texts and does not go between a bool and a bool; conditions are joined by `or`";
+    blames("k = 1 and (cancelled || cancelled)", joins, "cancelled || cancelled");
+    // It binds more closely than a comparison.
+    let joins = "`||` joins texts and does not go between a bool and an int; conditions are joined by `or`";
+    blames("cancelled || k > 1", joins, "cancelled || k");
+    bools("k == 2", [T, F, F]);
+    bools("k != 2", [F, T, T]);
+}
+
+#[test]
+fn text_in_double_quotes_is_seen() {
+    let path = problem("origin = \"/pay\"");
+    assert_eq!(path.message, "there is no column `/pay`");
+    assert_eq!((path.at, path.until, path.unknown), (Some((1, 10)), Some((1, 16)), None));
+    assert_eq!(path.help.as_deref(), Some("text goes in single quotes: '/pay'"));
+    let name = problem("origin = \"JFK\"");
+    assert_eq!(name.help.as_deref(), Some("text goes in single quotes: 'JFK'"));
+    assert!(name.unknown.is_some());
+    assert_eq!(problem("origin = JFK").help, None);
+}
+
+/// Columns that are called as words of SQL.
+fn words_schema() -> SchemaRef {
+    let names = [
+        "user",
+        "order",
+        "group",
+        "end",
+        "select",
+        "from",
+        "current_date",
+        "interval",
+        "left",
+        "case",
+        "null",
+        "desc",
+        "by",
+        "values",
+        "table",
+        "hour",
+        "like",
+        "in",
+        "distinct",
+    ];
+    let mut fields: Vec<Field> = names.iter().map(|name| Field::new(*name, DataType::Int64, false)).collect();
+    fields.push(Field::new("date", Batch::timestamp_type(), false));
+    fields.push(Field::new("timestamp", Batch::timestamp_type(), false));
+    Arc::new(Schema::new(fields))
+}
+
+#[test]
+fn a_column_may_be_called_as_a_word_of_sql() {
+    let schema = words_schema();
+    let reads = |text: &str| {
+        let expression = Expression::parse(text, &schema).unwrap_or_else(|e| panic!("{text}: {e:?}"));
+        expression.columns().iter().cloned().collect::<Vec<_>>().join(" ")
+    };
+    for (text, columns) in [
+        ("user", "user"),
+        ("order > 1", "order"),
+        ("end - group * select", "end group select"),
+        ("case when end > 1 then user else order end", "end order user"),
+        ("case user when 1 then 2 end", "user"),
+        ("case group when end then end else end end", "end group"),
+        ("from + current_date + interval", "current_date from interval"),
+        ("date > timestamp", "date timestamp"),
+        ("date > date '2013-01-01' and timestamp < timestamp '2013-01-01T00:00:00Z'", "date timestamp"),
+        ("date + interval '1 day' > timestamp", "date timestamp"),
+        ("extract(hour from date) + hour", "date hour"),
+        ("left + length(left('abc', 2))", "left"),
+        ("cast(user as timestamp) > date", "date user"),
+        ("user::float > 1", "user"),
+        ("not user = 1 and not (order in (1, group))", "group order user"),
+        ("user not in (1, 2) or user not between 1 and order", "order user"),
+        ("order is not distinct from from", "from order"),
+        ("desc + by + values + table", "by desc table values"),
+        ("like + 1 > in", "in like"),
+        ("\"case\" > 1", "case"),
+        ("abs(user) is not null", "user"),
+    ] {
+        assert_eq!(reads(text), columns, "{text}");
+    }
+    let count = AggregateExpression::parse("count(distinct user) filter (where order > 1)", &schema).unwrap();
+    assert_eq!(count.columns().into_iter().collect::<Vec<_>>(), ["order", "user"]);
+    // The literal, and not the column; and a word that is no column is only that.
+    assert_eq!(reads("null is null"), "");
+    let user = problem("user > 1");
+    assert_eq!((user.message.as_str(), user.at), ("there is no column `user`", Some((1, 1))));
+}
+
+#[test]
+fn a_word_that_cannot_be_a_column_is_to_be_quoted() {
+    let problem = |text: &str| AggregateExpression::parse(text, &words_schema()).unwrap_err();
+    let distinct = problem("count(distinct)");
+    assert_eq!(distinct.message, "`distinct` is a word of SQL: write the column as \"distinct\"");
+    assert_eq!(distinct.at, Some((1, 7)));
+    let help = "in a TOML string of single quotes: 'count(\"distinct\")'";
+    assert_eq!(distinct.help.as_deref(), Some(help));
+    let distinct = problem("count(distinct) filter (where 'a' = 'b')");
+    let help = "in a TOML string of single quotes: '''count(\"distinct\") filter (where 'a' = 'b')'''";
+    assert_eq!(distinct.help.as_deref(), Some(help));
+}
+
+#[test]
+fn json_is_looked_into() {
+    strings("json_get('[[\"a\", 1.50]]', '0.1')", [Some("1.50"); 3]);
+    strings("json_get(origin, '')", [None; 3]);
+    ints("json_length('[1, 2]') + k", [Some(4), Some(-1), None]);
+    ints("json_length(tail)", [None; 3]);
 }
 
 #[test]

@@ -52,6 +52,18 @@ pub fn syntax(error: &ParserError, text: &str) -> ExpressionProblem {
     ExpressionProblem::new(message).at(at.unwrap_or_else(|| end_of(text)))
 }
 
+/// The byte of `text` at a line and column from 1.
+pub fn offset(text: &str, at: (usize, usize)) -> usize {
+    let line: usize = text.split_inclusive('\n').take(at.0 - 1).map(str::len).sum();
+    let rest = text.get(line..).unwrap_or_default();
+    line + rest.char_indices().nth(at.1 - 1).map_or(rest.len(), |(offset, _)| offset)
+}
+
+/// A text as a TOML literal in which nothing needs escaping.
+pub fn toml_string(text: &str) -> String {
+    if text.contains(['\'', '\n']) { format!("'''{text}'''") } else { format!("'{text}'") }
+}
+
 fn line_and_column(text: &str) -> Option<(usize, usize)> {
     let (line, column) = text.split_once(", Column: ")?;
     Some((line.trim().parse().ok()?, column.trim().parse().ok()?))
@@ -77,24 +89,47 @@ pub fn planning(error: &DataFusionError) -> ExpressionProblem {
         return ExpressionProblem::new(format!("a regular expression is wrong: {why}"));
     }
     let first = message.lines().next().unwrap_or_default().trim().trim_end_matches('.');
-    let message = arguments(first).or_else(|| operands(first));
+    let message = arguments(first).or_else(|| joined(first)).or_else(|| operands(first));
     ExpressionProblem::new(message.unwrap_or_else(|| lower_first(&type_names(first))))
+}
+
+/// Whether the planner refused the number or the types of a call's arguments.
+pub fn is_of_arguments(problem: &ExpressionProblem) -> bool {
+    problem.message.starts_with(ARGUMENTS)
+}
+
+/// How such a problem begins.
+const ARGUMENTS: &str = "the arguments of `";
+
+/// `||` between what is not text: it is mostly meant as `or`.
+fn joined(message: &str) -> Option<String> {
+    let rest = message.strip_prefix("Cannot infer common string type for string concat operation ")?;
+    let words = type_names(rest);
+    let (left, right) = words.split_once(" || ")?;
+    let meant = if left == "bool" || right == "bool" { "; conditions are joined by `or`" } else { "" };
+    let (left, right) = (article(left), article(right));
+    Some(format!("`||` joins texts and does not go between {left} and {right}{meant}"))
 }
 
 /// `Function 'round' failed to match any signature, errors: …` and the like.
 fn arguments(message: &str) -> Option<String> {
+    const NO_START: &str = "Substring without for/from is not valid";
     const SIGNS: &[&str] = &[
         "failed to match any signature",
         "Failed to coerce arguments",
         "No function matches",
         "does not support zero arguments",
         " expects ",
+        NO_START,
     ];
     if !SIGNS.iter().any(|sign| message.contains(sign)) {
         return None;
     }
-    let name = message.split('\'').nth(1)?.split('(').next()?;
-    Some(format!("the arguments of `{name}` are of the wrong number or type"))
+    let name = match message.contains(NO_START) {
+        true => "substr",
+        false => message.split('\'').nth(1)?.split('(').next()?,
+    };
+    Some(format!("{ARGUMENTS}{name}` are of the wrong number or type"))
 }
 
 /// `Cannot coerce arithmetic expression Utf8 + Int64 to valid types` and the like.

@@ -142,7 +142,7 @@ impl Columns {
             columns.insert(field.name().clone(), (field.as_ref().clone(), None));
         }
         for (name, expression) in made {
-            let field = Field::new(&name, expression.data_type().clone(), expression.nullable());
+            let field = expression.field(&name);
             columns.insert(name, (field, Some(expression)));
         }
         let is_read = |name: &String| {
@@ -315,6 +315,19 @@ mod tests {
         assert_eq!(names, ["_time", "origin", "delay", "note", "late"]);
         // The new `late` reads the old `delay`: null for the second row.
         assert!(out[0].column(4).is_null(1) && out[0].column(2).is_valid(1));
+    }
+
+    #[test]
+    fn json_is_json_only_as_it_is() {
+        let input = Arc::new(Schema::new(vec![Batch::time_field(), Batch::json_field("tops", true)]));
+        let spec = spec(serde_json::json!({ "from": "a", "columns": {
+            "same": "tops", "quoted": "(\"tops\")", "other": "coalesce(tops, '')", "part": "json_get(tops, '0')",
+        } }));
+        let schema = plan(&spec, &[input.clone()]).schema;
+        let json: Vec<_> = schema.fields().iter().filter(|f| Batch::is_json(f)).map(|f| f.name()).collect();
+        assert_eq!(json, ["same", "quoted"]);
+        let add = self::spec(serde_json::json!({ "from": "a", "add": { "tops": "lower(tops)" } }));
+        assert!(!Batch::is_json(plan(&add, &[input]).schema.field(1)));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use levada_types::StateChanges;
+use levada_types::{Batch, StateChanges};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -41,6 +41,10 @@ impl StepSpec for UnionSpec {
             }
             for (field, also) in fields.iter_mut().zip(input.fields()) {
                 field.set_nullable(field.is_nullable() || also.is_nullable());
+                // JSON is what is JSON in all of them.
+                if !Batch::is_json(also) {
+                    field.set_metadata(also.metadata().clone());
+                }
             }
         }
         let schema: SchemaRef = Arc::new(Schema::new(fields));
@@ -97,7 +101,7 @@ impl Operator for Union {
 mod tests {
     use arrow::array::{ArrayRef, Int64Array, TimestampMillisecondArray};
     use arrow::datatypes::DataType;
-    use levada_types::{Batch, EventTime};
+    use levada_types::EventTime;
 
     use super::*;
     use crate::harness;
@@ -121,6 +125,19 @@ mod tests {
         let told = harness::check_contract(&step, &inputs, &story);
         assert_eq!(told.rows.num_rows(), 2);
         assert!(told.rows.schema().field(1).is_nullable());
+    }
+
+    #[test]
+    fn json_is_what_is_json_in_all_streams() {
+        let spec = UnionSpec { from: vec!["a".into(), "b".into()] };
+        let json = Arc::new(Schema::new(vec![Batch::time_field(), Batch::json_field("x", false)]));
+        let text = Arc::new(Schema::new(vec![Batch::time_field(), Field::new("x", DataType::Utf8, false)]));
+        let is_json = |one: &SchemaRef, other: &SchemaRef| {
+            let step = harness::plan(&spec, &[one.clone(), other.clone()]);
+            Batch::is_json(step.schema.field(1))
+        };
+        assert!(is_json(&json, &json));
+        assert!(!is_json(&json, &text) && !is_json(&text, &json) && !is_json(&text, &text));
     }
 
     #[test]

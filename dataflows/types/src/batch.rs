@@ -14,10 +14,13 @@ use crate::{EventTime, Offset, PartitionId};
 /// they carry. A sink leaves it out.
 pub const TIME_COLUMN: &str = "_time";
 
+/// The key, in a field's metadata, of a text column whose values are JSON: see [`Batch::json_field`].
+const JSON_KEY: &str = "levada.json";
+
 /// Rows of one stream, at most [`Batch::MAX_ROWS`] of them.
 ///
 /// Column 0 is [`TIME_COLUMN`]; the other columns are the stream's schema. All timestamps are
-/// `Timestamp(Millisecond, None)` in UTC, strings are `Utf8`, integers `Int64`, floats `Float64`.
+/// `Timestamp(Millisecond, None)` in UTC, strings (and JSON) are `Utf8`, integers `Int64`, floats `Float64`.
 #[derive(Clone, Debug)]
 pub struct Batch {
     /// The rows.
@@ -110,6 +113,18 @@ impl Batch {
     /// The field that [`TIME_COLUMN`] is.
     pub fn time_field() -> Field {
         Field::new(TIME_COLUMN, Batch::timestamp_type(), false)
+    }
+
+    /// A field of texts each of which is one JSON value. A sink that writes JSON writes them as they are,
+    /// one within the other; everywhere else they are text. Who makes such a column vouches for it.
+    pub fn json_field(name: &str, nullable: bool) -> Field {
+        let metadata = [(JSON_KEY.to_string(), "true".to_string())].into();
+        Field::new(name, DataType::Utf8, nullable).with_metadata(metadata)
+    }
+
+    /// Whether a field is such as [`Batch::json_field`] makes.
+    pub fn is_json(field: &Field) -> bool {
+        field.data_type() == &DataType::Utf8 && field.metadata().get(JSON_KEY).is_some_and(|v| v == "true")
     }
 
     /// The type of every timestamp column.

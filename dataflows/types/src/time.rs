@@ -49,7 +49,6 @@ impl fmt::Display for EventTime {
 /// # Errors
 /// A sentence that says what is wrong.
 pub fn parse_duration_ms(text: &str) -> Result<i64, String> {
-    const NO_UNIT: &str = "a duration needs a unit: ms, s, m, h or d, as in `10s`";
     let text = text.trim();
     let mut rest = text;
     let mut total: i64 = 0;
@@ -70,8 +69,8 @@ pub fn parse_duration_ms(text: &str) -> Result<i64, String> {
             "m" => 60_000,
             "h" => 3_600_000,
             "d" => 86_400_000,
-            "" => return Err(NO_UNIT.into()),
-            other => return Err(format!("`{other}` is not a unit of time; use ms, s, m, h or d")),
+            "" => return Err(no_unit(number, tail)),
+            other => return Err(wrong_unit(number, other)),
         };
         total = number
             .checked_mul(factor)
@@ -80,4 +79,57 @@ pub fn parse_duration_ms(text: &str) -> Result<i64, String> {
         rest = tail;
     }
     Ok(total)
+}
+
+/// What is said of a number behind which no unit stands: one may come after a blank.
+fn no_unit(number: i64, tail: &str) -> String {
+    let word = tail.split_whitespace().next().unwrap_or_default();
+    match word.chars().all(|c| c.is_ascii_alphabetic()) && !word.is_empty() {
+        true if unit_of(word) == Some((1, word)) => {
+            format!("there is a blank before `{word}`: write `{number}{word}`")
+        }
+        true => wrong_unit(number, word),
+        false => "a duration needs a unit: ms, s, m, h or d, as in `10s`".into(),
+    }
+}
+
+fn wrong_unit(number: i64, word: &str) -> String {
+    match unit_of(word) {
+        Some((times, unit)) => {
+            format!("`{word}` is no unit: write `{}{unit}`", number.saturating_mul(times))
+        }
+        None => format!("`{word}` is not a unit of time; use ms, s, m, h or d"),
+    }
+}
+
+/// The unit that people mean by a word, and how many of it they mean.
+fn unit_of(word: &str) -> Option<(i64, &'static str)> {
+    let word = word.to_ascii_lowercase();
+    Some(match word.strip_suffix('s').filter(|one| !one.is_empty() && one.len() > 1).unwrap_or(&word) {
+        "ms" | "msec" | "milli" | "millisecond" => (1, "ms"),
+        "s" | "sec" | "second" => (1, "s"),
+        "m" | "min" | "minute" => (1, "m"),
+        "h" | "hr" | "hour" => (1, "h"),
+        "d" | "day" => (1, "d"),
+        "w" | "wk" | "week" => (7, "d"),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_duration_ms;
+
+    #[test]
+    fn units_in_words_are_told_as_units() {
+        let says = |text: &str| parse_duration_ms(text).unwrap_err();
+        assert_eq!(says("1 minute"), "`minute` is no unit: write `1m`");
+        assert_eq!(says("1min"), "`min` is no unit: write `1m`");
+        assert_eq!(says("5 sec"), "`sec` is no unit: write `5s`");
+        assert_eq!(says("2 weeks"), "`weeks` is no unit: write `14d`");
+        assert_eq!(says("250 ms"), "there is a blank before `ms`: write `250ms`");
+        assert_eq!(says("3H"), "`H` is no unit: write `3h`");
+        assert_eq!(says("1 fortnight"), "`fortnight` is not a unit of time; use ms, s, m, h or d");
+        assert_eq!(says("10 5s"), "a duration needs a unit: ms, s, m, h or d, as in `10s`");
+    }
 }

@@ -31,7 +31,7 @@ const number = (value) => (value === null || value === undefined || value === ""
 const short = (value) => (Number.isFinite(value) ? (Math.abs(value) >= 100 ? COUNT.format(Math.round(value)) : String(+value.toFixed(1))) : "–");
 const when = (value) => (typeof value === "number" ? value : Date.parse(value));
 
-// Some columns hold JSON in a text.
+// JSON is nested, or stands in a text where a column was computed.
 function unfold(value) {
   if (typeof value !== "string" || !/^[[{]/.test(value)) return value;
   try {

@@ -6,6 +6,7 @@ use levada_types::{ConnectorError, DeadLetter, Decoded, Decoder, Offset, RawReco
 use super::CsvFormat;
 use super::fields::{self, Field};
 use crate::codec::columns::{Column, Columns, Kind};
+use crate::codec::json::is_json;
 use crate::codec::reason::{self, Wrong};
 use crate::codec::timestamp::{self, TimestampFault};
 
@@ -115,6 +116,24 @@ fn value(column: &mut Column, record: &[u8], field: &Field, nulls: &[Vec<u8>]) -
                 false => column.push_text(bytes),
             };
             if !fits {
+                return Err(Wrong::TooMuchText);
+            }
+        }
+        // What is quoted is null by no list, but may be JSON's own.
+        Kind::Json if bytes.trim_ascii() == b"null" => {
+            if !column.nullable {
+                return Err(Wrong::Null);
+            }
+            column.push_null();
+        }
+        Kind::Json => {
+            let mut json = Vec::new();
+            fields::undouble(bytes, &mut json);
+            let json = if field.doubled { json.as_slice() } else { bytes };
+            if !is_json(json) {
+                return Err(wrong);
+            }
+            if !column.push_text(json) {
                 return Err(Wrong::TooMuchText);
             }
         }

@@ -28,7 +28,7 @@ impl CsvEncoder {
         for (index, field) in
             schema.fields().iter().enumerate().filter(|(_, field)| field.name() != TIME_COLUMN)
         {
-            let kind = Kind::of(field.data_type()).ok_or_else(|| {
+            let kind = Kind::of(field).ok_or_else(|| {
                 ConnectorError::configuration(format!(
                     "encode field `{}` as CSV: type {} is none of string, int, float, bool, timestamp",
                     field.name(),
@@ -69,7 +69,7 @@ impl Encoder for CsvEncoder {
                     continue;
                 };
                 match kind {
-                    Kind::Text => self.text(column.as_string::<i32>().value(row), out),
+                    Kind::Text | Kind::Json => self.text(column.as_string::<i32>().value(row), out),
                     Kind::Int => {
                         let value = column.as_primitive::<Int64Type>().value(row);
                         out.extend_from_slice(int.format(value).as_bytes());

@@ -8,6 +8,7 @@
 //!   quoted one never is. So `a,,c` has a null and `a,"",c` an empty string.
 //! - `int` is a whole number that fits 64 bits; `float` any finite number; `bool` is true or false in any
 //!   case; `timestamp` is RFC 3339 with an offset, or whole milliseconds since the Unix epoch.
+//! - `json` is one JSON value, kept as it is written; null is null.
 //! - A record with more or fewer fields than the header is bad.
 //!
 //! Cost: about 8 ns a field and 1 ns a byte.

@@ -36,6 +36,29 @@ fn decode(records: &[&[u8]], header: &[&str]) -> Decoded {
 }
 
 #[test]
+fn json_is_checked_and_written_as_text() {
+    let schema = Arc::new(Schema::new(vec![Batch::json_field("j", true)]));
+    let lines: [&[u8]; 6] = [br#""{""a"": [1, 2]}""#, b"", b"null", b"12", b"{a}", br#""[1"",]""#];
+    let (mut data, mut spans) = (Vec::new(), Vec::new());
+    for line in lines {
+        spans.push((data.len() as u32, (data.len() + line.len()) as u32));
+        data.extend_from_slice(line);
+    }
+    let raw = RawRecords { data: data.into(), offsets: (0..6).collect(), spans };
+    let format = CsvFormat { columns: vec!["j".into()], config: CsvConfig::default() };
+    let decoded = format.decoder(schema.clone()).unwrap().decode(&raw);
+    let values: Vec<Option<&str>> = decoded.rows.column(0).as_string::<i32>().iter().collect();
+    assert_eq!(values, [Some(r#"{"a": [1, 2]}"#), None, None, Some("12")]);
+    assert_eq!(decoded.dead.len(), 2);
+    assert_eq!(decoded.dead[0].reason, "field `j`: expected JSON, found {a}");
+
+    let (mut out, mut ends) = (Vec::new(), Vec::new());
+    let mut encoder = CsvEncoder::new(&schema, &CsvConfig::default()).unwrap();
+    encoder.encode(&decoded.rows, b"\n", &mut out, &mut ends);
+    assert_eq!(String::from_utf8(out).unwrap(), "\"{\"\"a\"\": [1, 2]}\"\n\n\n12\n");
+}
+
+#[test]
 fn bad_records_say_why_and_leave_their_neighbours_alone() {
     let bad: &[(&[u8], &str)] = &[
         (b"a,1,2.5,true", "expected 6 fields as in the header, found 4"),

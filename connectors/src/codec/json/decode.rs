@@ -289,6 +289,11 @@ fn value(column: &mut Column, bytes: &[u8], at: usize, scratch: &mut Vec<u8>) ->
             };
             if fits { Ok(text.end + 1) } else { Err(Refused::Text) }
         }
+        Kind::Json => {
+            let end = scan::skip(bytes, at, 1)?;
+            let fits = column.push_text(bytes.get(at..end).unwrap_or_default());
+            if fits { Ok(end) } else { Err(Refused::Text) }
+        }
         Kind::Int => {
             if !matches!(first, b'-' | b'0'..=b'9') {
                 return Err(Refused::Type);

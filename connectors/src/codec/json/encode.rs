@@ -2,7 +2,8 @@
 //!
 //! The same row always gives the same bytes: floats are the shortest text that reads back as the same double
 //! (`2.0`, `0.1`, `1e300`), timestamps RFC 3339 in UTC with milliseconds only where there are some, nulls,
-//! NaN and the infinities `null`. [`TIME_COLUMN`] is left out.
+//! NaN and the infinities `null`. A column of JSON is written as it is, but for line breaks between its
+//! tokens, which become blanks: a record is one line. [`TIME_COLUMN`] is left out.
 //!
 //! Cost: about 170 ns a row of 8 columns, 136 bytes.
 
@@ -33,7 +34,7 @@ impl JsonEncoder {
             if field.name() == TIME_COLUMN {
                 continue;
             }
-            let kind = Kind::of(field.data_type()).ok_or_else(|| {
+            let kind = Kind::of(field).ok_or_else(|| {
                 let name = field.name();
                 ConnectorError::configuration(format!(
                     "encode field `{name}` as JSON: type {} is none of string, int, float, bool, timestamp",
@@ -64,6 +65,7 @@ impl Encoder for JsonEncoder {
                 out.extend_from_slice(before);
                 match cells {
                     Cells::Text(values) if values.is_valid(row) => text(values.value(row), out),
+                    Cells::Json(values) if values.is_valid(row) => raw(values.value(row), out),
                     Cells::Int(values) if values.is_valid(row) => {
                         out.extend_from_slice(int.format(values.value(row)).as_bytes());
                     }
@@ -91,6 +93,7 @@ impl Encoder for JsonEncoder {
 /// A column, its type known.
 enum Cells<'a> {
     Text(&'a StringArray),
+    Json(&'a StringArray),
     Int(&'a Int64Array),
     Float(&'a Float64Array),
     Bool(&'a BooleanArray),
@@ -101,10 +104,22 @@ impl<'a> Cells<'a> {
     fn new(column: &'a arrow::array::ArrayRef, kind: Kind) -> Cells<'a> {
         match kind {
             Kind::Text => Cells::Text(column.as_string::<i32>()),
+            Kind::Json => Cells::Json(column.as_string::<i32>()),
             Kind::Int => Cells::Int(column.as_primitive::<Int64Type>()),
             Kind::Float => Cells::Float(column.as_primitive::<Float64Type>()),
             Kind::Bool => Cells::Bool(column.as_boolean()),
             Kind::Time => Cells::Time(column.as_primitive::<TimestampMillisecondType>()),
+        }
+    }
+}
+
+/// Writes a JSON value as it is, on one line: within its strings no line break stands bare.
+fn raw(json: &str, out: &mut Vec<u8>) {
+    let start = out.len();
+    out.extend_from_slice(json.as_bytes());
+    if memchr::memchr2(b'\n', b'\r', json.as_bytes()).is_some() {
+        for byte in out.iter_mut().skip(start).filter(|byte| matches!(byte, b'\n' | b'\r')) {
+            *byte = b' ';
         }
     }
 }

@@ -10,6 +10,7 @@
 //! - A field that the schema requires must be there and not null; any other may be either.
 //! - `int` is a number without fraction and exponent that fits 64 bits; `float` is any number that a double
 //!   can hold; `timestamp` is RFC 3339 text with an offset, or whole milliseconds since the Unix epoch.
+//! - `json` is any value, kept as it is written; null is null.
 //! - A wanted key that comes twice makes the record bad: which one is meant cannot be known.
 //! - A field that nobody wants is checked to be JSON, but not to be of its type.
 //!
@@ -29,7 +30,7 @@ use arrow::datatypes::SchemaRef;
 use levada_types::{ConnectorError, Decoder, DecoderFactory};
 
 pub use encode::JsonEncoder;
-pub use pick::{pick, picked_time, plain_text};
+pub use pick::{is_json, pick, picked_time, plain_text};
 
 use decode::JsonDecoder;
 

@@ -76,6 +76,18 @@ pub fn picked_time(value: &[u8]) -> Option<i64> {
     }
 }
 
+/// Whether some bytes are one JSON value, white space around it allowed.
+///
+/// ```
+/// use levada_connectors::codec::json::is_json;
+/// assert!(is_json(b" [1, {}] "));
+/// assert!(!is_json(b"[1,]"));
+/// ```
+pub fn is_json(bytes: &[u8]) -> bool {
+    let start = scan::whitespace(bytes, 0);
+    scan::skip(bytes, start, 1).is_ok_and(|end| scan::whitespace(bytes, end) == bytes.len())
+}
+
 /// A picked value as plain text: the inside of a string, anything else as it stands.
 ///
 /// ```

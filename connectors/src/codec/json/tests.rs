@@ -39,6 +39,45 @@ fn decode<R: AsRef<[u8]>>(records: &[R]) -> Decoded {
     JsonFormat.decoder(schema()).unwrap().decode(&raw(records))
 }
 
+/// A column that may lack JSON and one that may not.
+fn json_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![Batch::json_field("j", true), Batch::json_field("k", false)]))
+}
+
+#[test]
+fn json_columns_keep_their_text_and_are_nested_again() {
+    let records = [
+        r#"{"j": {"a": [1.50, "x\"]", null]} ,"k":"text"}"#,
+        r#"{"j":null,"k":[ ]}"#,
+        r#"{"k":1e2}"#,
+        "{\"k\": {\n\"a\":\r\n1}}",
+        r#"{"k":null}"#,
+        r#"{"j":1}"#,
+        r#"{"k":[1,]}"#,
+    ];
+    let decoded = JsonFormat.decoder(json_schema()).unwrap().decode(&raw(&records));
+    let column = |index: usize| decoded.rows.column(index).as_string::<i32>().iter().collect::<Vec<_>>();
+    assert_eq!(column(0), [Some(r#"{"a": [1.50, "x\"]", null]}"#), None, None, None]);
+    assert_eq!(column(1), [Some("\"text\""), Some("[ ]"), Some("1e2"), Some("{\n\"a\":\r\n1}")]);
+    let reasons: Vec<&str> = decoded.dead.iter().map(|letter| letter.reason.as_str()).collect();
+    let expected = [
+        "field `k`: expected JSON, found null",
+        "field `k`: expected JSON, but it is missing",
+        "not JSON: expected a value, found ] at byte 8",
+    ];
+    assert_eq!(reasons, expected);
+
+    let (mut out, mut ends) = (Vec::new(), Vec::new());
+    JsonEncoder::new(&json_schema()).unwrap().encode(&decoded.rows, b"\n", &mut out, &mut ends);
+    let lines = [
+        r#"{"j":{"a": [1.50, "x\"]", null]},"k":"text"}"#,
+        r#"{"j":null,"k":[ ]}"#,
+        r#"{"j":null,"k":1e2}"#,
+        r#"{"j":null,"k":{ "a":  1}}"#,
+    ];
+    assert_eq!(String::from_utf8(out).unwrap().lines().collect::<Vec<_>>(), lines);
+}
+
 #[test]
 fn bad_records_say_why_and_leave_their_neighbours_alone() {
     let deep = format!(r#"{{"s":"a","x":{}1{}}}"#, "[".repeat(64), "]".repeat(64));

@@ -49,14 +49,14 @@ pub(super) fn schema(count: &[String]) -> SchemaRef {
         Field::new("peak", DataType::Float64, false),
         Field::new("peak_at", Batch::timestamp_type(), false),
         Field::new("strength", DataType::Float64, false),
-        Field::new("reasons", DataType::Utf8, false),
+        Batch::json_field("reasons", false),
     ];
     for column in count {
         fields.push(Field::new(format!("{column}_distinct"), DataType::Int64, false));
-        fields.push(Field::new(format!("{column}_top"), DataType::Utf8, false));
+        fields.push(Batch::json_field(&format!("{column}_top"), false));
     }
     fields.extend([
-        Field::new("members", DataType::Utf8, false),
+        Batch::json_field("members", false),
         Field::new("into", DataType::Utf8, true),
         Field::new("note", DataType::Utf8, true),
     ]);

@@ -30,6 +30,7 @@
 //! - `C_distinct`, `C_top` for each counted column: how many values, and the 5 most frequent as a
 //!   JSON array of `[value, count]` (count descending, then value); nulls are not counted;
 //! - `members`: a JSON array of the first 20, by time and then value;
+//!   These (`reasons`, `C_top`, `members`) are columns of JSON;
 //! - `into`: what it was merged into; `note`: why it was closed, `max_age` or `max_events`, if not
 //!   for silence.
 //!

@@ -8,7 +8,8 @@
 use std::fmt::Write;
 
 use arrow::array::{Array, AsArray};
-use arrow::datatypes::{DataType, Float64Type, Int64Type, TimestampMillisecondType};
+use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, TimestampMillisecondType};
+use levada_types::Batch;
 
 const DAY_MS: i64 = 86_400_000;
 /// 0000-01-01T00:00:00.000Z
@@ -16,16 +17,20 @@ const MIN_MS: i64 = -719_528 * DAY_MS;
 /// 9999-12-31T23:59:59.999Z
 const MAX_MS: i64 = 2_932_897 * DAY_MS - 1;
 
-/// The object `{"name":value,…}` of row `row` of some columns.
-pub fn object<'a>(columns: impl IntoIterator<Item = (&'a str, &'a dyn Array)>, row: usize) -> String {
+/// The object `{"name":value,…}` of row `row` of some columns; a column of JSON as it is.
+pub fn object<'a>(columns: impl IntoIterator<Item = (&'a Field, &'a dyn Array)>, row: usize) -> String {
     let mut out = String::from("{");
-    for (name, column) in columns {
+    for (field, column) in columns {
         if out.len() > 1 {
             out.push(',');
         }
-        string(&mut out, name);
+        string(&mut out, field.name());
         out.push(':');
-        value(&mut out, column, row);
+        if Batch::is_json(field) && column.is_valid(row) {
+            out.push_str(column.as_string::<i32>().value(row));
+        } else {
+            value(&mut out, column, row);
+        }
     }
     out.push('}');
     out
@@ -124,12 +129,12 @@ mod tests {
         let int: Int64Array = vec![Some(-7), Some(0), Some(i64::MAX), Some(1), None].into();
         let text: StringArray = vec![Some("a"), Some("\"\\\n\u{1}é"), Some(""), Some("\u{7f}"), None].into();
         let bool: BooleanArray = vec![Some(true), Some(false), None, None, None].into();
+        let columns: [(&str, &dyn Array); 5] =
+            [("at", &at), ("f", &float), ("i", &int), ("s", &text), ("b\"", &bool)];
+        let fields = columns.map(|(name, column)| Field::new(name, column.data_type().clone(), true));
+        let columns = columns.map(|(_, column)| column);
         let rows: Vec<String> = (0..5)
-            .map(|row| {
-                let columns: [(&str, &dyn Array); 5] =
-                    [("at", &at), ("f", &float), ("i", &int), ("s", &text), ("b\"", &bool)];
-                object(columns, row)
-            })
+            .map(|row| object(fields.iter().zip(columns), row))
             .collect();
         let expected = [
             r#"{"at":"2013-01-01T10:17:00Z","f":2.0,"i":-7,"s":"a","b\"":true}"#,
@@ -138,6 +143,17 @@ mod tests {
             "{\"at\":\"9999-12-31T23:59:59.999Z\",\"f\":1e300,\"i\":1,\"s\":\"\u{7f}\",\"b\\\"\":null}",
             r#"{"at":null,"f":null,"i":null,"s":null,"b\"":null}"#,
         ];
+        assert_eq!(rows, expected);
+    }
+
+    #[test]
+    fn json_stands_in_json_as_it_is() {
+        let json = StringArray::from(vec![Some(r#"[1.50, {"a":null}]"#), None]);
+        let field = Batch::json_field("j", true);
+        let text = Field::new("t", DataType::Utf8, true);
+        let rows = [0, 1].map(|row| object([(&field, &json as &dyn Array), (&text, &json)], row));
+        let expected =
+            [r#"{"j":[1.50, {"a":null}],"t":"[1.50, {\"a\":null}]"}"#, r#"{"j":null,"t":null}"#];
         assert_eq!(rows, expected);
     }
 

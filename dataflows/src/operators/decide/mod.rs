@@ -17,8 +17,8 @@
 //! | `decision_id` | string | 32 hex digits over policy, time and inputs: the same decision, the same id |
 //! | `policy`, `policy_version`, `action` | string | who decided what |
 //! | `priority` | int | the policy's |
-//! | `parameters` | string | a JSON object of the policy's parameters |
-//! | `inputs` | string | a JSON object of all that the row had, the state columns too |
+//! | `parameters` | json | a JSON object of the policy's parameters |
+//! | `inputs` | json | a JSON object of all that the row had, the state columns too |
 //! | `reason` | string | the condition that was true |
 //!
 //! A policy **fires** on a row when its condition is true (null is not true) and it has not fired for the
@@ -208,8 +208,8 @@ impl DecideSpec {
             text("policy_version"),
             text("action"),
             Field::new("priority", DataType::Int64, false),
-            text("parameters"),
-            text("inputs"),
+            Batch::json_field("parameters", false),
+            Batch::json_field("inputs", false),
             text("reason"),
         ];
         let mut taken: BTreeSet<&str> = after.iter().map(|f| f.name().as_str()).collect();
@@ -272,7 +272,7 @@ impl StateSpec {
                 continue;
             };
             columns.push(place);
-            fields.push(Field::new(name, stream.field(place).data_type().clone(), true));
+            fields.push(stream.field(place).clone().with_name(name).with_nullable(true));
         }
         let drop_when = self.drop_when.as_ref().and_then(|text| {
             Expression::condition(text, stream)

@@ -7,6 +7,7 @@ use arrow::array::{
     Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, UInt32Array, new_null_array,
 };
 use arrow::compute::{take, take_record_batch};
+use arrow::datatypes::Field;
 use levada_types::{Batch, EventTime, KeyGroup, KeyHasher, StateChanges, TIME_COLUMN};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -216,10 +217,13 @@ impl Decide {
         let plan = &*self.plan;
         let rows = UInt32Array::from_iter_values(fired.iter().map(|(row, _)| *row));
         let at = take(seen.column(0), &rows, None)?;
-        let names = seen.schema_ref().fields().iter().map(|field| field.name().as_str());
-        let told: Vec<(&str, &dyn Array)> = names
+        let told: Vec<(&Field, &dyn Array)> = plan
+            .seen
+            .fields()
+            .iter()
+            .map(AsRef::as_ref)
             .zip(seen.columns().iter().map(|column| column.as_ref() as &dyn Array))
-            .filter(|(name, _)| *name != TIME_COLUMN)
+            .filter(|(field, _)| field.name() != TIME_COLUMN)
             .collect();
         let inputs: Vec<String> =
             fired.iter().map(|(row, _)| json::object(told.iter().copied(), *row as usize)).collect();

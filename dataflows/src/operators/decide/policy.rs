@@ -1,7 +1,7 @@
 //! A policy: when to do what.
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
-use arrow::datatypes::Schema;
+use arrow::datatypes::{Field, Schema};
 use indexmap::IndexMap;
 use levada_types::parse_duration_ms;
 use schemars::JsonSchema;
@@ -107,9 +107,10 @@ impl Policy {
             .iter()
             .map(|(_, expression)| expression.evaluate(rows))
             .collect::<Result<Vec<ArrayRef>, _>>()?;
+        let named = self.parameters.iter().map(|(name, expression)| expression.field(name));
+        let fields: Vec<Field> = named.collect();
         let object = |row| {
-            let names = self.parameters.iter().map(|(name, _)| name.as_str());
-            json::object(names.zip(values.iter().map(|column| column.as_ref() as &dyn Array)), row)
+            json::object(fields.iter().zip(values.iter().map(|column| column.as_ref() as &dyn Array)), row)
         };
         Ok((0..rows.num_rows()).map(object).collect())
     }

@@ -5,11 +5,12 @@
 //!
 //! ```text
 //!   (JFK, 12:00, 9.5) ──► zscore ──► –
-//!                    └──► cusum ───► (12:00, JFK, cusum, value 9.5, expected 4.1, lower, upper, score, high)
+//!                    └──► cusum ───► (JFK, at 12:00, cusum, value 9.5, expected 4.1, lower, upper, score, high)
 //! ```
 //!
-//! In: a stream in time order, by key. Out: one row a finding, at the time of the value that it is
-//! about. Rows whose value is null or not finite are passed over, as if they were not there. A null
+//! In: a stream in time order, by key. Out: one row a finding, at the time of the row that it is about,
+//! which stands in its column `at` too (of a window's row that is its last millisecond). If the key or
+//! the carried columns have an `at` of their own, there is only that. Rows whose value is null or not finite are passed over, as if they were not there. A null
 //! in the key is a key of its own.
 //!
 //! State: what each detector remembers of each key (at most `window` values, see their files). A key
@@ -51,7 +52,8 @@ pub struct DetectSpec {
     pub value: String,
     /// The detectors, at least one, each with its options: `{ zscore = {}, cusum = { drift = 1.0 } }`.
     pub detectors: Detectors,
-    /// Further columns of the row that a finding carries.
+    /// Further columns of the row that a finding carries. A finding has a column `at`, the time of the
+    /// row; a column `at` that is carried stands in its place.
     #[serde(default)]
     pub carry: Vec<String>,
     /// A key without a value for longer than this begins anew.
@@ -133,9 +135,14 @@ detectors! {
     cusum => CusumSpec,
 }
 
+/// The column that says when.
+const AT: &str = "at";
+
 /// A step that has been checked.
 struct DetectPlan {
     schema: SchemaRef,
+    /// Whether a finding has a column [`AT`].
+    tells_time: bool,
     key: Vec<usize>,
     value: usize,
     carry: Vec<usize>,
@@ -159,6 +166,9 @@ impl DetectSpec {
         ];
         let mut fields = vec![Batch::time_field()];
         fields.extend(self.key.iter().filter_map(found));
+        if self.tells_time() {
+            fields.push(Field::new(AT, Batch::timestamp_type(), false));
+        }
         fields.extend(own);
         fields.extend(self.carry.iter().filter_map(found));
         for (path, names) in [("key", &self.key), ("carry", &self.carry)] {
@@ -170,6 +180,11 @@ impl DetectSpec {
             }
         }
         Schema::new(fields)
+    }
+
+    /// Whether a finding gets a column [`AT`].
+    fn tells_time(&self) -> bool {
+        !self.key.iter().chain(&self.carry).any(|name| name == AT)
     }
 
     /// The step to run; reports every problem.
@@ -210,6 +225,7 @@ impl DetectSpec {
         let places = |names: &[String]| names.iter().filter_map(|name| input.index_of(name).ok()).collect();
         Some(Arc::new(DetectPlan {
             schema,
+            tells_time: self.tells_time(),
             key: places(&self.key),
             value: input.index_of(&self.value).ok()?,
             carry: places(&self.carry),

@@ -96,6 +96,9 @@ impl Detect {
         for &column in &self.plan.key {
             columns.push(taken(column)?);
         }
+        if self.plan.tells_time {
+            columns.push(taken(0)?);
+        }
         // The values of these rows are not null, whatever the column is.
         let values: Float64Array = rows.values().iter().map(|&row| values.value(row as usize)).collect();
         columns.push(Arc::new(found.detector.finish()));

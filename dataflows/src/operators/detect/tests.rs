@@ -294,6 +294,34 @@ fn another_choice_of_detectors_refuses_the_checkpoint_and_says_why() {
     );
 }
 
+/// What a finding has, and its column `at`, when the row has one of its own and when it does not.
+#[test]
+fn a_finding_says_when() {
+    let names = |schema: &Schema| {
+        schema.fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>().join(" ")
+    };
+    let spec = spec(json!({ "zscore": { "window": 4, "threshold": 2.0, "min_samples": 3 } }), "30d");
+    let step = harness::plan(&spec, &[schema()]);
+    let own = "detector value expected lower upper score direction";
+    assert_eq!(names(&step.schema), format!("_time origin at {own} flights"));
+    let values = [1.0, 2.0, 1.0, 90.0];
+    let arrived: Vec<Row> = values.iter().zip(7..).map(|(value, at)| (at, KEYS[0], Some(*value), 0)).collect();
+    let story = Story { epochs: vec![(vec![vec![rows(&arrived)]], EventTime::MAX)] };
+    let found = harness::run(&step, &[schema()], &story, 1, 64, &[]).rows;
+    let at = found.column_by_name("at").unwrap().as_primitive::<TimestampMillisecondType>();
+    assert_eq!(at.values().to_vec(), [10]);
+
+    let mut fields: Vec<Field> = schema().fields().iter().map(|field| field.as_ref().clone()).collect();
+    fields.push(Field::new("at", DataType::Utf8, true));
+    let with_at = Arc::new(Schema::new(fields));
+    let carried = DetectSpec { carry: vec!["at".into()], ..spec.clone() };
+    let step = harness::plan(&carried, &[with_at.clone()]);
+    assert_eq!(names(&step.schema), format!("_time origin {own} at"));
+    assert_eq!(step.schema.field_with_name("at").unwrap().data_type(), &DataType::Utf8);
+    let step = harness::plan(&spec, &[with_at]);
+    assert_eq!(step.schema.field_with_name("at").unwrap().data_type(), &Batch::timestamp_type());
+}
+
 #[test]
 fn every_mistake_is_told_with_its_place() {
     let spec: DetectSpec = serde_json::from_value(json!({ "from": "s", "key": ["orign"], "value": "origin",

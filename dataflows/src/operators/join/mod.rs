@@ -33,7 +33,7 @@ use levada_types::{TIME_COLUMN, parse_duration_ms};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::expressions::{Expression, ExpressionProblem};
+use crate::expressions::Expression;
 use crate::operator::InputOrder;
 use crate::plan::{ColumnSet, PlanContext, PlannedInput, PlannedStep, Route, StepSpec};
 use crate::rows::type_name;
@@ -153,7 +153,7 @@ impl JoinSpec {
                 Some(place) => {
                     let field = table.field(place);
                     let nullable = field.is_nullable() || self.kind == JoinKind::Left;
-                    added.push((Field::new(new, field.data_type().clone(), nullable), place));
+                    added.push((field.clone().with_name(new).with_nullable(nullable), place));
                 }
                 None => cx.unknown(["columns", &new], "table column", &column, names(table)),
             }
@@ -170,7 +170,7 @@ impl JoinSpec {
             parse_duration_ms(text).map_err(|message| cx.problem(["within"], message)).ok()
         });
         let delete_when = self.delete_when.as_deref().and_then(|text| {
-            Expression::condition(text, table).map_err(|problem| report(cx, "delete_when", problem)).ok()
+            Expression::condition(text, table).map_err(|problem| problem.report(cx, ["delete_when"])).ok()
         });
         if cx.problems.len() > before {
             return None;
@@ -230,15 +230,4 @@ fn names(schema: &Schema) -> impl Iterator<Item = String> {
 
 fn position(schema: &Schema, name: &str) -> Option<usize> {
     schema.index_of(name).ok().filter(|_| name != TIME_COLUMN)
-}
-
-fn report(cx: &mut PlanContext<'_>, field: &str, problem: ExpressionProblem) {
-    cx.problem([field], problem.message);
-    if let Some(reported) = cx.problems.last_mut() {
-        reported.within = problem.at;
-        if let Some((wrong, known)) = problem.unknown {
-            reported.wrong = Some(wrong);
-            reported.known = known;
-        }
-    }
 }

@@ -9,6 +9,7 @@ use arrow::array::{
     ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray,
 };
 use arrow::datatypes::{DataType, Field, Schema};
+use levada_types::Batch;
 
 use super::argument::{Argument, Values, value_of};
 use super::cells::{
@@ -51,14 +52,12 @@ impl Aggregates {
     /// Adds the aggregate `text`, to be called `name`; gives the field of its column.
     pub(super) fn add(&mut self, name: &str, text: &str, schema: &Schema) -> Result<Field, ExpressionProblem> {
         let call = AggregateExpression::parse(text, schema)?;
-        let problem = |message: String| ExpressionProblem { message, at: None, unknown: None };
+        let problem = |message: String| ExpressionProblem::new(message);
         let function = call.function.as_str();
         if !FUNCTIONS.contains(&function) {
             let known = FUNCTIONS.iter().map(|f| f.to_string()).collect();
-            return Err(ExpressionProblem {
-                unknown: Some((function.to_string(), known)),
-                ..problem(format!("there is no aggregate function `{function}`"))
-            });
+            return Err(ExpressionProblem::unknown("aggregate function", function, known)
+                .help("`levada functions` lists them all"));
         }
         if call.distinct && (function != "count" || call.argument.is_none()) {
             return Err(problem("`distinct` goes with `count(distinct x)` only".into()));
@@ -125,8 +124,9 @@ impl Aggregates {
             _ => return Err(problem(format!("`{function}` needs a number"))),
         };
         let (data_type, nullable) = output.field();
+        let json = matches!(output, Output::Text(_)) && call.argument.is_some_and(|argument| argument.is_json());
         self.outputs.push(output);
-        Ok(Field::new(name, data_type, nullable))
+        Ok(if json { Batch::json_field(name, nullable) } else { Field::new(name, data_type, nullable) })
     }
 
     /// What it keeps, in words: state that was written for other words cannot be read.

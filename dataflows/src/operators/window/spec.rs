@@ -13,7 +13,7 @@ use super::Shape;
 use super::aggregate::Aggregates;
 use super::aligned::{Aligned, Alignment};
 use super::session::Sessions;
-use crate::expressions::{AggregateExpression, ExpressionProblem};
+use crate::expressions::AggregateExpression;
 use crate::operator::{InputOrder, Operator};
 use crate::plan::{ColumnSet, PlanContext, PlannedInput, PlannedStep, Route, StepSpec};
 
@@ -100,7 +100,7 @@ impl StepSpec for WindowSpec {
             }
             match aggregates.add(name, text, schema) {
                 Ok(field) => fields.push(field),
-                Err(problem) => report(problem, ["aggregate", name], cx),
+                Err(problem) => problem.report(cx, ["aggregate", name]),
             }
         }
         let windows = windows.filter(|_| cx.problems.len() == before)?;
@@ -220,16 +220,6 @@ impl WindowSpec {
             places.push(place);
         }
         places
-    }
-}
-
-fn report(problem: ExpressionProblem, path: [&str; 2], cx: &mut PlanContext<'_>) {
-    cx.problem(path, problem.message);
-    if let Some(report) = cx.problems.last_mut() {
-        report.within = problem.at;
-        if let Some((wrong, known)) = problem.unknown {
-            (report.wrong, report.known) = (Some(wrong), known);
-        }
     }
 }
 

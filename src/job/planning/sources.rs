@@ -1,0 +1,74 @@
+//! Sources: their columns and their event time.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{Schema, SchemaRef};
+use indexmap::IndexMap;
+use levada_dataflows::plan::{EventTimePlan, SourcePlan};
+use levada_types::{Batch, TIME_COLUMN};
+
+use super::Planner;
+use crate::job::spec::{ColumnType, EventTimeSpec, SourceSpec};
+
+impl Planner<'_> {
+    pub(super) fn source(&mut self, name: &str, source: &SourceSpec) -> Option<SourcePlan> {
+        let before = self.cx.problems.len();
+        let kind = source.connector.kind();
+        let common = &source.common;
+        if common.schema.contains_key(TIME_COLUMN) {
+            let message = format!("`{TIME_COLUMN}` is the name of the row's own time; choose another");
+            self.cx.problem(["source", name, kind, "schema", TIME_COLUMN], message);
+        }
+        let fields: Vec<_> = common.schema.iter().map(|(column, kind)| kind.field(column)).collect();
+        let decoded: SchemaRef = Arc::new(Schema::new(fields));
+        let event_time = match &common.event_time {
+            Some(spec) => self.event_time(&["source", name, kind, "event_time"], spec, &common.schema),
+            None => None,
+        };
+        let reading = self.connections.source(source);
+        let reading = reading.map_err(|wrong| self.misconnected(&["source", name, kind], wrong)).ok();
+        if self.cx.problems.len() > before {
+            return None;
+        }
+        let (reader, decoder) = reading?;
+        let schema = timed(&decoded);
+        Some(SourcePlan { name: name.into(), schema, event_time, reader, decoder, decoded })
+    }
+
+    fn event_time(
+        &mut self,
+        path: &[&str; 4],
+        spec: &EventTimeSpec,
+        schema: &IndexMap<String, ColumnType>,
+    ) -> Option<EventTimePlan> {
+        let at = |field: &'static str| [path[0], path[1], path[2], path[3], field];
+        let column = schema.get_full(&spec.column);
+        match column {
+            None => self.cx.unknown(at("column"), "column", &spec.column, schema.keys().cloned()),
+            Some((_, _, kind)) if kind.data_type != Batch::timestamp_type() => {
+                let message = format!("the event time `{}` is {kind}; it must be a timestamp", spec.column);
+                self.cx.problem(at("column"), message);
+            }
+            Some((_, _, kind)) if kind.nullable => {
+                let message = format!(
+                    "the event time `{}` may be null; a row must have a time: declare it `timestamp`",
+                    spec.column
+                );
+                self.cx.problem(at("column"), message);
+            }
+            Some(_) => {}
+        }
+        let out_of_order_ms = self.duration(&at("out_of_order"), &spec.out_of_order);
+        let idle_ms = match &spec.idle {
+            Some(text) => Some(self.duration(&at("idle"), text)?.unsigned_abs()),
+            None => None,
+        };
+        Some(EventTimePlan { column: column?.0, out_of_order_ms: out_of_order_ms?, idle_ms })
+    }
+}
+
+/// A schema with the time column before it.
+pub fn timed(decoded: &Schema) -> SchemaRef {
+    let time = std::iter::once(Arc::new(Batch::time_field()));
+    Arc::new(Schema::new(time.chain(decoded.fields().iter().cloned()).collect::<Vec<_>>()))
+}
