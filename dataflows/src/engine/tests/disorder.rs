@@ -206,8 +206,10 @@ fn a_live_job_tells_what_the_replay_of_its_records_tells() {
         }
         left.retain(|(_, _, rows)| rows.len() > 0);
     }
-    for ((_, stream), expected) in streams.0.iter().zip(&expected) {
-        stream.wait_for(expected.num_rows());
+    // The epochs under way are still finished.
+    while seen.watermark_ms.load(Relaxed) < FAR - ALLOWED[0] {
+        assert!(!running.is_finished());
+        std::thread::yield_now();
     }
     stop.store(true, Relaxed);
     running.join().unwrap().unwrap();

@@ -142,11 +142,10 @@ impl Sessions {
         {
             self.open[id as usize].remove(place + 1);
             self.end(next);
-            let next_session = &mut self.sessions[next as usize];
-            next_session.merged = Some(slot);
-            let (next_first, next_end) = (next_session.first, next_session.end);
+            let next_end = self.sessions[next as usize].end;
+            self.sessions[next as usize].merged = Some(slot);
+            // Its rows end after those of this session, so they are later, behind or not.
             let session = &mut self.sessions[slot as usize];
-            session.first = session.first.min(next_first);
             session.end = session.end.max(next_end);
             merged.push((next, slot));
         }
