@@ -14,13 +14,14 @@ use levada_dataflows::plan::{
     EpochSettings, EventTimePlan, Plan, PlanContext, PlannedStep, Problem, SinkOrder, SinkPlan, SourcePlan,
     StepPlan, StepSpec, StreamId,
 };
+use levada_types::decode::dead_letter_schema;
 use levada_types::{Batch, SinkFactory, TIME_COLUMN, parse_duration_ms};
 
 use super::connect::Connections;
 use super::spec::{
-    ColumnType, DeadLetters, EventTimeSpec, JobSettings, JobSpec, SinkConnector, SinkSpec, SourceSpec,
+    ColumnType, EventTimeSpec, JobSettings, JobSpec, SinkConnector, SinkSpec, SourceConnector, SourceSpec,
 };
-use super::{Environment, prune};
+use super::{Environment, page, prune};
 
 /// What ends the name of the stream of a step's late rows.
 const LATE: &str = ".late";
@@ -107,6 +108,7 @@ impl Planner<'_> {
         let planned = self.plan_steps(&sources, &order, &from);
         let sinks: Vec<Option<SinkPlan>> = self.sinks(&sources, &planned, &places);
         let dead_letters = self.dead_letters();
+        self.check_page(&sources, &planned, &sinks);
 
         // From here on all is there, or something was reported.
         let sources: Vec<SourcePlan> = sources.into_iter().collect::<Option<_>>()?;
@@ -428,12 +430,42 @@ impl Planner<'_> {
     }
 
     fn dead_letters(&self) -> Option<Arc<dyn SinkFactory>> {
-        let topic = match &self.spec.job.dead_letters {
-            Some(DeadLetters::Kept(_)) => return None,
-            Some(DeadLetters::Topic(topic)) => topic.clone(),
-            None => format!("{}.dead-letters", self.spec.job.name),
+        self.dead_letter_topic().map(|topic| self.connections.dead_letters(&topic))
+    }
+
+    fn dead_letter_topic(&self) -> Option<String> {
+        self.spec.job.dead_letter_topic()
+    }
+
+    /// What the page reads is what the job reads or writes.
+    fn check_page(
+        &mut self,
+        sources: &[Option<SourcePlan>],
+        steps: &[Option<StepPlan>],
+        sinks: &[Option<SinkPlan>],
+    ) {
+        let spec = self.spec;
+        let Some(page) = &spec.page else { return };
+        let names = |schema: &Schema| -> Vec<String> {
+            let fields = schema.fields().iter().map(|field| field.name().clone());
+            fields.filter(|name| name != TIME_COLUMN).collect()
         };
-        Some(self.connections.dead_letters(&topic))
+        let mut topics = page::Topics::new();
+        for source in spec.source.values() {
+            if let SourceConnector::Log(config) = &source.connector {
+                topics.insert(config.topic.clone(), Some(source.common.schema.keys().cloned().collect()));
+            }
+        }
+        for (sink, planned) in spec.sink.values().zip(sinks) {
+            if let SinkConnector::Log(config) = &sink.connector {
+                let rows = planned.as_ref().and_then(|sink| schema(sources, steps, sink.from));
+                topics.insert(config.topic.clone(), rows.as_deref().map(names));
+            }
+        }
+        if let Some(topic) = self.dead_letter_topic() {
+            topics.insert(topic, Some(names(&dead_letter_schema())));
+        }
+        page::check(page, &topics, &mut self.cx);
     }
 
     /// Leaves in each source only the columns that are used, and plans the steps again over these.

@@ -55,12 +55,16 @@ fn forecast(_: &str) -> Result<std::sync::Arc<dyn ScorerFactory>, ScoreError> {
     Ok(std::sync::Arc::new(Forecast(vec![carrier], vec!["disrupted".into(), "delay".into()])))
 }
 
-#[test]
-fn the_flights_job_is_right_and_makes_what_it_made() {
+/// The main job, with a model in name.
+pub fn flights_job() -> Result<Loaded, Report> {
     let environment =
         Environment { data_dir: PathBuf::from("none"), existing: Existing::Refuse, models: &forecast };
-    let loaded = job::load(Path::new("config/jobs/flights.toml"), &[], &environment);
-    let loaded = loaded.map_err(|report| report.to_string()).unwrap();
+    job::load(Path::new("config/jobs/flights.toml"), &[], &environment)
+}
+
+#[test]
+fn the_flights_job_is_right_and_makes_what_it_made() {
+    let loaded = flights_job().map_err(|report| report.to_string()).unwrap();
     insta::assert_snapshot!("flights-check", levada::cli::summary(&loaded));
     insta::assert_snapshot!("flights-warnings", loaded.warnings.render_warnings(false));
     let graph = levada::graph::Graph::of(&loaded.plan);
