@@ -6,4 +6,6 @@
 mod dead_letters;
 mod gateway;
 mod job_files;
+mod outputs;
 mod same_bytes;
+mod shop;

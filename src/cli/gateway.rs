@@ -70,7 +70,7 @@ impl GatewayArgs {
         let mut jobs = Vec::new();
         for job in &self.jobs {
             let job = JobArgs { job: job.clone(), set: Vec::new() };
-            match job.load(global, Existing::Refuse) {
+            match job.load(global, Existing::Refuse, false) {
                 Ok(loaded) => jobs.push(info(&loaded)),
                 Err(code) => return code,
             }

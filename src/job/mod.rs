@@ -22,6 +22,7 @@ mod shape;
 mod spec;
 #[cfg(test)]
 mod tests;
+mod world;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -40,8 +41,8 @@ pub use page::PageSpec;
 use planning::StepDraft;
 pub use report::{Diagnostic, Report};
 pub use spec::{
-    ColumnType, DeadLetters, EventTimeSpec, JobSettings, JobSpec, SinkSpec, SourceCommon, SourceSpec,
-    json_schema,
+    ColumnType, DeadLetters, EventTimeSpec, JobSettings, JobSpec, SinkConnector, SinkSpec, SourceCommon,
+    SourceConnector, SourceSpec, json_schema,
 };
 
 /// Opens a model's manifest; the path as the job file gives it.
@@ -55,6 +56,8 @@ pub struct Environment<'a> {
     pub existing: Existing,
     /// Opens a model's manifest.
     pub models: &'a Models<'a>,
+    /// Whether to look at the files that the job reads: where it is to run.
+    pub look: bool,
 }
 
 /// A job file that is right.

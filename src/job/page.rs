@@ -9,7 +9,7 @@ use indexmap::IndexMap;
 use levada_dataflows::plan::{PlanContext, Problem};
 use levada_types::parse_duration_ms;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::spec::object;
@@ -207,16 +207,14 @@ pub enum Measure {
     Max,
 }
 
-/// A duration, which the page takes in milliseconds.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Span(i64);
+/// A duration as it was written; the page gets milliseconds.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Span(String);
 
-impl TryFrom<String> for Span {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        parse_duration_ms(&text).map(Span).map_err(|why| why.to_string())
+impl Serialize for Span {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // One that is none was reported.
+        parse_duration_ms(&self.0).ok().serialize(serializer)
     }
 }
 
@@ -270,7 +268,8 @@ struct Checker<'c, 'p> {
 impl<'c> Checker<'c, '_> {
     fn panel(&mut self, panel: &PanelSpec) {
         match panel {
-            PanelSpec::Figure { topic, column, weight, of, key, ends, sort, note, .. } => {
+            PanelSpec::Figure { topic, column, within, weight, of, key, ends, sort, note, .. } => {
+                self.span("within", within.as_ref());
                 let Some(known) = self.topic(&["topic"], topic) else { return };
                 for (field, column) in
                     [("column", column), ("weight", weight), ("of", of), ("key", key), ("sort", sort)]
@@ -280,7 +279,8 @@ impl<'c> Checker<'c, '_> {
                 self.ends(ends, key.is_some(), known);
                 self.text("note", note.as_deref(), known);
             }
-            PanelSpec::Chart { topic, x, y, bars, by, also, .. } => {
+            PanelSpec::Chart { topic, x, y, bars, by, also, span, .. } => {
+                self.span("span", span.as_ref());
                 if let Some(also) = also
                     && let Some(known) = self.topic(&["also", "topic"], &also.topic)
                 {
@@ -332,6 +332,13 @@ impl<'c> Checker<'c, '_> {
     fn columns(&mut self, field: &str, columns: &[String], known: &[String]) {
         for (index, column) in columns.iter().enumerate() {
             self.column(&[field, &index.to_string()], Some(column), known);
+        }
+    }
+
+    fn span(&mut self, field: &str, span: Option<&Span>) {
+        if let Some(Err(why)) = span.map(|Span(text)| parse_duration_ms(text)) {
+            let path = self.path(&[field]);
+            self.cx.problem(path, why);
         }
     }
 

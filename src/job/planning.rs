@@ -21,7 +21,7 @@ use super::connect::Connections;
 use super::spec::{
     ColumnType, EventTimeSpec, JobSettings, JobSpec, SinkConnector, SinkSpec, SourceConnector, SourceSpec,
 };
-use super::{Environment, page, prune};
+use super::{Environment, page, prune, world};
 
 /// What ends the name of the stream of a step's late rows.
 const LATE: &str = ".late";
@@ -59,6 +59,7 @@ pub fn plan(
         spec,
         steps,
         broken,
+        look: environment.look,
     };
     let plan = planner.run();
     let problems = planner.cx.problems;
@@ -72,6 +73,7 @@ struct Planner<'a> {
     spec: &'a JobSpec,
     steps: &'a [StepDraft<'a>],
     broken: &'a BTreeSet<&'a str>,
+    look: bool,
 }
 
 /// What a `from` turned out to be.
@@ -174,6 +176,9 @@ impl Planner<'_> {
         };
         let reading = self.connections.source(source);
         let reading = reading.map_err(|wrong| self.misconnected(&["source", name, kind], wrong)).ok();
+        if self.look {
+            world::look(name, source, &mut self.cx);
+        }
         if self.cx.problems.len() > before {
             return None;
         }

@@ -17,14 +17,23 @@ fn load(path: &Path, overrides: &[String]) -> Result<Loaded, Report> {
     job::load(
         path,
         overrides,
-        &Environment { data_dir: PathBuf::from("none"), existing: Existing::Refuse, models: &no_model },
+        &Environment {
+            data_dir: PathBuf::from("none"),
+            existing: Existing::Refuse,
+            models: &no_model,
+            look: false,
+        },
     )
 }
 
 fn load_text(text: &str, overrides: &[&str]) -> Result<Loaded, Report> {
     let overrides: Vec<String> = overrides.iter().map(|flag| flag.to_string()).collect();
-    let environment =
-        Environment { data_dir: PathBuf::from("none"), existing: Existing::Refuse, models: &no_model };
+    let environment = Environment {
+        data_dir: PathBuf::from("none"),
+        existing: Existing::Refuse,
+        models: &no_model,
+        look: false,
+    };
     job::load_text("job.toml", text, &overrides, &environment)
 }
 
@@ -57,8 +66,12 @@ fn forecast(_: &str) -> Result<std::sync::Arc<dyn ScorerFactory>, ScoreError> {
 
 /// The main job, with a model in name.
 pub fn flights_job() -> Result<Loaded, Report> {
-    let environment =
-        Environment { data_dir: PathBuf::from("none"), existing: Existing::Refuse, models: &forecast };
+    let environment = Environment {
+        data_dir: PathBuf::from("none"),
+        existing: Existing::Refuse,
+        models: &forecast,
+        look: false,
+    };
     job::load(Path::new("config/jobs/flights.toml"), &[], &environment)
 }
 

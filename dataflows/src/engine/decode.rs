@@ -117,6 +117,9 @@ fn decode_chunk(
     count(&counters.records, chunk.records.len());
     count(&counters.bytes, chunk.records.spans.iter().map(|&(a, b)| (b - a) as usize).sum());
     count(&counters.dead, decoded.dead.len());
+    if let Some(first) = decoded.dead.first() {
+        counters.reason.get_or_init(|| first.reason.clone());
+    }
     let batch = Batch { rows: assemble.rows(&decoded.rows)?, origin };
     let all = batch.times();
     let times = all.iter().min().copied().zip(all.iter().max().copied());
