@@ -1,7 +1,7 @@
-//! A small shop's web requests, with outages: two hours at 10 requests a second for 72,000 events.
+//! A small shop's web requests, with outages: 10 requests a second, so 72,000 are two hours.
 //!
 //! A request is a line of some 110 bytes: host, path, status, latency, the user if one has logged in, and
-//! when. It comes up to three seconds late. About every twentieth of the time some host is out for a few
+//! when. It comes up to three seconds late. Every forty minutes some host is out for four to seven
 //! minutes: its requests take long, and half of them fail; [`outages`] says when. Apart from that one request
 //! in 500 fails, so that nobody is to be paged for it.
 

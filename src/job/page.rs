@@ -85,7 +85,7 @@ pub enum PanelSpec {
         /// A column that is bars, on a scale of its own.
         #[serde(default)]
         bars: Option<String>,
-        /// The column whose values have a chart each; at most six.
+        /// The column whose values have a chart each: the first eight that come.
         #[serde(default)]
         by: Option<String>,
         /// A dashed line out of another topic.
