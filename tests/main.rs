@@ -8,4 +8,6 @@ mod gateway;
 mod job_files;
 mod live_and_replayed;
 mod nested_json;
+mod outputs;
 mod same_bytes;
+mod shop;

@@ -4,7 +4,7 @@
 //! them, so they cannot change what a job computes.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::plan::Plan;
 
@@ -40,6 +40,8 @@ pub struct SourceMetrics {
     pub bytes: AtomicU64,
     /// Records that went to the dead letters.
     pub dead: AtomicU64,
+    /// Why the first of them did: the one that was met first by any worker.
+    pub reason: OnceLock<String>,
     /// How many records the history holds, where it is known beforehand.
     pub total: AtomicU64,
     /// The greatest event time seen.
@@ -53,8 +55,10 @@ pub struct StepMetrics {
     pub name: String,
     /// Its verb.
     pub verb: &'static str,
-    /// Rows in.
+    /// Rows in: of a join, those of the stream.
     pub rows_in: AtomicU64,
+    /// Rows of a join's table.
+    pub table_rows: AtomicU64,
     /// Rows out.
     pub rows_out: AtomicU64,
     /// Rows that came too late.

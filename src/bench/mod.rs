@@ -58,8 +58,12 @@ pub enum BenchError {
 /// The plan of a job file's text.
 fn plan(text: &str, data_dir: &Path) -> Result<Arc<Plan>, BenchError> {
     let models = |path: &str| Ok(Arc::new(Model::load(path)?) as Arc<dyn levada_types::ScorerFactory>);
-    let environment =
-        Environment { data_dir: data_dir.to_path_buf(), existing: Existing::Refuse, models: &models };
+    let environment = Environment {
+        data_dir: data_dir.to_path_buf(),
+        existing: Existing::Refuse,
+        models: &models,
+        look: false,
+    };
     match job::load_text("bench.toml", text, &[], &environment) {
         Ok(loaded) => Ok(Arc::new(loaded.plan)),
         Err(report) => Err(BenchError::Other(format!("plan the measured job: {report}"))),

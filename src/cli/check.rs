@@ -15,8 +15,9 @@ use crate::job::{ColumnType, JobSpec, Loaded};
 /// Checks a job file without running it
 ///
 /// Prints what each source, step and sink of the job makes, or everything that is wrong with the
-/// file, each problem with its place and a remedy. No topic is opened: a job can be
-/// checked where it cannot run. Models are; files are when the job runs.
+/// file, each problem with its place and a remedy. The files that it
+/// reads must be there, and the headers of CSV files must have the schema's columns, unless the job is
+/// checked --offline. Models are opened, topics are not.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -28,12 +29,15 @@ Exit status: 0 if the job is right, 1 if it is not, 2 if the command line is not
 pub struct Check {
     #[command(flatten)]
     job: JobArgs,
+    /// Do not look at the files that the job reads: it is to run elsewhere
+    #[arg(long)]
+    offline: bool,
 }
 
 impl Check {
     /// Prints the summary.
     pub fn run(self, global: &Global) -> ExitCode {
-        match self.job.load(global, levada_connectors::topic::Existing::Refuse) {
+        match self.job.load(global, levada_connectors::topic::Existing::Refuse, !self.offline) {
             Ok(loaded) => super::print(&summary(&loaded)),
             Err(code) => code,
         }

@@ -6,34 +6,42 @@ use std::process::ExitCode;
 
 use clap::Args;
 use levada_connectors::topic::Existing;
-use levada_dataflows::plan::Plan;
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Global, JobArgs};
 use crate::gateway::{Gateway, GatewayConfig, GatewayError, JobInfo};
 use crate::graph::Graph;
+use crate::job::Loaded;
 use crate::telemetry::log::{self, LogFormat};
 
 /// Serves topics over HTTP: live, by offset, and as a page
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
-  levada gateway --job config/jobs/flights.toml         The page, on http://127.0.0.1:8080
-  curl -N 'http://127.0.0.1:8080/v1/topics/decisions/events?from=10'   The newest ten, then what comes
+  levada gateway                                   A page of all topics, on http://127.0.0.1:8080
+  levada gateway --job config/jobs/flights.toml    And the page that the job sets
+  curl -N 'http://127.0.0.1:8080/v1/topics/decisions/events?last=10'   The newest ten, then what comes
 
 Routes:
   /v1/topics, /v1/topics/TOPIC            What there is
-  /v1/topics/TOPIC/events                 Server-sent events: ?from=beginning, end or how many of the
-                                          newest; a Last-Event-ID or ?cursor= resumes without a gap
-  /v1/events?topics=A,B                   Several topics on one connection
+  /v1/topics/TOPIC/events                 Server-sent events: ?last=N, or ?from= as below; a Last-Event-ID
+                                          or ?cursor= resumes without a gap
+  /v1/events?topics=A,B                   Several topics on one connection; last and from may have a
+                                          value for each, between commas
   /v1/topics/TOPIC/records                A page: ?partition=, ?from=OFFSET, ?limit=
   /v1/topics/TOPIC/latest?key=FIELD       The newest record of each value of a field
-  /v1/jobs, /v1/jobs/JOB/graph            The jobs given by --job
-  /healthz, /readyz, /metrics")]
+  /v1/jobs, /v1/jobs/JOB/graph, /v1/pages The jobs given by --job
+  /healthz, /readyz, /metrics
+
+Where a stream begins, in each partition of a topic by itself:
+  last=N                                  With the newest N records, then those that come
+  from=beginning, from=end (usual)        With the first record held; with the next one to come
+  from=offset:N                           With the record of this number, or the nearest that is held
+  from=time:2013-01-01T10:00:00Z          With the first record whose time is then or later")]
 pub struct GatewayArgs {
-    /// A job whose picture to serve; may be given more than once. The page's own lists and charts are
-    /// those of the flights job
+    /// A job to show: what its `[page]` says, and its picture; may be given more than once. Without one
+    /// the page shows the topics
     #[arg(long = "job", value_name = "FILE")]
     pub jobs: Vec<PathBuf>,
     /// The address to listen on
@@ -62,8 +70,8 @@ impl GatewayArgs {
         let mut jobs = Vec::new();
         for job in &self.jobs {
             let job = JobArgs { job: job.clone(), set: Vec::new() };
-            match job.load(global, Existing::Refuse) {
-                Ok(loaded) => jobs.push(info(&loaded.plan)),
+            match job.load(global, Existing::Refuse, false) {
+                Ok(loaded) => jobs.push(info(&loaded)),
                 Err(code) => return code,
             }
         }
@@ -100,9 +108,11 @@ impl GatewayArgs {
 }
 
 /// What the page shows of a job.
-fn info(plan: &Plan) -> JobInfo {
+fn info(loaded: &Loaded) -> JobInfo {
+    let plan = &loaded.plan;
     let read = plan.sources.iter().map(|source| source.reader.describe());
     let written = plan.sinks.iter().map(|sink| sink.writer.describe());
     let topics = read.chain(written).filter_map(|at| at.strip_prefix("topic ").map(String::from));
-    JobInfo { name: plan.name.clone(), svg: Graph::of(plan).svg(), topics: topics.collect() }
+    let page = loaded.spec.page.as_ref().map(|page| page.to_json(&plan.name));
+    JobInfo { name: plan.name.clone(), svg: Graph::of(plan).svg(), topics: topics.collect(), page }
 }

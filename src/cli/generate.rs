@@ -1,13 +1,13 @@
 //! `levada generate`: fills topics with the recorded flights, or makes events to measure with.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
 use super::failure::Failure;
-use crate::generate::{bench, flights};
+use crate::generate::{bench, flights, shop};
 
 /// Fills topics with recorded or made-up events
 #[derive(Clone, Debug, Args)]
@@ -29,6 +29,24 @@ enum Command {
         /// Let departures and weather come as they happened, N times as fast, instead of all at once
         #[arg(long, value_name = "N", value_parser = positive)]
         speed: Option<f64>,
+    },
+    /// A small shop's web requests, made up, with outages: the same for the same seed
+    Shop {
+        /// Which of the many possible streams
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// How many requests; ten of them are a second
+        #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+        events: u64,
+        /// The file to write them to, one a line, rather than the topic
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["topic", "partitions"])]
+        out: Option<PathBuf>,
+        /// The topic to write them to, by host
+        #[arg(long, default_value = "shop.requests")]
+        topic: String,
+        /// How many partitions that topic gets
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        partitions: u32,
     },
     /// Made-up events of eight fields, to measure with: the same for the same seed
     #[command(group = clap::ArgGroup::new("to").required(true).args(["out", "topic"]))]
@@ -72,10 +90,16 @@ impl Generate {
                     writeln!(out, "{topic}: {records} records")?;
                 }
             }
+            Command::Shop { seed, events, out: Some(path), .. } => {
+                to_file(&path, |file| shop::write(file, seed, events))?;
+                writeln!(out, "{}: {events} records", path.display())?;
+            }
+            Command::Shop { seed, events, topic, partitions, .. } => {
+                shop::fill(data_dir, &topic, partitions, seed, events)?;
+                writeln!(out, "{topic}: {events} records")?;
+            }
             Command::Bench { seed, events, keys, out: Some(path), .. } => {
-                let failed = |error| Failure::Other(format!("write {}: {error}", path.display()));
-                let mut file = BufWriter::with_capacity(1 << 20, File::create(&path).map_err(failed)?);
-                bench::write(&mut file, seed, events, keys).and_then(|()| file.flush()).map_err(failed)?;
+                to_file(&path, |file| bench::write(file, seed, events, keys))?;
                 writeln!(out, "{}: {events} records", path.display())?;
             }
             Command::Bench { seed, events, keys, topic, partitions, .. } => {
@@ -86,6 +110,12 @@ impl Generate {
         }
         Ok(())
     }
+}
+
+fn to_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
+    let failed = |error| Failure::Other(format!("write {}: {error}", path.display()));
+    let mut file = BufWriter::with_capacity(1 << 20, File::create(path).map_err(failed)?);
+    write(&mut file).and_then(|()| file.flush()).map_err(failed)
 }
 
 /// A number above 0.

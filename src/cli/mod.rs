@@ -7,6 +7,7 @@ mod functions;
 mod gateway;
 mod generate;
 mod graph;
+mod outputs;
 mod run;
 mod schema;
 mod topics;
@@ -94,12 +95,13 @@ pub struct JobArgs {
 }
 
 impl JobArgs {
-    /// Reads, checks and plans the job; says on standard error what is wrong with it.
+    /// Reads, checks and plans the job, looking at its files if it is to run here; says on standard error what is wrong with it.
     ///
     /// # Errors
     /// The exit code, once everything has been said.
-    pub fn load(&self, global: &Global, existing: Existing) -> Result<Loaded, ExitCode> {
-        let environment = Environment { data_dir: global.data_dir.clone(), existing, models: &open_model };
+    pub fn load(&self, global: &Global, existing: Existing, look: bool) -> Result<Loaded, ExitCode> {
+        let environment =
+            Environment { data_dir: global.data_dir.clone(), existing, models: &open_model, look };
         let styled = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         match job::load(&self.job, &self.set, &environment) {
             Ok(loaded) => {

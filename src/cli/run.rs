@@ -1,7 +1,7 @@
 //! `levada run`: runs a job, showing what it is doing.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -12,7 +12,10 @@ use levada_dataflows::engine::{self, Cluster};
 use levada_dataflows::metrics::Metrics;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+use super::outputs::Outputs;
 use super::{Global, JobArgs};
+use crate::job::Loaded;
+use crate::telemetry::bad;
 use crate::telemetry::log::{self, LogFormat};
 use crate::telemetry::progress::Progress;
 use crate::telemetry::{prometheus, serve};
@@ -21,11 +24,15 @@ const EXAMPLES: &str = "\
 Examples:
   levada run job.toml                              Everything there is, then whatever comes
   levada run job.toml --until-drained              Everything there is, then the end
+  levada run job.toml --until-drained --fresh      The same afresh: what it wrote before is deleted
   levada run job.toml --workers 2 --set source.in.log.topic=other
   levada run job.toml --process 0 --hosts hosts    One of several processes; hosts has a line each
 
 The first SIGTERM or Ctrl-C finishes and publishes the epochs under way, but not windows that are still
-open; the second stops at once.";
+open; the second stops at once.
+
+Exit status: 0 if the job ran, 1 if it failed, 2 if the command line is wrong, 3 with
+--fail-on-dead-letters if a record was bad. Otherwise bad records are only counted, kept and said.";
 
 /// Runs a job, showing what it is doing
 #[derive(Debug, Args)]
@@ -44,6 +51,13 @@ pub struct Run {
     /// same decision_id): a stopped job cannot go on where it was yet
     #[arg(long)]
     append: bool,
+    /// First delete what this job's sinks have written: their topics and files, and its dead letters;
+    /// never what it reads
+    #[arg(long, conflicts_with_all = ["append", "hosts"])]
+    fresh: bool,
+    /// Exit with status 3 if a record was bad
+    #[arg(long)]
+    fail_on_dead_letters: bool,
     /// Which line of the hosts file this process is, from 0
     #[arg(long, value_name = "I", requires = "hosts", default_value_t = 0)]
     process: usize,
@@ -63,12 +77,14 @@ impl Run {
     pub fn run(self, global: &Global) -> ExitCode {
         log::start(self.log, Progress::is_live());
         let existing = if self.append { Existing::Append } else { Existing::Refuse };
-        let loaded = match self.job.load(global, existing) {
+        let loaded = match self.job.load(global, existing, true) {
             Ok(loaded) => loaded,
             Err(code) => return code,
         };
-        match self.go(loaded.plan) {
-            Ok(()) => ExitCode::SUCCESS,
+        let fails_on_bad = self.fail_on_dead_letters;
+        match self.go(loaded, &global.data_dir) {
+            Ok(bad) if bad > 0 && fails_on_bad => ExitCode::from(3),
+            Ok(_) => ExitCode::SUCCESS,
             Err(reason) => {
                 eprintln!("error: {reason}");
                 ExitCode::FAILURE
@@ -76,8 +92,18 @@ impl Run {
         }
     }
 
-    fn go(self, plan: levada_dataflows::plan::Plan) -> Result<(), String> {
+    /// How many records were bad.
+    fn go(self, loaded: Loaded, data_dir: &Path) -> Result<u64, String> {
+        let Loaded { spec, plan, .. } = loaded;
         let cluster = self.cluster()?;
+        let outputs = Outputs::of(&spec, data_dir);
+        if self.fresh {
+            for deleted in outputs.delete()? {
+                tracing::info!("deleted {deleted}");
+            }
+        } else if !self.append {
+            outputs.refuse_held()?;
+        }
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [SIGTERM, SIGINT] {
             // In this order: the second signal finds the flag set by the first.
@@ -102,11 +128,14 @@ impl Run {
             how.cluster.workers
         );
         let progress = Progress::start(Arc::clone(&plan), Arc::clone(&metrics));
-        let result = engine::run(Arc::clone(&plan), &how, metrics);
+        let result = engine::run(Arc::clone(&plan), &how, Arc::clone(&metrics));
         let summary = progress.finish();
         result.map_err(|error| error.to_string())?;
         println!("{}\n{summary}", plan.name);
-        Ok(())
+        if let Some(look) = outputs.look() {
+            println!("{look}");
+        }
+        Ok(bad::count(&metrics))
     }
 
     fn cluster(&self) -> Result<Cluster, String> {

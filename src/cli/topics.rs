@@ -51,10 +51,11 @@ enum Command {
     Export(read::Export),
     /// Shows the newest records, and with --follow those to come
     Tail(read::Tail),
-    /// Deletes a topic with all its records
+    /// Deletes topics with all their records; none of them if one is not there
     Delete {
-        /// Its name
-        topic: String,
+        /// Their names
+        #[arg(required = true, value_name = "TOPIC")]
+        topics: Vec<String>,
     },
     /// Reads every byte of a topic and checks every checksum
     Verify {
@@ -94,9 +95,13 @@ impl Topics {
             Command::Produce(produce) => produce.execute(&log, out),
             Command::Export(export) => export.execute(&log, out),
             Command::Tail(tail) => tail.execute(&log, out),
-            Command::Delete { topic } => {
-                log.delete_topic(&topic)?;
-                Ok(writeln!(out, "deleted {topic}")?)
+            Command::Delete { topics } => {
+                topics.iter().try_for_each(|topic| log.topic(topic).map(drop))?;
+                for topic in &topics {
+                    log.delete_topic(topic)?;
+                    writeln!(out, "deleted {topic}")?;
+                }
+                Ok(())
             }
             Command::Verify { topic } => {
                 let topics = match topic {

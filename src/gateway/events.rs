@@ -16,44 +16,31 @@
 //! was waited for), `gap` (retention overtook a slow client) or `failed` (the stream ends after it).
 
 use std::convert::Infallible;
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::stream::unfold;
-use levada_connectors::log::{LogError, Reader, Start, Topic};
+use levada_connectors::log::{Bounds, LogError, Reader};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::Instant;
 
 use super::Shared;
+use super::begin::{Begin, Jump, first_offsets};
+use super::behind::{read_log, write_id};
 use super::cursor::{Cursor, CursorText, cursor_text};
-use super::feed::{Feed, Listener, write_data};
+use super::feed::Listener;
 use super::metrics::OfTopic;
 use super::ring::Look;
 
 /// A chunk is sent once it has this much.
 const CHUNK_BYTES: usize = 64 << 10;
-/// A client that is behind reads the log in pieces of this size.
-const FALLBACK_BYTES: usize = 256 << 10;
-const FALLBACK_RECORDS: usize = 4096;
 /// How often a topic that is not there yet is looked for.
 const APPEAR_EVERY: Duration = Duration::from_millis(250);
 /// How soon a client should come back; it may wait longer.
 const RETRY_MS: u32 = 1000;
-
-/// Where to begin without a cursor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Begin {
-    /// With the first record held.
-    Beginning,
-    /// With the first record that is not there yet.
-    End,
-    /// With the last so many records of each partition.
-    Last(u64),
-}
 
 /// A topic of a stream.
 struct Place {
@@ -90,29 +77,6 @@ struct StreamCount(Arc<Shared>);
 impl Drop for StreamCount {
     fn drop(&mut self) {
         self.0.metrics.streams.dec();
-    }
-}
-
-/// A place where a stream did not begin where the client had been.
-struct Jump {
-    partition: u32,
-    wanted: u64,
-    first: u64,
-    next: u64,
-}
-
-impl Jump {
-    fn to_json(&self, topic: &str) -> Value {
-        let (wanted, first) = (self.wanted, self.first);
-        let reason = if wanted < first {
-            format!("offset {wanted} was deleted by retention; the first one held is {first}")
-        } else {
-            format!("offset {wanted} is beyond the end of the topic, so this is not the topic it was")
-        };
-        json!({
-            "topic": topic, "partition": self.partition, "wanted": wanted,
-            "first": first, "next": self.next, "continues_at": first, "reason": reason,
-        })
     }
 }
 
@@ -202,31 +166,12 @@ impl Events {
         let Some(place) = self.places.get_mut(index) else { return Ok(None) };
         let Some(feed) = self.shared.feeds.get(&place.name).await? else { return Ok(None) };
         let listener = feed.listen(&self.notify);
-        let topic = feed.topic().clone();
-        let bounds = blocking(move || {
-            (0..topic.partitions()).map(|partition| topic.bounds(partition)).collect::<Result<Vec<_>, _>>()
-        })
-        .await?;
-        let known = self.cursor.as_ref().and_then(|cursor| cursor.topic(&place.name));
-        let mut jumps = Vec::new();
-        place.next = (0u32..)
-            .zip(&bounds)
-            .map(|(partition, held)| match (known, place.from) {
-                (Some(known), _) => match known.get(&partition) {
-                    Some(wanted) if (held.first..=held.next).contains(wanted) => *wanted,
-                    Some(wanted) => {
-                        let jump = Jump { partition, wanted: *wanted, first: held.first, next: held.next };
-                        jumps.push(jump.to_json(&place.name));
-                        held.first
-                    }
-                    None => held.first,
-                },
-                (None, Begin::Beginning) => held.first,
-                (None, Begin::End) => held.next,
-                (None, Begin::Last(count)) => held.next.saturating_sub(count).max(held.first),
-            })
-            .collect();
-        place.behind = bounds.iter().map(|_| None).collect();
+        let (topic, from) = (feed.topic().clone(), place.from);
+        let known = self.cursor.as_ref().and_then(|cursor| cursor.topic(&place.name)).cloned();
+        let (next, jumps) = blocking(move || first_offsets(&topic, from, known.as_ref())).await?;
+        place.behind = next.iter().map(|_| None).collect();
+        place.next = next;
+        let jumps = jumps.into_iter().map(|jump| jump.to_json(&place.name)).collect();
         place.listener = Some(listener);
         Ok(Some(jumps))
     }
@@ -392,8 +337,8 @@ impl Events {
             }
             Err(LogError::OffsetOutOfRange { first, next: end, .. }) if first > wanted => {
                 *next = first;
-                let jump =
-                    Jump { partition: partition as u32, wanted, first, next: end }.to_json(&place.name);
+                let held = Bounds { first, next: end };
+                let jump = Jump { partition: partition as u32, wanted, held }.to_json(&place.name);
                 metrics.not_resumed.inc();
                 let gap = json!({ "kind": "gap", "resumed": false, "jumps": [jump] });
                 self.urgent = Some(self.control(&gap));
@@ -407,34 +352,6 @@ impl Events {
         let places = self.places.iter().map(|place| (place.name.as_str(), place.next.as_slice()));
         CursorText::around(places, topic, partition)
     }
-}
-
-fn read_log(
-    feed: &Feed,
-    partition: u32,
-    reader: Option<Reader>,
-    wanted: u64,
-    text: &CursorText,
-) -> Result<(Reader, Vec<u8>), LogError> {
-    let topic: &Topic = feed.topic();
-    let mut reader = match reader {
-        Some(reader) if reader.position() == wanted => reader,
-        _ => topic.reader(partition, Start::Offset(wanted))?,
-    };
-    let fetched = reader.read(FALLBACK_RECORDS, FALLBACK_BYTES)?;
-    let mut chunk = Vec::with_capacity(fetched.bytes() * 2);
-    for record in &fetched {
-        write_id(&mut chunk, text, record.offset + 1);
-        write_data(&mut chunk, topic.name(), partition, &record);
-    }
-    Ok((reader, chunk))
-}
-
-fn write_id(chunk: &mut Vec<u8>, text: &CursorText, next: u64) {
-    let mut line = String::with_capacity(64);
-    // Writing to a string cannot fail.
-    let _ = writeln!(line, "id: {}", text.at(next));
-    chunk.extend_from_slice(line.as_bytes());
 }
 
 /// Runs what reads files off the threads that serve.

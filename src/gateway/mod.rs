@@ -13,6 +13,8 @@
 //! Bounds: connections and a request's head ([`serve`]), streams and bytes in memory ([`GatewayConfig`]), a
 //! chunk a stream ([`events`]), a page ([`records`]), views and their keys ([`latest`]).
 
+mod begin;
+mod behind;
 mod cursor;
 mod envelope;
 mod events;
@@ -78,6 +80,8 @@ pub struct JobInfo {
     pub svg: String,
     /// The topics that it reads and writes.
     pub topics: Vec<String>,
+    /// What the page shows of it (`title`, `description`, `panels`), if the job says so.
+    pub page: Option<serde_json::Value>,
 }
 
 /// Why a gateway could not start.

@@ -1,4 +1,4 @@
-//! The page: three files in the binary, no build step, nothing from elsewhere.
+//! The page: files in the binary, no build step, nothing from elsewhere.
 
 use warp::Reply;
 use warp::http::header::{
@@ -17,14 +17,38 @@ pub struct Asset {
     body: &'static str,
 }
 
-/// All files; the first one is the page itself.
-pub const ASSETS: [Asset; 5] = [
-    Asset { path: "", kind: "text/html; charset=utf-8", body: include_str!("page/index.html") },
-    Asset { path: "page.css", kind: "text/css; charset=utf-8", body: include_str!("page/page.css") },
-    Asset { path: "page.js", kind: "text/javascript; charset=utf-8", body: include_str!("page/page.js") },
-    Asset { path: "chart.js", kind: "text/javascript; charset=utf-8", body: include_str!("page/chart.js") },
-    Asset { path: "icon.svg", kind: "image/svg+xml", body: include_str!("page/icon.svg") },
+const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+
+macro_rules! scripts {
+    ($($name:literal),* $(,)?) => {
+        [$(Asset { path: $name, kind: JAVASCRIPT, body: include_str!(concat!("page/", $name)) }),*]
+    };
+}
+
+/// The page itself.
+pub static INDEX: Asset =
+    Asset { path: "", kind: "text/html; charset=utf-8", body: include_str!("page/index.html") };
+
+static STYLE: Asset =
+    Asset { path: "page.css", kind: "text/css; charset=utf-8", body: include_str!("page/page.css") };
+static ICON: Asset = Asset { path: "icon.svg", kind: "image/svg+xml", body: include_str!("page/icon.svg") };
+
+static SCRIPTS: [Asset; 9] = scripts![
+    "chart.js",
+    "connection.js",
+    "explore.js",
+    "format.js",
+    "job.js",
+    "page.js",
+    "panels.js",
+    "table.js",
+    "tip.js",
 ];
+
+/// The file of this name beside the page.
+pub fn asset(name: &str) -> Option<&'static Asset> {
+    [&STYLE, &ICON].into_iter().chain(&SCRIPTS).find(|asset| asset.path == name)
+}
 
 /// Nothing from elsewhere, no script in the text, no frame around it.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \

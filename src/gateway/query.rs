@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use levada_connectors::codec::timestamp;
 use warp::http::StatusCode;
 
+use super::begin::Begin;
 use super::cursor::Cursor;
-use super::events::Begin;
 use super::problem::Problem;
 use super::records::MAX_LIMIT;
 
@@ -64,8 +65,8 @@ pub fn stream(
     last_event_id: Option<String>,
 ) -> Result<StreamQuery, Problem> {
     let names: &[&str] = match topic {
-        Some(_) => &["from", "cursor", "wait"],
-        None => &["topics", "from", "cursor", "wait"],
+        Some(_) => &["last", "from", "cursor", "wait"],
+        None => &["topics", "last", "from", "cursor", "wait"],
     };
     let found = known(pairs, names)?;
     let topics: Vec<String> = match (topic, found.get("topics")) {
@@ -81,14 +82,11 @@ pub fn stream(
     {
         return Err(wrong("topics", "a topic is there twice"));
     }
-    let begins: Vec<Begin> = match found.get("from") {
-        None => vec![Begin::End],
-        Some(text) => text.split(',').map(begin).collect::<Result<_, _>>()?,
-    };
+    let (name, begins) = begins(found.get("last"), found.get("from"))?;
     let topics: Vec<(String, Begin)> = match begins.as_slice() {
         [one] => topics.into_iter().map(|topic| (topic, *one)).collect(),
         many if many.len() == topics.len() => topics.into_iter().zip(begins).collect(),
-        _ => return Err(wrong("from", "expected one value, or one for each topic")),
+        _ => return Err(wrong(name, "expected one value, or one for each topic")),
     };
     let text = last_event_id.filter(|id| !id.is_empty()).or_else(|| found.get("cursor").cloned());
     let cursor: Option<Cursor> = text
@@ -108,14 +106,35 @@ pub fn stream(
     Ok(StreamQuery { topics, cursor, wait })
 }
 
+/// Where to begin, of one topic or of each, and the parameter that says so.
+fn begins(last: Option<&String>, from: Option<&String>) -> Result<(&'static str, Vec<Begin>), Problem> {
+    let count = |text: &str| {
+        let expected =
+            format!("expected how many of the newest records of each partition and found {text:?}");
+        text.parse().map(Begin::Last).map_err(|_| wrong("last", expected))
+    };
+    Ok(match (last, from) {
+        (None, None) => ("from", vec![Begin::End]),
+        (Some(last), None) => ("last", last.split(',').map(count).collect::<Result<_, _>>()?),
+        (None, Some(from)) => ("from", from.split(',').map(begin).collect::<Result<_, _>>()?),
+        (Some(_), Some(_)) => return Err(wrong("last", "give last or from, not both")),
+    })
+}
+
 fn begin(text: &str) -> Result<Begin, Problem> {
-    match text {
-        "beginning" => Ok(Begin::Beginning),
-        "end" => Ok(Begin::End),
-        count => count.parse().map(Begin::Last).map_err(|_| {
-            wrong("from", format!("expected beginning, end or a number of records and found {count:?}"))
-        }),
-    }
+    let found = match text.split_once(':').unwrap_or((text, "")) {
+        ("beginning", "") => Some(Begin::Beginning),
+        ("end", "") => Some(Begin::End),
+        ("offset", offset) => offset.parse().ok().map(Begin::Offset),
+        // A `+` in an address that was not escaped is a space.
+        ("time", time) => timestamp::parse(time.replace(' ', "+").as_bytes()).ok().map(Begin::Time),
+        _ => None,
+    };
+    found.ok_or_else(|| {
+        let forms = "expected beginning, end, offset:N or time:2013-01-01T10:00:00Z, where each partition of \
+                     the topic begins";
+        wrong("from", format!("{forms}, and found {text:?}; for the newest N records it is last=N"))
+    })
 }
 
 /// What `…/records` takes: partition, offset, limit.

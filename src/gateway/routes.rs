@@ -9,6 +9,7 @@
 //!   GET /v1/topics/{topic}/records     a page of them
 //!   GET /v1/topics/{topic}/latest      the latest of every key
 //!   GET /v1/jobs, /v1/jobs/{job}/graph the jobs, and a picture of each
+//!   GET /v1/pages                      what the page shows of each
 //!   GET /healthz, /readyz, /metrics    for whoever runs it
 //! ```
 //! Every error is `application/problem+json`. No other origin may read: there are no CORS headers.
@@ -28,10 +29,9 @@ use warp::{Filter, Rejection, Reply};
 use super::Shared;
 use super::events::{Events, blocking};
 use super::metrics::OfTopic;
-use super::page::ASSETS;
 use super::problem::{Problem, recover};
 use super::query::{self, Pairs};
-use super::{latest, records};
+use super::{latest, page, records};
 
 const JSON: &str = "application/json";
 
@@ -52,15 +52,13 @@ pub fn routes(shared: Arc<Shared>) -> BoxedFilter<(Response,)> {
 }
 
 fn assets() -> BoxedFilter<(Response,)> {
-    let asked = |wanted: String| async move {
-        ASSETS.iter().find(|asset| asset.path == wanted).ok_or_else(warp::reject::not_found)
-    };
-    let root = warp::path::end().map(|| &ASSETS[0]);
+    let asked = |wanted: String| async move { page::asset(&wanted).ok_or_else(warp::reject::not_found) };
+    let root = warp::path::end().map(|| &page::INDEX);
     root.or(warp::path!("page" / String).and_then(asked))
         .unify()
         .and(read_only())
         .and(warp::header::optional("if-none-match"))
-        .map(|asset: &'static super::page::Asset, known: Option<String>| asset.reply(known.as_deref()))
+        .map(|asset: &'static page::Asset, known: Option<String>| asset.reply(known.as_deref()))
         .boxed()
 }
 
@@ -143,12 +141,33 @@ fn jobs(shared: &Arc<Shared>) -> BoxedFilter<(Response,)> {
     let graph = warp::path!("v1" / "jobs" / String / "graph")
         .and(asked(shared))
         .map(|name, pairs, shared| draw_job(name, pairs, shared).unwrap_or_else(Reply::into_response));
-    list.or(graph).unify().boxed()
+    let pages =
+        warp::path!("v1" / "pages").and(asked(shared)).map(|pairs, shared| answer(list_pages(pairs, shared)));
+    list.or(graph).unify().or(pages).unify().boxed()
+}
+
+/// The jobs as the page shows them; one without settings is its picture.
+fn list_pages(pairs: Pairs, shared: Arc<Shared>) -> Result<Vec<u8>, Problem> {
+    let shared = no_parameters(pairs, shared)?;
+    let page = |job: &super::JobInfo| {
+        let mut page = job.page.clone().unwrap_or_else(|| json!({ "title": job.name, "panels": [] }));
+        page["job"] = json!(job.name);
+        page["topics"] = json!(job.topics);
+        page["graph"] = json!(graph_of(job));
+        page
+    };
+    let pages: Vec<_> = shared.jobs.iter().map(page).collect();
+    Ok(json!({ "pages": pages }).to_string().into_bytes())
+}
+
+fn graph_of(job: &super::JobInfo) -> String {
+    format!("/v1/jobs/{}/graph", job.name)
 }
 
 fn list_jobs(pairs: Pairs, shared: Arc<Shared>) -> Result<Vec<u8>, Problem> {
     let shared = no_parameters(pairs, shared)?;
-    let job = |job: &super::JobInfo| json!({ "name": job.name, "topics": job.topics, "graph": format!("/v1/jobs/{}/graph", job.name) });
+    let job =
+        |job: &super::JobInfo| json!({ "name": job.name, "topics": job.topics, "graph": graph_of(job) });
     let jobs: Vec<_> = shared.jobs.iter().map(job).collect();
     Ok(json!({ "jobs": jobs }).to_string().into_bytes())
 }

@@ -5,6 +5,7 @@
 pub mod bench;
 pub mod flights;
 pub mod random;
+pub mod shop;
 
 use std::path::Path;
 

@@ -13,6 +13,7 @@
 
 mod connect;
 mod document;
+mod page;
 mod place;
 mod planning;
 mod prune;
@@ -21,6 +22,7 @@ mod shape;
 mod spec;
 #[cfg(test)]
 mod tests;
+mod world;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -35,11 +37,12 @@ use toml::Spanned;
 use toml::de::{DeValue, ValueDeserializer};
 
 use document::{Document, Texts};
+pub use page::PageSpec;
 use planning::StepDraft;
 pub use report::{Diagnostic, Report};
 pub use spec::{
-    ColumnType, DeadLetters, EventTimeSpec, JobSettings, JobSpec, SinkSpec, SourceCommon, SourceSpec,
-    json_schema,
+    ColumnType, DeadLetters, EventTimeSpec, JobSettings, JobSpec, SinkConnector, SinkSpec, SourceCommon,
+    SourceConnector, SourceSpec, json_schema,
 };
 
 /// Opens a model's manifest; the path as the job file gives it.
@@ -53,6 +56,8 @@ pub struct Environment<'a> {
     pub existing: Existing,
     /// Opens a model's manifest.
     pub models: &'a Models<'a>,
+    /// Whether to look at the files that the job reads: where it is to run.
+    pub look: bool,
 }
 
 /// A job file that is right.
@@ -98,10 +103,12 @@ pub fn load_text(
     let mut reader = SpecReader { document: &document, broken, found: Vec::new() };
     let job = reader.settings();
     let (source, step, sink) = (reader.entries("source"), reader.entries("step"), reader.entries("sink"));
+    // What could not be read may be what the page reads.
+    let page = reader.page().filter(|_| reader.broken.is_empty());
     found.append(&mut reader.found);
 
     let fallback = JobSettings { name: "job".into(), ..JobSettings::default() };
-    let spec = JobSpec { job: job.unwrap_or(fallback), source, step, sink };
+    let spec = JobSpec { job: job.unwrap_or(fallback), source, step, sink, page };
     let steps: Vec<StepDraft<'_>> = spec
         .step
         .iter()
@@ -110,7 +117,7 @@ pub fn load_text(
     let broken: BTreeSet<&str> = reader
         .broken
         .iter()
-        .filter(|path| path.first().is_some_and(|section| section != "sink"))
+        .filter(|path| path.first().is_some_and(|section| section != "sink" && section != "page"))
         .filter_map(|path| path.get(1).map(String::as_str))
         .collect();
     let drawn = planning::plan(&spec, &steps, &broken, environment);
@@ -149,6 +156,12 @@ impl SpecReader<'_, '_> {
     fn settings(&mut self) -> Option<JobSettings> {
         let broken = self.broken.iter().any(|path| path.is_empty() || path[0] == "job");
         let node = self.document.find(&["job"]).filter(|_| !broken)?;
+        self.read(node.clone())
+    }
+
+    fn page(&mut self) -> Option<PageSpec> {
+        let broken = self.broken.iter().any(|path| path.first().is_some_and(|section| section == "page"));
+        let node = self.document.find(&["page"]).filter(|_| !broken)?;
         self.read(node.clone())
     }
 

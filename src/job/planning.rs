@@ -17,11 +17,12 @@ use levada_dataflows::plan::{
     EpochSettings, Plan, PlanContext, PlannedStep, Problem, SinkPlan, SourcePlan, StepPlan, StepSpec,
     StreamId,
 };
-use levada_types::{SinkFactory, parse_duration_ms};
+use levada_types::decode::dead_letter_schema;
+use levada_types::{SinkFactory, TIME_COLUMN, parse_duration_ms};
 
 use super::connect::Connections;
-use super::spec::{DeadLetters, JobSettings, JobSpec, SinkConnector, SinkSpec};
-use super::{Environment, prune};
+use super::spec::{JobSettings, JobSpec, SinkConnector, SinkSpec, SourceConnector};
+use super::{Environment, page, prune};
 use names::Found;
 pub use sources::timed;
 use streams::{is_table, order_of, schema, unread};
@@ -59,6 +60,7 @@ pub fn plan(
         spec,
         steps,
         broken,
+        look: environment.look,
     };
     let plan = planner.run();
     let problems = planner.cx.problems;
@@ -72,6 +74,7 @@ struct Planner<'a> {
     spec: &'a JobSpec,
     steps: &'a [StepDraft<'a>],
     broken: &'a BTreeSet<&'a str>,
+    look: bool,
 }
 
 impl Planner<'_> {
@@ -98,6 +101,7 @@ impl Planner<'_> {
         let planned = self.plan_steps(&sources, &order, &from);
         let sinks: Vec<Option<SinkPlan>> = self.sinks(&sources, &planned, &places);
         let dead_letters = self.dead_letters();
+        self.check_page(&sources, &planned, &sinks);
 
         // From here on all is there, or something was reported.
         let sources: Vec<SourcePlan> = sources.into_iter().collect::<Option<_>>()?;
@@ -277,12 +281,42 @@ impl Planner<'_> {
     }
 
     fn dead_letters(&self) -> Option<Arc<dyn SinkFactory>> {
-        let topic = match &self.spec.job.dead_letters {
-            Some(DeadLetters::Kept(_)) => return None,
-            Some(DeadLetters::Topic(topic)) => topic.clone(),
-            None => format!("{}.dead-letters", self.spec.job.name),
+        self.dead_letter_topic().map(|topic| self.connections.dead_letters(&topic))
+    }
+
+    fn dead_letter_topic(&self) -> Option<String> {
+        self.spec.job.dead_letter_topic()
+    }
+
+    /// What the page reads is what the job reads or writes.
+    fn check_page(
+        &mut self,
+        sources: &[Option<SourcePlan>],
+        steps: &[Option<StepPlan>],
+        sinks: &[Option<SinkPlan>],
+    ) {
+        let spec = self.spec;
+        let Some(page) = &spec.page else { return };
+        let names = |schema: &Schema| -> Vec<String> {
+            let fields = schema.fields().iter().map(|field| field.name().clone());
+            fields.filter(|name| name != TIME_COLUMN).collect()
         };
-        Some(self.connections.dead_letters(&topic))
+        let mut topics = page::Topics::new();
+        for source in spec.source.values() {
+            if let SourceConnector::Log(config) = &source.connector {
+                topics.insert(config.topic.clone(), Some(source.common.schema.keys().cloned().collect()));
+            }
+        }
+        for (sink, planned) in spec.sink.values().zip(sinks) {
+            if let SinkConnector::Log(config) = &sink.connector {
+                let rows = planned.as_ref().and_then(|sink| schema(sources, steps, sink.from));
+                topics.insert(config.topic.clone(), rows.as_deref().map(names));
+            }
+        }
+        if let Some(topic) = self.dead_letter_topic() {
+            topics.insert(topic, Some(names(&dead_letter_schema())));
+        }
+        page::check(page, &topics, &mut self.cx);
     }
 
     /// Leaves in each source only the columns that are used, and plans the steps again over these.

@@ -10,6 +10,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::page::PageSpec;
+
 pub use super::connect::{Format, SinkConnector, SourceConnector};
 
 /// A levada job: sources, the steps over them, and sinks.
@@ -27,6 +29,8 @@ pub struct JobSpec {
     /// Where it writes: `[sink.NAME.CONNECTOR]`.
     #[schemars(default)]
     pub sink: IndexMap<String, SinkSpec>,
+    /// What the gateway's page shows of it.
+    pub page: Option<PageSpec>,
 }
 
 /// `[job]`: the job as a whole.
@@ -49,6 +53,17 @@ pub struct JobSettings {
     /// count them.
     #[serde(default)]
     pub dead_letters: Option<DeadLetters>,
+}
+
+impl JobSettings {
+    /// The topic of bad records, if they are kept.
+    pub fn dead_letter_topic(&self) -> Option<String> {
+        match &self.dead_letters {
+            Some(DeadLetters::Kept(_)) => None,
+            Some(DeadLetters::Topic(topic)) => Some(topic.clone()),
+            None => Some(format!("{}.dead-letters", self.name)),
+        }
+    }
 }
 
 impl Default for JobSettings {

@@ -85,6 +85,7 @@ fn draw(steps: &[(&str, Fake)], broken: &[&str], sinks: &[&str]) -> Drawn {
         source: sources.into_iter().collect(),
         step: Default::default(),
         sink: sinks.iter().map(sink).collect(),
+        page: None,
     };
     let drafts: Vec<StepDraft<'_>> =
         steps.iter().map(|(name, fake)| StepDraft { name, verb: "fake", spec: fake }).collect();
@@ -93,7 +94,7 @@ fn draw(steps: &[(&str, Fake)], broken: &[&str], sinks: &[&str]) -> Drawn {
         &spec,
         &drafts,
         &broken,
-        &Environment { data_dir: PathBuf::new(), existing: Existing::Refuse, models: &no_model },
+        &Environment { data_dir: PathBuf::new(), existing: Existing::Refuse, models: &no_model, look: false },
     )
 }
 
@@ -140,8 +141,10 @@ fn only_the_columns_that_somebody_uses_are_decoded() {
         source: [("in".to_string(), source)].into_iter().collect(),
         step: Default::default(),
         sink: [("out".to_string(), sink)].into_iter().collect(),
+        page: None,
     };
-    let environment = Environment { data_dir: PathBuf::new(), existing: Existing::Refuse, models: &no_model };
+    let environment =
+        Environment { data_dir: PathBuf::new(), existing: Existing::Refuse, models: &no_model, look: false };
     let draft = [StepDraft { name: "only", verb: "fake", spec: &only }];
     let drawn = plan(&spec, &draft, &BTreeSet::new(), &environment);
     let plan = drawn.plan.unwrap();

@@ -4,6 +4,7 @@
 //! - [`progress`]: the live display on a terminal, a line every few seconds elsewhere, the summary.
 //! - [`prometheus`]: the same counters as Prometheus metrics; [`serve`] gives them out.
 
+pub mod bad;
 pub mod log;
 pub mod progress;
 pub mod prometheus;

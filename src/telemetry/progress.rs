@@ -19,6 +19,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use levada_dataflows::metrics::Metrics;
 use levada_dataflows::plan::Plan;
 
+use super::bad;
+
 /// How often the terminal is redrawn.
 const REDRAW: Duration = Duration::from_millis(200);
 /// How often a line is logged where there is no terminal.
@@ -47,9 +49,15 @@ impl Progress {
             let (over, plan, metrics) = (Arc::clone(&over), Arc::clone(&plan), Arc::clone(&metrics));
             std::thread::Builder::new()
                 .name("progress".into())
-                .spawn(
-                    move || if Self::is_live() { draw(&over, &plan, &metrics) } else { log(&over, &metrics) },
-                )
+                .spawn(move || {
+                    let watch = bad::Watch::new(&plan);
+                    match Self::is_live() {
+                        true => draw(&over, &plan, &metrics, &watch),
+                        false => log(&over, &plan, &metrics, &watch),
+                    }
+                    // What went by too fast to be seen.
+                    watch.look(&plan, &metrics);
+                })
                 .ok()
         };
         Progress { over, thread, plan, metrics, started }
@@ -84,11 +92,14 @@ impl Progress {
             p50 as f64 / 1000.0,
             p99 as f64 / 1000.0,
         );
+        for line in bad::lines(&self.plan, &self.metrics) {
+            let _ = write!(text, "\n{line}");
+        }
         text
     }
 }
 
-fn draw(over: &AtomicBool, plan: &Plan, metrics: &Metrics) {
+fn draw(over: &AtomicBool, plan: &Plan, metrics: &Metrics, watch: &bad::Watch) {
     let total: u64 = metrics.sources.iter().map(|s| s.total.load(Relaxed)).sum();
     let bar = ProgressBar::with_draw_target(Some(total.max(1)), ProgressDrawTarget::stderr());
     let known = "{prefix}  {bar:30.cyan/dim}  {percent:>3} %  {elapsed}  {msg}";
@@ -101,6 +112,7 @@ fn draw(over: &AtomicBool, plan: &Plan, metrics: &Metrics) {
         // The totals become known when the job asks its sources.
         let total: u64 = metrics.sources.iter().map(|s| s.total.load(Relaxed)).sum();
         let records: u64 = metrics.sources.iter().map(|s| s.records.load(Relaxed)).sum();
+        bar.suspend(|| watch.look(plan, metrics));
         bar.set_length(total.max(records).max(1));
         bar.set_position(records);
         let rate = meter.rate(records);
@@ -117,11 +129,12 @@ fn draw(over: &AtomicBool, plan: &Plan, metrics: &Metrics) {
     bar.finish_and_clear();
 }
 
-fn log(over: &AtomicBool, metrics: &Metrics) {
+fn log(over: &AtomicBool, plan: &Plan, metrics: &Metrics, watch: &bad::Watch) {
     let mut meter = Meter::new();
     let mut next = Instant::now() + LOG_EVERY;
     loop {
-        std::thread::park_timeout(next.saturating_duration_since(Instant::now()));
+        std::thread::park_timeout(REDRAW.min(next.saturating_duration_since(Instant::now())));
+        watch.look(plan, metrics);
         if over.load(Relaxed) {
             return;
         }
@@ -165,11 +178,15 @@ fn table(plan: &Plan, metrics: &Metrics, seconds: f64) -> String {
     for step in &metrics.steps {
         let rows_in = grouped(step.rows_in.load(Relaxed));
         let rows_out = grouped(step.rows_out.load(Relaxed));
+        let table = match step.table_rows.load(Relaxed) {
+            0 => String::new(),
+            rows => format!("   {} of the table", grouped(rows)),
+        };
         let late = grouped(step.late.load(Relaxed));
         let busy = step.busy_ns.load(Relaxed) as f64 / 1e7 / seconds.max(1e-3);
         let _ = writeln!(
             text,
-            "  {:verb_width$}  {:width$}  {rows_in:>11} → {rows_out:<11}  {late:>6} late  {busy:>3.0} % busy",
+            "  {:verb_width$}  {:width$}  {rows_in:>11} → {rows_out:<11}  {late:>6} late  {busy:>3.0} % busy{table}",
             step.verb, step.name
         );
     }

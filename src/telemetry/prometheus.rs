@@ -80,7 +80,7 @@ impl Collector for JobCollector {
         self.counters(to, "levada_source", "Bytes read", Some(&Unit::Bytes), bytes)?;
         let dead = sources().map(|(l, s)| (l, s.dead.load(Relaxed)));
         self.counters(to, "levada_source_dead_letters", "Records that could not be used", None, dead)?;
-        let rows = steps().map(|(l, s)| (l, s.rows_in.load(Relaxed)));
+        let rows = steps().map(|(l, s)| (l, s.rows_in.load(Relaxed) + s.table_rows.load(Relaxed)));
         self.counters(to, "levada_step_rows_in", "Rows taken in", None, rows)?;
         let rows = steps().map(|(l, s)| (l, s.rows_out.load(Relaxed)));
         self.counters(to, "levada_step_rows_out", "Rows emitted", None, rows)?;

@@ -32,6 +32,7 @@ impl Served {
             name: "flights".into(),
             svg: "<svg xmlns=\"http://www.w3.org/2000/svg\"/>".into(),
             topics: vec!["decisions".into()],
+            page: None,
         }];
         change(&mut config);
         let gateway = Gateway::bind(config).await.expect("a gateway");

@@ -138,9 +138,12 @@ async fn a_stream_begins_where_it_is_told() {
     }
     for (query, first) in [
         ("from=beginning", 0),
-        ("from=3", 7),
-        ("from=99", 0),
-        ("from=0&cursor=decisions:0%3D4", 4),
+        ("last=3", 7),
+        ("last=99", 0),
+        ("from=offset:6", 6),
+        ("from=time:1970-01-01T00:00:00Z", 0),
+        ("from=time:2013-01-01T11:17:00%2B01:00", 0),
+        ("last=0&cursor=decisions:0%3D4", 4),
         ("cursor=decisions:", 0),
     ] {
         let path = format!("/v1/topics/decisions/events?{query}");

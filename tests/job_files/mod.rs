@@ -17,14 +17,23 @@ fn load(path: &Path, overrides: &[String]) -> Result<Loaded, Report> {
     job::load(
         path,
         overrides,
-        &Environment { data_dir: PathBuf::from("none"), existing: Existing::Refuse, models: &no_model },
+        &Environment {
+            data_dir: PathBuf::from("none"),
+            existing: Existing::Refuse,
+            models: &no_model,
+            look: false,
+        },
     )
 }
 
 fn load_text(text: &str, overrides: &[&str]) -> Result<Loaded, Report> {
     let overrides: Vec<String> = overrides.iter().map(|flag| flag.to_string()).collect();
-    let environment =
-        Environment { data_dir: PathBuf::from("none"), existing: Existing::Refuse, models: &no_model };
+    let environment = Environment {
+        data_dir: PathBuf::from("none"),
+        existing: Existing::Refuse,
+        models: &no_model,
+        look: false,
+    };
     job::load_text("job.toml", text, &overrides, &environment)
 }
 
@@ -55,12 +64,20 @@ fn forecast(_: &str) -> Result<std::sync::Arc<dyn ScorerFactory>, ScoreError> {
     Ok(std::sync::Arc::new(Forecast(vec![carrier], vec!["disrupted".into(), "delay".into()])))
 }
 
+/// The main job, with a model in name.
+pub fn flights_job() -> Result<Loaded, Report> {
+    let environment = Environment {
+        data_dir: PathBuf::from("none"),
+        existing: Existing::Refuse,
+        models: &forecast,
+        look: false,
+    };
+    job::load(Path::new("config/jobs/flights.toml"), &[], &environment)
+}
+
 #[test]
 fn the_flights_job_is_right_and_makes_what_it_made() {
-    let environment =
-        Environment { data_dir: PathBuf::from("none"), existing: Existing::Refuse, models: &forecast };
-    let loaded = job::load(Path::new("config/jobs/flights.toml"), &[], &environment);
-    let loaded = loaded.map_err(|report| report.to_string()).unwrap();
+    let loaded = flights_job().map_err(|report| report.to_string()).unwrap();
     insta::assert_snapshot!("flights-check", levada::cli::summary(&loaded));
     insta::assert_snapshot!("flights-warnings", loaded.warnings.render_warnings(false));
     let graph = levada::graph::Graph::of(&loaded.plan);

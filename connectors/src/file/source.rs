@@ -54,6 +54,20 @@ impl FileSource {
         }
     }
 
+    /// The columns that the header of the first file names, if the files hold CSV.
+    ///
+    /// # Errors
+    /// When there is no header to read.
+    pub fn columns(&self) -> Result<Option<Vec<String>>, ConnectorError> {
+        let header = |csv| self.past_header(self.first(), csv).map(|(_, columns)| columns);
+        self.csv.as_ref().map(header).transpose()
+    }
+
+    /// The first file, for people.
+    pub fn first_name(&self) -> String {
+        self.first().display().to_string()
+    }
+
     fn lines(&self, path: &Path) -> Result<Lines, ConnectorError> {
         let compression = self.compression.unwrap_or_else(|| Compression::of(path));
         let input = File::open(path).and_then(|file| compression.reader(file));

@@ -131,6 +131,9 @@ fn decode_chunk(
     count(&counters.records, chunk.records.len());
     count(&counters.bytes, chunk.records.spans.iter().map(|&(a, b)| (b - a) as usize).sum());
     count(&counters.dead, decoded.dead.len());
+    if let Some(first) = decoded.dead.first() {
+        counters.reason.get_or_init(|| first.reason.clone());
+    }
     let mut batch = Batch::read(assemble.rows(&decoded.rows)?, origin);
     let times = batch.times();
     // A table promises nothing, so nothing in it is behind.

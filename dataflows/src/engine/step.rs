@@ -77,7 +77,9 @@ pub(super) fn step<'scope>(
                         arrived: vec![Vec::new(); width],
                     });
                     if let Some(batch) = container.take() {
-                        count(&counters.rows_in, batch.rows.num_rows());
+                        let of_table = counters.verb == "join" && place > 0;
+                        let counter = if of_table { &counters.table_rows } else { &counters.rows_in };
+                        count(counter, batch.rows.num_rows());
                         epoch.arrived[place].push(batch);
                     }
                 });

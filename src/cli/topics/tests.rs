@@ -58,6 +58,20 @@ fn a_topic_is_filled_shown_exported_and_deleted() {
 }
 
 #[test]
+fn several_topics_are_deleted_or_none_of_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path();
+    for name in ["a", "b", "c"] {
+        run(data, &format!("create {name}")).unwrap();
+    }
+    assert!(run(data, "delete a d b").unwrap_err().contains("topic d"));
+    assert_eq!(run(data, "list").unwrap().lines().count(), 4, "nothing was deleted");
+    assert_eq!(run(data, "delete a c").unwrap(), "deleted a\ndeleted c\n");
+    assert_eq!(run(data, "list").unwrap().lines().count(), 2);
+    assert!(run(data, "delete").is_err());
+}
+
+#[test]
 fn a_bad_line_stops_producing_unless_it_is_to_be_kept() {
     let folder = tempfile::tempdir().unwrap();
     let (data, file) = (folder.path().join("data"), folder.path().join("a.jsonl"));

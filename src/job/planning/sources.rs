@@ -9,6 +9,7 @@ use levada_types::{Batch, TIME_COLUMN};
 
 use super::Planner;
 use crate::job::spec::{ColumnType, EventTimeSpec, SourceSpec};
+use crate::job::world;
 
 impl Planner<'_> {
     pub(super) fn source(&mut self, name: &str, source: &SourceSpec) -> Option<SourcePlan> {
@@ -27,6 +28,9 @@ impl Planner<'_> {
         };
         let reading = self.connections.source(source);
         let reading = reading.map_err(|wrong| self.misconnected(&["source", name, kind], wrong)).ok();
+        if self.look {
+            world::look(name, source, &mut self.cx);
+        }
         if self.cx.problems.len() > before {
             return None;
         }

@@ -1,0 +1,157 @@
+//! What a run says and does about its output of before, about bad records, and about files that are not as
+//! the job file says.
+
+use std::fs;
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+const JOB: &str = r#"
+[job]
+name = "shop"
+
+[source.requests.file]
+path = "requests.jsonl"
+schema = { host = "string", status = "int", at = "timestamp" }
+event_time = { column = "at" }
+
+[source.hosts.file]
+path = "hosts.csv"
+format = "csv"
+schema = { host = "string", team = "string", rank = "int" }
+
+[step.owned.join]
+from = "requests"
+table = "hosts"
+on = { host = "host" }
+
+[sink.owned.log]
+from = "owned"
+topic = "shop.owned"
+
+[sink.report.file]
+from = "owned"
+path = "out/owned.csv"
+format = "csv"
+"#;
+
+struct Shop(TempDir);
+
+impl Shop {
+    fn new() -> Shop {
+        let shop = Shop(TempDir::new().unwrap());
+        shop.write("job.toml", JOB);
+        shop.write("hosts.csv", "host,team,rank\na,red,1\nb,blue,2\n");
+        let rows =
+            (0..10).map(|n| format!("{{\"host\":\"a\",\"status\":{n},\"at\":\"2026-03-02T09:00:0{n}Z\"}}\n"));
+        shop.write("requests.jsonl", &rows.collect::<String>());
+        shop
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.0.path().join(name), text).unwrap();
+    }
+
+    fn levada(&self, line: &str) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_levada"));
+        command.current_dir(self.0.path()).args(line.split_whitespace()).output().unwrap()
+    }
+
+    /// The exit status, standard output and standard error.
+    fn run(&self, options: &str) -> (i32, String, String) {
+        let output = self.levada(&format!("run job.toml --until-drained {options}"));
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+    }
+
+    fn owned(&self) -> usize {
+        let output = self.levada("topics export shop.owned");
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap().lines().count()
+    }
+}
+
+#[test]
+fn output_of_before_is_refused_once_appended_to_or_deleted() {
+    let shop = Shop::new();
+    let (code, said, _) = shop.run("");
+    assert_eq!((code, shop.owned()), (0, 10));
+    assert!(said.contains("levada topics export shop.owned --data .levada | head"), "{said}");
+    let rows = said.lines().find(|line| line.contains("join")).unwrap();
+    assert!(rows.contains(" 10 → 10 ") && rows.contains("2 of the table"), "{rows}");
+
+    let (code, _, said) = shop.run("");
+    assert_eq!(code, 1);
+    assert_eq!(said.matches("error:").count(), 1, "{said}");
+    for part in
+        ["shop.owned (10 records)", "--fresh", "--append", "levada topics delete shop.owned --data .levada"]
+    {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert_eq!((shop.run("--append").0, shop.owned()), (0, 20));
+
+    let other = shop.levada("topics create mine");
+    assert!(other.status.success());
+    fs::write(shop.0.path().join("out/owned.csv"), "old").unwrap();
+    let (code, _, said) = shop.run("--fresh");
+    assert_eq!((code, shop.owned()), (0, 10), "{said}");
+    assert!(said.contains("deleted topic shop.owned (20 records)"), "{said}");
+    assert!(said.contains("deleted file out/owned.csv"), "{said}");
+    assert_eq!(fs::read_to_string(shop.0.path().join("out/owned.csv")).unwrap().lines().count(), 11);
+    let list = String::from_utf8(shop.levada("topics list").stdout).unwrap();
+    assert!(list.contains("mine"), "{list}");
+}
+
+#[test]
+fn what_a_job_reads_is_never_deleted() {
+    let shop = Shop::new();
+    shop.write("job.toml", &JOB.replace("out/owned.csv", "./requests.jsonl"));
+    let (code, _, said) = shop.run("--fresh");
+    assert_eq!(code, 1);
+    assert!(said.contains("it reads what it writes, file requests.jsonl"), "{said}");
+    assert!(fs::read_to_string(shop.0.path().join("requests.jsonl")).unwrap().lines().count() == 10);
+    let topic = "[source.again.log]\ntopic = \"shop.owned\"\nschema = { host = \"string\" }\n[sink.again.log]\nfrom = \"again\"\ntopic = \"more\"\n";
+    shop.write("job.toml", &format!("{JOB}{topic}"));
+    let (code, _, said) = shop.run("--fresh");
+    assert_eq!(code, 1);
+    assert!(said.contains("it reads what it writes, topic shop.owned"), "{said}");
+}
+
+#[test]
+fn a_table_that_is_all_bad_is_said_plainly() {
+    let shop = Shop::new();
+    shop.write("hosts.csv", "host,team,rank\na,red,x\nb,blue,y\n");
+    let (code, summary, log) = shop.run("");
+    let about = |text: &str| text.lines().filter(|line| line.contains("hosts: 0 of 2")).count();
+    assert_eq!((code, about(&log), about(&summary)), (0, 1, 1), "{log}{summary}");
+    assert!(log.lines().any(|line| line.contains("WARN") && line.contains("hosts: 0 of 2")), "{log}");
+    assert!(summary.contains("see topic shop.dead-letters") && summary.contains("field `rank`"), "{summary}");
+    assert_eq!(shop.run("--fresh --fail-on-dead-letters").0, 3);
+    shop.write("hosts.csv", "host,team,rank\na,red,1\n");
+    assert_eq!(shop.run("--fresh --fail-on-dead-letters").0, 0);
+}
+
+#[test]
+fn files_that_are_not_as_the_job_says_are_found_before_it_runs() {
+    let shop = Shop::new();
+    let check = |options: &str| {
+        let output = shop.levada(&format!("check job.toml {options}"));
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(check("").0, 0);
+    shop.write("hosts.csv", "host,teem,rank\na,red,1\n");
+    let (code, said) = check("");
+    assert_eq!(code, 1);
+    for part in ["the header of hosts.csv has no column `team`", "job.toml:13:29", "did you mean `teem`?"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let (code, _, at_run) = shop.run("");
+    assert_eq!((code, at_run.contains("has no column `team`")), (1, true), "{at_run}");
+    fs::rename(shop.0.path().join("hosts.csv"), shop.0.path().join("host.csv")).unwrap();
+    let (code, said) = check("");
+    assert_eq!(code, 1);
+    for part in ["there is no file `hosts.csv`", "job.toml:11:8", "did you mean `host.csv`?"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert_eq!(check("--offline").0, 0);
+}
