@@ -27,7 +27,7 @@ pub fn blame(tree: &Expr, text: &str, schema: &Schema) -> Option<ExpressionProbl
     {
         let given = arguments.iter().map(|argument| match compile::type_of((*argument).clone(), schema) {
             Ok(data_type) => words::a_type(&data_type).split_once(' ').map_or("", |(_, noun)| noun),
-            Err(_) => "…",
+            Err(_) => "?",
         });
         let given = given.collect::<Vec<_>>().join(", ");
         if let Some(takes) = functions::parameters(&name) {

@@ -138,8 +138,9 @@ fn refuse_guess(node: &Expr, schema: &DFSchema) -> Result<(), DataFusionError> {
         return Ok(());
     }
     let (from, to) = (words::a_type(&from), words::a_type(to));
+    let noun = to.split_once(' ').map_or(to, |(_, noun)| noun);
     Err(DataFusionError::Plan(format!(
-        "`{expr}` is {from} where {to} is needed; if that is meant, write `cast(… as …)`"
+        "`{expr}` is {from} where {to} is needed; if that is meant, write `cast({expr} as {noun})`"
     )))
 }
 

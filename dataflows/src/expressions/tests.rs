@@ -332,7 +332,10 @@ fn wrong_types_are_said_plainly() {
     blames("not k", "unary operator 'NOT' requires a boolean expression, got int", "k");
     // What coercion would guess is refused.
     let guess = |column: &str, from: &str, to: &str| {
-        format!("`{column}` is {from} where {to} is needed; if that is meant, write `cast(… as …)`")
+        let noun = to.split(' ').next_back().unwrap();
+        format!(
+            "`{column}` is {from} where {to} is needed; if that is meant, write `cast({column} as {noun})`"
+        )
     };
     blames("k > 1 or origin > 5", &guess("origin", "a string", "an int"), "origin");
     blames("tail > at", &guess("tail", "a string", "a timestamp"), "tail");
