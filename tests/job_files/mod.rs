@@ -170,8 +170,12 @@ fn a_flag_sets_a_field_as_if_it_stood_in_the_file() {
 #[test]
 fn a_flag_sets_an_element_in_either_notation() {
     let flights = std::fs::read_to_string("config/jobs/flights.toml").unwrap();
-    let environment =
-        Environment { data_dir: PathBuf::from("none"), existing: Existing::Refuse, models: &forecast };
+    let environment = Environment {
+        data_dir: PathBuf::from("none"),
+        existing: Existing::Refuse,
+        models: &forecast,
+        look: false,
+    };
     for flag in ["step.incidents.correlate.link.0.within=30m", "step.incidents.correlate.link[0].within=30m"]
     {
         let loaded = job::load_text("job.toml", &flights, &[flag.to_string()], &environment);
