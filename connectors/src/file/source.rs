@@ -165,7 +165,9 @@ impl SourceFactory for FileSource {
                 }
             }
         }
-        Ok(Box::new(FileReader { path: path.clone(), lines, pending }))
+        let plain = matches!(self.compression.unwrap_or_else(|| Compression::of(path)), Compression::None);
+        let at_once = plain && path.metadata().is_ok_and(|about| about.is_file());
+        Ok(Box::new(FileReader { path: path.clone(), lines, pending, at_once }))
     }
 }
 
@@ -176,9 +178,15 @@ struct FileReader {
     lines: Lines,
     /// Records that were read while looking for the start.
     pending: RawRecords,
+    /// Whether nothing has to be unpacked or waited for: a plain file, and no pipe.
+    at_once: bool,
 }
 
 impl RecordReader for FileReader {
+    fn at_once(&self) -> bool {
+        self.at_once
+    }
+
     fn read(&mut self, max_records: usize, _wait: Duration) -> Result<Read, ConnectorError> {
         if max_records == 0 {
             return Ok(Read::Nothing);

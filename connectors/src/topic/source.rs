@@ -72,6 +72,10 @@ struct LogReader {
 }
 
 impl RecordReader for LogReader {
+    fn at_once(&self) -> bool {
+        true
+    }
+
     fn read(&mut self, max_records: usize, wait: Duration) -> Result<Read, ConnectorError> {
         let mut fetched = self.reader.read(max_records, MAX_READ_BYTES)?;
         if fetched.is_empty() && max_records > 0 && !wait.is_zero() && self.reader.wait(wait)? {

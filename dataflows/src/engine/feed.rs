@@ -1,9 +1,13 @@
-//! Feeders: a thread for each partition that this worker owns, reading ahead.
+//! Feeds: how the records of a partition that this worker owns reach the source operator.
 //!
 //! ```text
-//!   reader ──► feeder thread ──bounded channel, AHEAD chunks──► source operator
-//!                └─ wakes the process's source operators
+//!   history, where reading only copies:   reader ──► source operator, on the worker itself
+//!   all else, and what comes live:        reader ──► feeder thread ──AHEAD chunks──► source operator
+//!                                                      └─ wakes the process's source operators
 //! ```
+//!
+//! A thread hides waiting. Where there is nothing to wait for, as in a local file, it would only take a core
+//! from the workers, and a chunk would have to travel from that core's cache to theirs.
 
 use std::sync::Arc;
 use std::sync::atomic::{
@@ -25,7 +29,7 @@ const AHEAD: usize = 4;
 /// How long a feeder waits for records before it looks around: whether to stop, whether idle.
 const LOOK_AROUND: Duration = Duration::from_millis(50);
 
-/// What a feeder hands over.
+/// What a feed hands over.
 #[derive(Debug)]
 pub(super) enum Fed {
     /// Records: of the history, exactly as many as fit a chunk until its last.
@@ -38,48 +42,150 @@ pub(super) enum Fed {
     Failed(ConnectorError),
 }
 
-/// A feeder's receiving end.
-pub(super) struct Feed {
-    receiver: Receiver<Fed>,
-    /// Whether the source found nothing when it last looked, and is to be woken.
-    starving: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-/// What a feeder is to do.
+/// What a feed is to do.
 pub(super) struct FeedPlan {
+    /// For people.
+    pub name: String,
     /// Where the history ends; `None` where reading finds out.
     pub history_end: Option<Offset>,
     /// Whether to stop at the end of the history.
     pub until_drained: bool,
     /// After how long a silence to say so.
     pub idle: Option<Duration>,
+    /// Set when the job is to stop.
+    pub stop: Arc<AtomicBool>,
+    /// Wakes the source operator.
+    pub wake: Arc<dyn Fn() + Send + Sync>,
+}
+
+/// A partition being read.
+pub(super) enum Feed {
+    /// By the worker.
+    Here(Box<Reading>),
+    /// By a thread.
+    Thread(Feeder),
+    /// To its end.
+    Over,
 }
 
 impl Feed {
-    /// Starts the thread. It calls `wake` after a message that somebody waits for, and ends when `stop` is set, the feed is
-    /// dropped or the partition is over.
-    pub(super) fn start(
-        name: &str,
-        mut reader: Box<dyn RecordReader>,
-        plan: FeedPlan,
-        stop: Arc<AtomicBool>,
-        wake: impl Fn() + Send + 'static,
-    ) -> std::io::Result<Feed> {
-        let (sender, receiver) = bounded(AHEAD);
-        let starving = Arc::new(AtomicBool::new(true));
-        let awaited = Arc::clone(&starving);
-        let thread = std::thread::Builder::new().name(format!("feed {name}")).spawn(move || {
-            let to = Outlet { sender, stop, awaited, wake: &wake };
-            if let Err(error) = feed(&mut *reader, &plan, &to) {
-                to.send(Fed::Failed(error));
-            }
-        })?;
-        Ok(Feed { receiver, starving, thread: Some(thread) })
+    /// Begins to read. A thread, where there is one, wakes the source after a message that it waits for, and
+    /// ends when the job is to stop, the feed is dropped or the partition is over.
+    pub(super) fn start(reader: Box<dyn RecordReader>, plan: FeedPlan) -> Result<Feed, ConnectorError> {
+        let history = History { end: plan.history_end, rest: None, over: false };
+        let at_once = reader.at_once();
+        let reading = Reading { reader, plan, history };
+        if at_once { Ok(Feed::Here(Box::new(reading))) } else { Feeder::start(reading).map(Feed::Thread) }
     }
 
-    /// The next message, if there is one now; otherwise the feeder will wake the source when there is.
-    pub(super) fn take(&self) -> Option<Fed> {
+    /// The next message, if there is one now; otherwise the source is woken when there is.
+    pub(super) fn take(&mut self) -> Option<Fed> {
+        let reading = match self {
+            Feed::Thread(feeder) => return feeder.take(),
+            Feed::Over => return None,
+            Feed::Here(reading) => reading,
+        };
+        let fed = match reading.history.next(&mut *reading.reader, Duration::ZERO) {
+            Ok(fed) => fed,
+            Err(error) => Some(Fed::Failed(error)),
+        };
+        match &fed {
+            Some(Fed::Chunk(_)) => return fed,
+            Some(Fed::HistoryEnd) if reading.plan.lives_on() => {}
+            Some(_) => {
+                *self = Feed::Over;
+                return fed;
+            }
+            None => {}
+        }
+        // From here on there is something to wait for.
+        let Feed::Here(reading) = std::mem::replace(self, Feed::Over) else { return fed };
+        match Feeder::start(*reading) {
+            Ok(feeder) => *self = Feed::Thread(feeder),
+            Err(error) => return Some(Fed::Failed(error)),
+        }
+        fed
+    }
+}
+
+/// A partition's reader, and how far it is.
+pub(super) struct Reading {
+    reader: Box<dyn RecordReader>,
+    plan: FeedPlan,
+    history: History,
+}
+
+impl FeedPlan {
+    /// Whether the partition is read on after its history.
+    fn lives_on(&self) -> bool {
+        !self.until_drained && self.history_end.is_some()
+    }
+}
+
+/// The history of a partition, chunk by chunk.
+struct History {
+    end: Option<Offset>,
+    /// What was read beyond it.
+    rest: Option<RawRecords>,
+    over: bool,
+}
+
+impl History {
+    /// The next chunk, or that there is none; nothing if none came within `wait`.
+    ///
+    /// A file's reader never says "nothing"; a topic's history ends where nothing more is there, or where a
+    /// record written since the job began turns up.
+    fn next(&mut self, reader: &mut dyn RecordReader, wait: Duration) -> Result<Option<Fed>, ConnectorError> {
+        if self.over {
+            return Ok(Some(Fed::HistoryEnd));
+        }
+        match reader.read(Batch::MAX_ROWS, wait)? {
+            Read::Records(records) => {
+                let Some(Offset(end)) = self.end else { return Ok(Some(Fed::Chunk(records))) };
+                let of_history = records.offsets.partition_point(|&offset| offset < end);
+                self.over = records.offsets.last().is_some_and(|&last| last + 1 >= end);
+                let (history, rest) = split(records, of_history);
+                self.rest = (!rest.is_empty()).then_some(rest);
+                Ok(Some(if history.is_empty() { Fed::HistoryEnd } else { Fed::Chunk(history) }))
+            }
+            Read::Nothing if self.end.is_none() => Ok(None),
+            Read::Nothing | Read::End => {
+                self.over = true;
+                Ok(Some(Fed::HistoryEnd))
+            }
+        }
+    }
+}
+
+/// A feeder's receiving end.
+pub(super) struct Feeder {
+    receiver: Receiver<Fed>,
+    /// Whether the source found nothing when it last looked, and is to be woken.
+    starving: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Feeder {
+    fn start(mut reading: Reading) -> Result<Feeder, ConnectorError> {
+        let (sender, receiver) = bounded(AHEAD);
+        let starving = Arc::new(AtomicBool::new(true));
+        let to = Outlet {
+            sender,
+            stop: Arc::clone(&reading.plan.stop),
+            awaited: Arc::clone(&starving),
+            wake: Arc::clone(&reading.plan.wake),
+        };
+        let name = format!("feed {}", reading.plan.name);
+        let thread = std::thread::Builder::new().name(name).spawn(move || {
+            if let Err(error) = reading.feed(&to) {
+                to.send(Fed::Failed(error));
+            }
+        });
+        let thread = thread.map_err(|error| ConnectorError::outage(format!("start a thread: {error}")))?;
+        Ok(Feeder { receiver, starving, thread: Some(thread) })
+    }
+
+    fn take(&self) -> Option<Fed> {
         self.receiver.try_recv().ok().or_else(|| {
             self.starving.store(true, SeqCst);
             // Either the feeder sees that somebody waits, or what it sent before is seen here.
@@ -89,7 +195,7 @@ impl Feed {
     }
 }
 
-impl Drop for Feed {
+impl Drop for Feeder {
     fn drop(&mut self) {
         // Dropping the receiver first lets a feeder that waits for room go.
         let (_, receiver) = bounded(0);
@@ -102,14 +208,14 @@ impl Drop for Feed {
     }
 }
 
-struct Outlet<'a, W: Fn()> {
+struct Outlet {
     sender: Sender<Fed>,
     stop: Arc<AtomicBool>,
     awaited: Arc<AtomicBool>,
-    wake: &'a W,
+    wake: Arc<dyn Fn() + Send + Sync>,
 }
 
-impl<W: Fn()> Outlet<'_, W> {
+impl Outlet {
     /// Hands over; false when nobody wants more.
     fn send(&self, mut fed: Fed) -> bool {
         loop {
@@ -131,73 +237,61 @@ impl<W: Fn()> Outlet<'_, W> {
     }
 }
 
-fn feed<W: Fn()>(
-    reader: &mut dyn RecordReader,
-    plan: &FeedPlan,
-    to: &Outlet<'_, W>,
-) -> Result<(), ConnectorError> {
-    // A file's reader never says "nothing"; a topic's history ends where nothing more is there,
-    // or where a record written since the job began turns up.
-    let mut live_rest = None;
-    loop {
-        match reader.read(Batch::MAX_ROWS, LOOK_AROUND)? {
-            Read::Records(records) => {
-                let of_history = match plan.history_end {
-                    Some(Offset(end)) => records.offsets.partition_point(|&offset| offset < end),
-                    None => records.len(),
-                };
-                let last = records.offsets.last().copied();
-                let (history, rest) = split(records, of_history);
-                if !history.is_empty() && !to.send(Fed::Chunk(history)) {
-                    return Ok(());
+impl Reading {
+    /// What a thread does: what is left of the history, then what comes live.
+    fn feed(&mut self, to: &Outlet) -> Result<(), ConnectorError> {
+        let told_already = self.history.over;
+        while !self.history.over {
+            match self.history.next(&mut *self.reader, LOOK_AROUND)? {
+                Some(Fed::HistoryEnd) => break,
+                Some(fed) => {
+                    if !to.send(fed) {
+                        return Ok(());
+                    }
                 }
-                let over =
-                    plan.history_end.is_some_and(|Offset(end)| last.is_some_and(|last| last + 1 >= end));
-                if over || !rest.is_empty() {
-                    live_rest = (!rest.is_empty()).then_some(rest);
-                    break;
-                }
-            }
-            Read::Nothing if plan.history_end.is_some() => break,
-            Read::Nothing => {
-                if to.stop.load(Relaxed) {
-                    return Ok(());
-                }
-            }
-            Read::End => break,
-        }
-    }
-    if !to.send(Fed::HistoryEnd) || plan.until_drained || plan.history_end.is_none() {
-        return Ok(());
-    }
-    if let Some(rest) = live_rest
-        && !to.send(Fed::Chunk(rest))
-    {
-        return Ok(());
-    }
-    let mut silence = Stopwatch::start();
-    let mut said = false;
-    loop {
-        match reader.read(Batch::MAX_ROWS, LOOK_AROUND)? {
-            Read::Records(records) => {
-                if !to.send(Fed::Chunk(records)) {
-                    return Ok(());
-                }
-                silence = Stopwatch::start();
-                said = false;
-            }
-            Read::Nothing => {
-                if to.stop.load(Relaxed) {
-                    return Ok(());
-                }
-                if !said && plan.idle.is_some_and(|idle| silence.elapsed() >= idle) {
-                    said = true;
-                    if !to.send(Fed::Idle) {
+                None => {
+                    if to.stop.load(Relaxed) {
                         return Ok(());
                     }
                 }
             }
-            Read::End => return Ok(()),
+        }
+        if !told_already && !to.send(Fed::HistoryEnd) || !self.plan.lives_on() {
+            return Ok(());
+        }
+        if let Some(rest) = self.history.rest.take()
+            && !to.send(Fed::Chunk(rest))
+        {
+            return Ok(());
+        }
+        self.live(to)
+    }
+
+    fn live(&mut self, to: &Outlet) -> Result<(), ConnectorError> {
+        let mut silence = Stopwatch::start();
+        let mut said = false;
+        loop {
+            match self.reader.read(Batch::MAX_ROWS, LOOK_AROUND)? {
+                Read::Records(records) => {
+                    if !to.send(Fed::Chunk(records)) {
+                        return Ok(());
+                    }
+                    silence = Stopwatch::start();
+                    said = false;
+                }
+                Read::Nothing => {
+                    if to.stop.load(Relaxed) {
+                        return Ok(());
+                    }
+                    if !said && self.plan.idle.is_some_and(|idle| silence.elapsed() >= idle) {
+                        said = true;
+                        if !to.send(Fed::Idle) {
+                            return Ok(());
+                        }
+                    }
+                }
+                Read::End => return Ok(()),
+            }
         }
     }
 }

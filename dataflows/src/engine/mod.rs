@@ -297,17 +297,16 @@ fn build(
                 if partition % peers == me {
                     let reader = source.reader.open(PartitionId(number as u32), StartAt::Configured)?;
                     let idle = source.event_time.as_ref().and_then(|event_time| event_time.idle_ms);
+                    let waker = Arc::clone(shared);
                     let feed_plan = FeedPlan {
+                        name: format!("{} {number}", source.name),
                         history_end,
                         until_drained: how.until_drained,
                         idle: idle.map(Duration::from_millis),
+                        stop: Arc::clone(&how.stop),
+                        wake: Arc::new(move || waker.wake_sources()),
                     };
-                    let waker = Arc::clone(shared);
-                    let name = format!("{} {number}", source.name);
-                    let feed = Feed::start(&name, reader, feed_plan, Arc::clone(&how.stop), move || {
-                        waker.wake_sources();
-                    })
-                    .map_err(|error| EngineError::Start(error.to_string()))?;
+                    let feed = Feed::start(reader, feed_plan)?;
                     own.push(OwnPartition { partition, source: index, feed, ended: false });
                 }
                 partition += 1;

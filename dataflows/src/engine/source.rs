@@ -33,8 +33,8 @@ use crate::plan::EpochSettings;
 /// Bytes that a live epoch takes at most; what is more waits for the next.
 const LIVE_EPOCH_BYTES: usize = 64 << 20;
 
-/// Chunks of the history that wait for a worker to decode them, a worker, beside the one it is at: enough that
-/// none runs dry while another is busy with something else, and so few that they are still in the cache.
+/// Chunks of the history that wait for a worker to decode them, a worker: enough that none runs dry while
+/// another is busy with something else, and so few that they are still in the cache.
 const DECODE_AHEAD: usize = 3;
 
 /// How long a job goes on closing an epoch each interval after the last input.
@@ -124,6 +124,8 @@ pub(super) fn sources<'scope>(
             open: VecDeque::new(),
             bytes: 0,
             alarm: Alarm::new(activator),
+            // One worker alone decodes what it has just read.
+            decode_ahead: if peers == 1 { 1 } else { DECODE_AHEAD },
             dealer: Dealer { peers, first: first, shared: Arc::clone(&setup.shared) },
             setup,
         };
@@ -192,6 +194,7 @@ struct Source {
     /// Taken in this live epoch.
     bytes: usize,
     alarm: Alarm,
+    decode_ahead: usize,
     dealer: Dealer,
 }
 
@@ -256,7 +259,7 @@ impl Source {
         for (own, due) in self.setup.own.iter_mut().zip(due.iter_mut()) {
             // After the end of its history a partition waits for the others, and what it has live waits too.
             while *due > 0 && !own.ended {
-                if self.setup.shared.decoding.least().1 >= DECODE_AHEAD {
+                if self.setup.shared.decoding.least().1 >= self.decode_ahead {
                     return Turn::LetDecode;
                 }
                 let (records, mark) = match own.feed.take() {
@@ -294,7 +297,7 @@ impl Source {
         let may_take = is_open || (self.open.len() as u64) < self.setup.settings.in_flight;
         let mut took = false;
         if may_take {
-            for own in &self.setup.own {
+            for own in &mut self.setup.own {
                 while self.bytes < LIVE_EPOCH_BYTES {
                     let (records, mark) = match own.feed.take() {
                         None => break,

@@ -41,8 +41,14 @@ pub enum StartAt {
 /// Called when records may have arrived. Cheap, callable from any thread.
 pub type ReaderWaker = Arc<dyn Fn() + Send + Sync>;
 
-/// Reads one partition in order, on a thread of its own.
+/// Reads one partition in order.
 pub trait RecordReader: Send {
+    /// Whether reading the history is little more than copying what is at hand, so that the worker that needs
+    /// it does it itself. Otherwise, and for what comes live, the reader gets a thread of its own.
+    fn at_once(&self) -> bool {
+        false
+    }
+
     /// Up to `max_records` further records. Blocks at most `wait` when there are none yet.
     ///
     /// Where a read is cut depends on `max_records` alone, never on how the records were produced,
