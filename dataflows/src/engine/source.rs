@@ -126,7 +126,7 @@ pub(super) fn sources<'scope>(
             alarm: Alarm::new(activator),
             // One worker alone decodes what it has just read.
             decode_ahead: if peers == 1 { 1 } else { DECODE_AHEAD },
-            dealer: Dealer { peers, first: first, shared: Arc::clone(&setup.shared) },
+            dealer: Dealer { peers, first, shared: Arc::clone(&setup.shared) },
             setup,
         };
         move |_| {

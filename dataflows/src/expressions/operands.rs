@@ -45,16 +45,16 @@ pub fn quote_columns(tokens: &mut [TokenWithSpan], schema: &Schema, text: &str) 
             tokens.get(*place).map(|token| &token.token)
         };
         let Token::Word(word) = &tokens[index].token else {
-            operand = match &tokens[index].token {
+            operand = !matches!(
+                &tokens[index].token,
                 Token::Number(..)
-                | Token::SingleQuotedString(_)
-                | Token::EscapedStringLiteral(_)
-                | Token::HexStringLiteral(_)
-                | Token::Placeholder(_)
-                | Token::RParen
-                | Token::RBracket => false,
-                _ => true,
-            };
+                    | Token::SingleQuotedString(_)
+                    | Token::EscapedStringLiteral(_)
+                    | Token::HexStringLiteral(_)
+                    | Token::Placeholder(_)
+                    | Token::RParen
+                    | Token::RBracket
+            );
             continue;
         };
         let name = word.value.to_ascii_lowercase();

@@ -323,7 +323,7 @@ mod tests {
         let spec = spec(serde_json::json!({ "from": "a", "columns": {
             "same": "tops", "quoted": "(\"tops\")", "other": "coalesce(tops, '')", "part": "json_get(tops, '0')",
         } }));
-        let schema = plan(&spec, &[input.clone()]).schema;
+        let schema = plan(&spec, std::slice::from_ref(&input)).schema;
         let json: Vec<_> = schema.fields().iter().filter(|f| Batch::is_json(f)).map(|f| f.name()).collect();
         assert_eq!(json, ["same", "quoted"]);
         let add = self::spec(serde_json::json!({ "from": "a", "add": { "tops": "lower(tops)" } }));

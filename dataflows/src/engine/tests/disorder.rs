@@ -72,12 +72,13 @@ fn job(topics: &[Topic; 2], backfill_chunks: usize) -> (Arc<Plan>, Streams) {
         planned(&UnionSpec { from: vec!["a".into(), "b".into()] }, &[numbers.clone(), numbers.clone()]);
     let select = json!({ "from": "both", "where": "value % 5 <> 0",
         "columns": { "key": "key", "value": "coalesce(value, 0)" } });
-    let select = planned(&serde_json::from_value::<SelectSpec>(select).unwrap(), &[union.schema.clone()]);
+    let select =
+        planned(&serde_json::from_value::<SelectSpec>(select).unwrap(), std::slice::from_ref(&union.schema));
     let window = |windows: serde_json::Value, input: &SchemaRef| {
         let mut spec =
             json!({ "from": "x", "key": ["key"], "aggregate": { "n": "count(*)", "s": "sum(value)" } });
         spec.as_object_mut().unwrap().extend(windows.as_object().unwrap().clone());
-        planned(&serde_json::from_value::<WindowSpec>(spec).unwrap(), &[input.clone()])
+        planned(&serde_json::from_value::<WindowSpec>(spec).unwrap(), std::slice::from_ref(input))
     };
     let hopping = window(json!({ "hopping": { "size": "100ms", "slide": "40ms" } }), &select.schema);
     let tumbling = window(json!({ "tumbling": "300ms" }), &select.schema);

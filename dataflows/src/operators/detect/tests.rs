@@ -315,7 +315,7 @@ fn a_finding_says_when() {
     fields.push(Field::new("at", DataType::Utf8, true));
     let with_at = Arc::new(Schema::new(fields));
     let carried = DetectSpec { carry: vec!["at".into()], ..spec.clone() };
-    let step = harness::plan(&carried, &[with_at.clone()]);
+    let step = harness::plan(&carried, std::slice::from_ref(&with_at));
     assert_eq!(names(&step.schema), format!("_time origin {own} at"));
     assert_eq!(step.schema.field_with_name("at").unwrap().data_type(), &DataType::Utf8);
     let step = harness::plan(&spec, &[with_at]);
