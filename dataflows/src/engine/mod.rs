@@ -1,7 +1,7 @@
 //! The engine: a plan becomes a timely dataflow and runs to its end.
 //!
 //! ```text
-//!  feeder ──► source ──chunks──► decode ──rows──► step ──► step ──► sink ──► probe
+//!  reader ──► source ──chunks──► decode ──rows──► step ──► step ──► sink ──► probe
 //!  threads    cuts epochs          │                ▲        ▲                 │
 //!               ▲   ▲              └─progress─► tick ┴────────┘                 │
 //!               │   └── board: what each partition holds, for the next epochs   │

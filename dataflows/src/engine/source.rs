@@ -4,7 +4,7 @@
 //! open. First it reads the history, cut by the planner; then, unless the job ends there, it goes on
 //! live, cut by the clock.
 //!
-//! Back pressure: while `in_flight` epochs are open nothing more is read, feeders fill their bounded
+//! Back pressure: while `in_flight` epochs are open nothing more is read: feeders fill their bounded
 //! channels and wait, and so do the sources behind them.
 
 use std::cell::RefCell;
