@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  reader ──► source ──chunks──► decode ──rows──► step ──► step ──► sink ──► probe
-//!  threads    cuts epochs          │                ▲        ▲                 │
+//!             cuts epochs          │                ▲        ▲                 │
 //!               ▲   ▲              └─progress─► tick ┴────────┘                 │
 //!               │   └── board: what each partition holds, for the next epochs   │
 //!               └───────────────── back pressure: epochs in flight ─────────────┘
