@@ -106,15 +106,38 @@ fn output_of_before_is_refused_once_appended_to_or_deleted() {
 fn what_a_job_reads_is_never_deleted() {
     let shop = Shop::new();
     shop.write("job.toml", &JOB.replace("out/owned.csv", "./requests.jsonl"));
-    let (code, _, said) = shop.run("--fresh");
-    assert_eq!(code, 1);
-    assert!(said.contains("it reads what it writes, file requests.jsonl"), "{said}");
+    for options in ["", "--append", "--fresh"] {
+        let (code, _, said) = shop.run(options);
+        assert_eq!(code, 1);
+        assert!(said.contains("it reads what it writes, file requests.jsonl"), "{said}");
+    }
     assert!(fs::read_to_string(shop.0.path().join("requests.jsonl")).unwrap().lines().count() == 10);
     let topic = "[source.again.log]\ntopic = \"shop.owned\"\nschema = { host = \"string\" }\n[sink.again.log]\nfrom = \"again\"\ntopic = \"more\"\n";
     shop.write("job.toml", &format!("{JOB}{topic}"));
     let (code, _, said) = shop.run("--fresh");
     assert_eq!(code, 1);
     assert!(said.contains("it reads what it writes, topic shop.owned"), "{said}");
+}
+
+#[test]
+fn nothing_is_deleted_by_a_job_that_cannot_be_run() {
+    let shop = Shop::new();
+    assert_eq!((shop.run("").0, shop.owned()), (0, 10));
+    let topic = "[source.again.log]\ntopic = \"missing\"\nschema = { host = \"string\" }\n[sink.again.log]\nfrom = \"again\"\ntopic = \"more\"\n";
+    shop.write("job.toml", &format!("{JOB}{topic}"));
+    let (code, _, said) = shop.run("--fresh");
+    assert_eq!((code, shop.owned()), (1, 10));
+    assert!(said.contains("levada topics create missing "), "{said}");
+}
+
+#[test]
+fn a_job_of_files_ends_with_them_and_their_names_say_how_they_are_written() {
+    let shop = Shop::new();
+    shop.write("job.toml", &JOB.replace("format = \"csv\"\n", ""));
+    assert_eq!(shop.levada("run job.toml").status.code(), Some(0));
+    assert_eq!(shop.owned(), 10);
+    let written = fs::read_to_string(shop.0.path().join("out/owned.csv")).unwrap();
+    assert_eq!((written.lines().count(), written.contains('{')), (11, false), "{written}");
 }
 
 #[test]

@@ -113,6 +113,10 @@ fn info(loaded: &Loaded) -> JobInfo {
     let read = plan.sources.iter().map(|source| source.reader.describe());
     let written = plan.sinks.iter().map(|sink| sink.writer.describe());
     let topics = read.chain(written).filter_map(|at| at.strip_prefix("topic ").map(String::from));
-    let page = loaded.spec.page.as_ref().map(|page| page.to_json(&plan.name));
+    let page = loaded
+        .spec
+        .page
+        .as_ref()
+        .map(|page| page.to_json(&plan.name, loaded.spec.job.description.as_deref()));
     JobInfo { name: plan.name.clone(), svg: Graph::of(plan).svg(), topics: topics.collect(), page }
 }

@@ -98,15 +98,22 @@ impl<'a> Outputs<'a> {
         ))
     }
 
-    /// Deletes all of it; says what.
+    /// Refuses a job that reads what it writes.
     ///
     /// # Errors
-    /// When the job reads some of it, before anything is deleted; and when something cannot be.
-    pub fn delete(&self) -> Result<Vec<String>, String> {
-        if !self.both.is_empty() {
-            let both = self.both.join(", ");
-            return Err(format!("failed to run {} afresh: it reads what it writes, {both}", self.job));
+    /// Then.
+    pub fn refuse_both(&self) -> Result<(), String> {
+        if self.both.is_empty() {
+            return Ok(());
         }
+        Err(format!("failed to run {}: it reads what it writes, {}", self.job, self.both.join(", ")))
+    }
+
+    /// Deletes all of it; says what. Only for a job that [`Self::refuse_both`] lets pass.
+    ///
+    /// # Errors
+    /// When something cannot be deleted.
+    pub fn delete(&self) -> Result<Vec<String>, String> {
         let failed = |error: LogError| error.to_string();
         let log = Log::open(self.data_dir).map_err(failed)?;
         let held = self.held().map_err(failed)?;

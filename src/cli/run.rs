@@ -10,11 +10,12 @@ use clap::Args;
 use levada_connectors::topic::Existing;
 use levada_dataflows::engine::{self, Cluster};
 use levada_dataflows::metrics::Metrics;
+use levada_types::ConnectorError;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::outputs::Outputs;
 use super::{Global, JobArgs};
-use crate::job::Loaded;
+use crate::job::{JobSpec, Loaded, SourceConnector};
 use crate::telemetry::bad;
 use crate::telemetry::log::{self, LogFormat};
 use crate::telemetry::progress::Progress;
@@ -41,9 +42,9 @@ pub struct Run {
     #[command(flatten)]
     job: JobArgs,
     /// Worker threads [default: one a core]
-    #[arg(long, value_name = "N")]
-    workers: Option<usize>,
-    /// End once the history that the sources hold now has been processed
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    workers: Option<u16>,
+    /// End once the history that the sources hold now has been processed (as a job of files alone does)
     #[arg(long)]
     until_drained: bool,
     /// Write behind what the job's topics hold already, rather than refuse. The sources are read from
@@ -97,6 +98,11 @@ impl Run {
         let Loaded { spec, plan, .. } = loaded;
         let cluster = self.cluster()?;
         let outputs = Outputs::of(&spec, data_dir);
+        outputs.refuse_both()?;
+        // Whether everything that is read is there, before anything is deleted.
+        for source in &plan.sources {
+            source.reader.partitions().map_err(|error| missing(&error, &spec, &source.name))?;
+        }
         if self.fresh {
             for deleted in outputs.delete()? {
                 tracing::info!("deleted {deleted}");
@@ -118,7 +124,9 @@ impl Run {
             let bound = serve::metrics(address, registry)?;
             tracing::info!("metrics at http://{bound}/metrics");
         }
-        let how = engine::Run { cluster, until_drained: self.until_drained, stop };
+        // Where nothing can come after the history, its end is the end.
+        let bounded = plan.sources.iter().all(|source| !source.reader.unbounded());
+        let how = engine::Run { cluster, until_drained: self.until_drained || bounded, stop };
         tracing::info!(
             "running {}: {} sources, {} steps, {} sinks on {} workers; Ctrl-C ends it",
             plan.name,
@@ -140,7 +148,7 @@ impl Run {
 
     fn cluster(&self) -> Result<Cluster, String> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let workers = self.workers.unwrap_or(cores).max(1);
+        let workers = self.workers.map_or(cores, usize::from);
         let Some(file) = &self.hosts else { return Ok(Cluster::local(workers)) };
         let text = std::fs::read_to_string(file)
             .map_err(|error| format!("failed to read the hosts file {}: {error}", file.display()))?;
@@ -151,5 +159,18 @@ impl Run {
             return Err(format!("--process {} is not among the {count} lines of {file}", self.process));
         }
         Ok(Cluster { workers, process: self.process, hosts })
+    }
+}
+
+/// A source that cannot be read; what makes a topic that is missing.
+fn missing(error: &ConnectorError, spec: &JobSpec, source: &str) -> String {
+    match spec.source.get(source).map(|source| &source.connector) {
+        Some(SourceConnector::Log(config)) if error.message.contains("there is none of that name") => {
+            format!(
+                "{error}\n  levada topics create {}   makes it, for a producer that begins later",
+                config.topic
+            )
+        }
+        _ => error.to_string(),
     }
 }

@@ -96,6 +96,12 @@ pub(super) struct Connections {
     existing: Existing,
 }
 
+/// How the records of a file are written: as the job says, or as the name of the first one does.
+pub(super) fn format_of(spec: &SourceSpec, config: &FileSourceConfig) -> Format {
+    let first = config.path.iter().chain(&config.paths).next();
+    spec.common.format.or_else(|| first.map(|path| Format::of(path))).unwrap_or_default()
+}
+
 /// What a source needs: who reads bytes, and who makes rows of them.
 pub(super) type Reading = (Arc<dyn SourceFactory>, Arc<dyn DecoderFactory>);
 
@@ -106,17 +112,17 @@ impl Connections {
 
     /// Reader and decoder of a source; what is wrong, and with which field.
     pub fn source(&self, spec: &SourceSpec) -> Result<Reading, (Option<&'static str>, String)> {
-        let format = spec.common.format;
         match &spec.connector {
             SourceConnector::Log(config) => {
-                json_only(format)?;
+                json_only(spec.common.format.unwrap_or_default())?;
                 let source = LogSource::new(&self.data_dir, config);
                 let source = source.map_err(|error| (Some("start"), error.to_string()))?;
                 let decoder = source.decoder();
                 Ok((Arc::new(source), decoder))
             }
             SourceConnector::File(config) => {
-                let file = FileSource::new(config, format).map_err(|error| (None, error.to_string()))?;
+                let file = FileSource::new(config, format_of(spec, config))
+                    .map_err(|error| (None, error.to_string()))?;
                 let decoder = file.decoder();
                 Ok((Arc::new(file), decoder))
             }
@@ -130,10 +136,13 @@ impl Connections {
                 if config.topic.is_empty() {
                     return Err((None, "the sink has no `topic`".into()));
                 }
-                json_only(spec.common.format)?;
+                json_only(spec.common.format.unwrap_or_default())?;
                 Ok(self.topic(config.clone()))
             }
-            SinkConnector::File(config) => Ok(Arc::new(FileSink::new(config.clone(), spec.common.format))),
+            SinkConnector::File(config) => {
+                let format = spec.common.format.unwrap_or_else(|| Format::of(&config.path));
+                Ok(Arc::new(FileSink::new(config.clone(), format)))
+            }
         }
     }
 

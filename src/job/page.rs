@@ -240,10 +240,11 @@ fn one() -> u8 {
 }
 
 impl PageSpec {
-    /// The settings as the page takes them, of a job of this name.
-    pub fn to_json(&self, job: &str) -> Value {
+    /// The settings as the page takes them, of a job of this name and description.
+    pub fn to_json(&self, job: &str, description: Option<&str>) -> Value {
         let title = self.title.as_deref().unwrap_or(job);
-        json!({ "title": title, "description": self.description, "panels": self.panels })
+        let description = self.description.as_deref().or(description);
+        json!({ "title": title, "description": description, "panels": self.panels })
     }
 }
 

@@ -6,6 +6,7 @@
 //! again over sources that decode no others.
 
 mod names;
+mod outputs;
 mod sources;
 mod streams;
 
@@ -101,6 +102,7 @@ impl Planner<'_> {
         let planned = self.plan_steps(&sources, &order, &from);
         let sinks: Vec<Option<SinkPlan>> = self.sinks(&sources, &planned, &places);
         let dead_letters = self.dead_letters();
+        self.check_outputs();
         self.check_page(&sources, &planned, &sinks);
 
         // From here on all is there, or something was reported.

@@ -121,9 +121,9 @@ pub struct SourceSpec {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SourceCommon {
-    /// How a record is written.
-    #[serde(default)]
-    pub format: Format,
+    /// How a record is written: by default CSV in a file whose name says so (`.csv`, `.csv.gz`), otherwise
+    /// JSON.
+    pub format: Option<Format>,
     /// The columns and their types: `string`, `int`, `float`, `bool`, `timestamp` or `json` (any value,
     /// kept as it is written), with a `?` if a record may lack it.
     #[schemars(extend("minProperties" = 1))]
@@ -167,9 +167,8 @@ pub struct SinkSpec {
 pub struct SinkCommon {
     /// The stream that it writes.
     pub from: String,
-    /// How a row is written.
-    #[serde(default)]
-    pub format: Format,
+    /// How a row is written: by default CSV in a file whose name says so (`.csv`, `.csv.gz`), otherwise JSON.
+    pub format: Option<Format>,
 }
 
 /// A column's type: `float`, or `float?` if it may be null.

@@ -72,7 +72,7 @@ fn draw(steps: &[(&str, Fake)], broken: &[&str], sinks: &[&str]) -> Drawn {
     let sink = |from: &&str| -> (String, SinkSpec) {
         (
             format!("to-{}", from.replace('.', "-")),
-            table(&format!("{{ log = {{ topic = \"o\", from = \"{from}\" }} }}")),
+            table(&format!("{{ log = {{ topic = \"o.{from}\", from = \"{from}\" }} }}")),
         )
     };
     let mut sources = vec![("in".to_string(), table::<SourceSpec>(&source))];

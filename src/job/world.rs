@@ -9,6 +9,7 @@ use std::path::Path;
 use levada_connectors::file::{FileSource, FileSourceConfig};
 use levada_dataflows::plan::PlanContext;
 
+use super::connect::format_of;
 use super::spec::{SourceConnector, SourceSpec};
 
 /// Reports what of a source's files is not as the job file says.
@@ -45,7 +46,7 @@ fn beside(path: &Path) -> Vec<String> {
 
 /// Reports the columns that the header of CSV lacks.
 fn header(table: &[&str; 3], source: &SourceSpec, config: &FileSourceConfig, cx: &mut PlanContext<'_>) {
-    let Ok(files) = FileSource::new(config, source.common.format) else { return };
+    let Ok(files) = FileSource::new(config, format_of(source, config)) else { return };
     match files.columns() {
         Ok(None) => {}
         Ok(Some(columns)) => {

@@ -1,6 +1,7 @@
 //! The page, as a browser shows it.
 
-use serde_json::Value;
+use levada_connectors::log::RecordIn;
+use serde_json::{Value, json};
 
 use super::browser::Browser;
 use super::client::{get, request};
@@ -49,7 +50,7 @@ fn incident(kind: &str, name: &str) -> String {
 /// The flights job's settings of the page, with the job's name.
 fn flights_page() -> Value {
     let loaded = flights_job().map_err(|report| report.to_string()).expect("it is right");
-    loaded.spec.page.expect("settings").to_json("flights")
+    loaded.spec.page.expect("settings").to_json("flights", None)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -94,6 +95,31 @@ async fn the_flights_page_shows_what_is_appended_and_what_came_while_it_was_paus
         assert!(newest < oldest, "newest first");
     });
     looked.await.expect("all shown");
+    served.stop().await;
+}
+
+/// Partitions come one behind the other: what counts is each row's own time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_figure_of_the_last_hour_takes_every_partition_s_last_hour() {
+    let page = json!({ "title": "Two", "description": null, "panels": [{
+        "kind": "figure", "title": "Sold", "topic": "sold", "column": "price", "measure": "sum", "within": 3_600_000,
+    }]});
+    let served = Served::start(|config| config.jobs[0].page = Some(page)).await;
+    let (_, writers) = served.topic("sold", 2);
+    // Of each partition's three hours only the last counts: ten rows of the one price and ten of the other.
+    for (partition, price) in [(0, 1), (1, 100)] {
+        let value = format!(r#"{{"price":{price}}}"#);
+        for minutes in (0..180).step_by(6) {
+            let timestamp_ms = 1_357_035_420_000 + minutes * 60_000;
+            let record = RecordIn { timestamp_ms, value: value.as_bytes(), ..RecordIn::default() };
+            writers.partition(partition).expect("a partition").append(&[record]).expect("an append");
+        }
+    }
+    let address = format!("http://{}/", served.address);
+    let looked = tokio::task::spawn_blocking(move || {
+        Browser::open(&address).wait_for("document.querySelector('.figure')?.textContent === '1,010'");
+    });
+    looked.await.expect("shown");
     served.stop().await;
 }
 

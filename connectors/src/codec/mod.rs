@@ -19,6 +19,7 @@ mod reason;
 use arrow::array::RecordBatch;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// How records are written down.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -29,6 +30,16 @@ pub enum Format {
     Json,
     /// Comma-separated values, one line a record.
     Csv,
+}
+
+impl Format {
+    /// What the name of a file says: `a.csv`, `a.csv.gz`.
+    pub fn of(path: &Path) -> Format {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_ascii_lowercase();
+        let name =
+            [".gz", ".zst", ".zip"].iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(&name);
+        if name.ends_with(".csv") { Format::Csv } else { Format::Json }
+    }
 }
 
 /// Encodes rows of one schema.

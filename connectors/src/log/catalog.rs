@@ -57,7 +57,7 @@ impl Log {
     /// # Errors
     /// When it exists, its name or settings cannot be used, or the disk refuses.
     pub fn create_topic(&self, name: &str, config: TopicConfig) -> Result<Topic> {
-        check_name(name)?;
+        check_topic_name(name)?;
         check_config(name, &config)?;
         let draft = self.hidden("new", name);
         let path = self.root.join(name);
@@ -110,7 +110,7 @@ impl Log {
     /// # Errors
     /// When there is none of that name, or its settings cannot be read.
     pub fn topic(&self, name: &str) -> Result<Topic> {
-        check_name(name)?;
+        check_topic_name(name)?;
         let path = self.root.join(name);
         let described = path.join(TOPIC_FILE);
         let unusable = |reason: String| LogError::TopicConfig { topic: name.to_owned(), reason };
@@ -150,7 +150,7 @@ impl Log {
                 continue;
             }
             let name = entry.file_name();
-            let Some(name) = name.to_str().filter(|name| check_name(name).is_ok()) else { continue };
+            let Some(name) = name.to_str().filter(|name| check_topic_name(name).is_ok()) else { continue };
             match self.topic(name).and_then(|topic| topic.info()) {
                 Ok(info) => topics.push(info),
                 // Another folder, or a topic that is just being deleted.
@@ -193,7 +193,11 @@ pub(super) fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }
 
-fn check_name(name: &str) -> Result<()> {
+/// Whether a topic may have this name.
+///
+/// # Errors
+/// When it may not, saying why.
+pub fn check_topic_name(name: &str) -> Result<()> {
     let reason = if name.is_empty() {
         "it is empty"
     } else if name.len() > MAX_TOPIC_NAME_BYTES {

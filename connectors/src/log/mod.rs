@@ -62,7 +62,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use catalog::{Log, MAX_TOPIC_NAME_BYTES};
+pub use catalog::{Log, MAX_TOPIC_NAME_BYTES, check_topic_name};
 pub use commit::SyncPolicy;
 pub use config::{MAX_PARTITIONS, MAX_SEGMENT_BYTES, MIN_SEGMENT_BYTES, TopicConfig};
 pub use error::{LogError, Result};

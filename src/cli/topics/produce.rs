@@ -71,10 +71,13 @@ impl Produce {
                     if !self.keep_bad {
                         writer.sync()?;
                         return Err(Failure::Other(format!(
-                            "produce line {} of {}: {reason}; {produced} records before it were produced (with \
-                             --keep-bad such lines are too)",
+                            "produce line {} of {}: {reason}; the lines before {} were produced ({produced} \
+                             records): once it is mended, go on with line {} (with --keep-bad such lines \
+                             are produced too)",
                             records.offsets.get(i).copied().unwrap_or_default(),
-                            self.file.display()
+                            self.file.display(),
+                            records.offsets.first().copied().unwrap_or_default(),
+                            records.offsets.first().copied().unwrap_or_default(),
                         )));
                     }
                     bad += 1;

@@ -81,8 +81,9 @@ fn a_bad_line_stops_producing_unless_it_is_to_be_kept() {
     assert_eq!(
         error,
         format!(
-            "failed to produce line 3 of {}: not JSON: it breaks off after 5 bytes; 2 records before it were \
-             produced (with --keep-bad such lines are too)",
+            "failed to produce line 3 of {}: not JSON: it breaks off after 5 bytes; the lines before 3 were \
+             produced (2 records): once it is mended, go on with line 3 (with --keep-bad such lines are \
+             produced too)",
             file.display()
         )
     );

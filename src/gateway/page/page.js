@@ -113,7 +113,7 @@ function showJob(settings) {
   const view = new Job(settings, changed);
   $("main").className = "";
   $("main").replaceChildren(...view.elements);
-  show(view, settings.title, settings.description ?? "decisions, as they happen");
+  show(view, settings.title, settings.description ?? "");
 }
 
 function showTopic(name) {

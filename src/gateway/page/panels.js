@@ -62,7 +62,8 @@ class FigurePanel {
     if (settings.key) this.keyed.take(record);
     if (settings.column) {
       values.push([record.at, number(record.row[settings.column]), number(record.row[settings.weight ?? settings.of])]);
-      if (values.length > KEEP.values) values.splice(0, KEEP.values / 2);
+      // Partitions come one behind the other: what is oldest by its own time goes.
+      if (values.length > KEEP.values) values.sort((one, other) => one[0] - other[0]).splice(0, KEEP.values / 2);
     }
     if (!this.newest || !(record.at < this.newest.at)) this.newest = record;
   }
@@ -74,8 +75,7 @@ class FigurePanel {
     let about = newest;
     if (settings.column) {
       const since = newest.at - (settings.within ?? Infinity);
-      const first = this.values.findIndex(([at]) => at > since);
-      const held = first > 0 ? this.values.slice(first) : this.values;
+      const held = this.values.filter(([at]) => !(at <= since));
       const known = held.filter(([, value]) => Number.isFinite(value));
       const value = measure(settings, known);
       this.value.textContent = Number.isFinite(value) ? `${short(Math.round(value * 10) / 10)}${unit}` : "–";
@@ -96,7 +96,7 @@ class FigurePanel {
 // The figure of some values, each with a weight.
 function measure({ measure, weight }, values) {
   if (values.length === 0) return NaN;
-  if (measure === "last") return values.at(-1)[1];
+  if (measure === "last") return values.reduce((last, each) => (each[0] < last[0] ? last : each))[1];
   if (measure === "max" || measure === "min") return values.reduce((best, [, value]) => Math[measure](best, value), values[0][1]);
   const weighs = (each) => (measure === "avg" && weight ? each[2] || 0 : 1);
   const sum = values.reduce((sum, each) => sum + each[1] * weighs(each), 0);
