@@ -106,17 +106,22 @@ fn output_of_before_is_refused_once_appended_to_or_deleted() {
 fn what_a_job_reads_is_never_deleted() {
     let shop = Shop::new();
     shop.write("job.toml", &JOB.replace("out/owned.csv", "./requests.jsonl"));
+    let check = shop.levada("check job.toml");
+    assert_eq!(check.status.code(), Some(1), "{check:?}");
     for options in ["", "--append", "--fresh"] {
         let (code, _, said) = shop.run(options);
         assert_eq!(code, 1);
-        assert!(said.contains("it reads what it writes, file requests.jsonl"), "{said}");
+        assert!(
+            said.contains("source `requests` reads what `report` would write, file ./requests.jsonl"),
+            "{said}"
+        );
     }
     assert!(fs::read_to_string(shop.0.path().join("requests.jsonl")).unwrap().lines().count() == 10);
     let topic = "[source.again.log]\ntopic = \"shop.owned\"\nschema = { host = \"string\" }\n[sink.again.log]\nfrom = \"again\"\ntopic = \"more\"\n";
     shop.write("job.toml", &format!("{JOB}{topic}"));
     let (code, _, said) = shop.run("--fresh");
     assert_eq!(code, 1);
-    assert!(said.contains("it reads what it writes, topic shop.owned"), "{said}");
+    assert!(said.contains("source `again` reads what `owned` would write, topic shop.owned"), "{said}");
 }
 
 #[test]
@@ -127,7 +132,7 @@ fn nothing_is_deleted_by_a_job_that_cannot_be_run() {
     shop.write("job.toml", &format!("{JOB}{topic}"));
     let (code, _, said) = shop.run("--fresh");
     assert_eq!((code, shop.owned()), (1, 10));
-    assert!(said.contains("levada topics create missing "), "{said}");
+    assert!(said.contains("`levada topics create missing` makes it"), "{said}");
 }
 
 #[test]

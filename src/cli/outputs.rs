@@ -1,7 +1,7 @@
 //! What a job's sinks have written before: asked for once, before the job runs, and deleted by `--fresh`.
 //!
 //! A job owns the topics and files of its sinks, and the topic of its dead letters. What it reads is never
-//! deleted, so a topic or a file that it both reads and writes cannot be made fresh.
+//! deleted: no job that reads what it writes gets past planning.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use levada_connectors::log::{Log, LogError};
 
-use crate::job::{JobSpec, SinkConnector, SourceConnector};
+use crate::job::{JobSpec, SinkConnector};
 use crate::telemetry::progress::grouped;
 
 /// Where a job writes.
@@ -19,8 +19,6 @@ pub struct Outputs<'a> {
     job: &'a str,
     topics: BTreeSet<String>,
     files: BTreeSet<PathBuf>,
-    /// What it reads as well: `topic orders`.
-    both: Vec<String>,
 }
 
 impl<'a> Outputs<'a> {
@@ -34,25 +32,7 @@ impl<'a> Outputs<'a> {
             }
         }
         topics.extend(spec.job.dead_letter_topic());
-        let same = |one: &Path, other: &Path| {
-            one == other
-                || matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
-        };
-        let mut both = Vec::new();
-        for source in spec.source.values() {
-            match &source.connector {
-                SourceConnector::Log(config) if topics.contains(&config.topic) => {
-                    both.push(format!("topic {}", config.topic));
-                }
-                SourceConnector::Log(_) => {}
-                SourceConnector::File(config) => {
-                    let read = config.path.iter().chain(&config.paths);
-                    let written = read.filter(|read| files.iter().any(|file| same(read, file)));
-                    both.extend(written.map(|file| format!("file {}", file.display())));
-                }
-            }
-        }
-        Outputs { data_dir, job: &spec.job.name, topics, files, both }
+        Outputs { data_dir, job: &spec.job.name, topics, files }
     }
 
     /// The topics that hold records, and how many.
@@ -98,18 +78,7 @@ impl<'a> Outputs<'a> {
         ))
     }
 
-    /// Refuses a job that reads what it writes.
-    ///
-    /// # Errors
-    /// Then.
-    pub fn refuse_both(&self) -> Result<(), String> {
-        if self.both.is_empty() {
-            return Ok(());
-        }
-        Err(format!("failed to run {}: it reads what it writes, {}", self.job, self.both.join(", ")))
-    }
-
-    /// Deletes all of it; says what. Only for a job that [`Self::refuse_both`] lets pass.
+    /// Deletes all of it; says what.
     ///
     /// # Errors
     /// When something cannot be deleted.

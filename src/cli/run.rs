@@ -10,12 +10,11 @@ use clap::Args;
 use levada_connectors::topic::Existing;
 use levada_dataflows::engine::{self, Cluster};
 use levada_dataflows::metrics::Metrics;
-use levada_types::ConnectorError;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::outputs::Outputs;
 use super::{Global, JobArgs};
-use crate::job::{JobSpec, Loaded, SourceConnector};
+use crate::job::Loaded;
 use crate::telemetry::bad;
 use crate::telemetry::log::{self, LogFormat};
 use crate::telemetry::progress::Progress;
@@ -98,10 +97,9 @@ impl Run {
         let Loaded { spec, plan, .. } = loaded;
         let cluster = self.cluster()?;
         let outputs = Outputs::of(&spec, data_dir);
-        outputs.refuse_both()?;
         // Whether everything that is read is there, before anything is deleted.
         for source in &plan.sources {
-            source.reader.partitions().map_err(|error| missing(&error, &spec, &source.name))?;
+            source.reader.partitions().map_err(|error| error.to_string())?;
         }
         if self.fresh {
             for deleted in outputs.delete()? {
@@ -159,18 +157,5 @@ impl Run {
             return Err(format!("--process {} is not among the {count} lines of {file}", self.process));
         }
         Ok(Cluster { workers, process: self.process, hosts })
-    }
-}
-
-/// A source that cannot be read; what makes a topic that is missing.
-fn missing(error: &ConnectorError, spec: &JobSpec, source: &str) -> String {
-    match spec.source.get(source).map(|source| &source.connector) {
-        Some(SourceConnector::Log(config)) if error.message.contains("there is none of that name") => {
-            format!(
-                "{error}\n  levada topics create {}   makes it, for a producer that begins later",
-                config.topic
-            )
-        }
-        _ => error.to_string(),
     }
 }

@@ -1,9 +1,8 @@
 //! Blocks of memory that come back to whoever reads.
 //!
-//! A reader fills a block of a megabyte, hands it on, and needs the next. The one that decodes it is another
-//! thread, and when it drops the block the allocator would as a rule give the memory back to the system, which
-//! fills it with zeros before it gives it out again: a tenth of what a whole job costs. Instead a block goes
-//! back to its reader when the last slice of it is dropped.
+//! A reader fills a block of a megabyte, hands it on, and needs the next. When it is dropped, often on another
+//! thread, the allocator may give memory of that size back to the system, which fills it with zeros before it
+//! gives it out again. Instead a block goes back to its reader when the last slice of it is dropped.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

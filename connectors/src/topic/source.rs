@@ -11,7 +11,7 @@ use levada_types::{
 
 use super::LogSourceConfig;
 use crate::codec::json::JsonFormat;
-use crate::log::{Fetched, Log, Reader, Start, Topic};
+use crate::log::{Fetched, Log, LogError, Reader, Start, Topic};
 
 /// The most that one read gives, whatever number of records was asked for; only records of more than 32 KiB
 /// on average get there.
@@ -35,7 +35,15 @@ impl LogSource {
     }
 
     fn topic(&self) -> Result<Topic, ConnectorError> {
-        Ok(Log::open(&self.data_dir)?.topic(&self.topic)?)
+        let topic = Log::open(&self.data_dir)?.topic(&self.topic);
+        topic.map_err(|error| {
+            let missing = matches!(error, LogError::NoSuchTopic { .. });
+            let mut error = ConnectorError::from(error);
+            if missing {
+                error.message += &format!("; `levada topics create {}` makes it", self.topic);
+            }
+            error
+        })
     }
 
     /// What decodes the records: JSON, the one format that names its fields.

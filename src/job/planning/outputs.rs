@@ -1,11 +1,13 @@
-//! Outputs: every topic and file has one writer, and a topic a name that it may have.
+//! Outputs: every topic and file has one writer and is not read by the job too, and a topic has a name that
+//! it may have.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use levada_connectors::log::check_topic_name;
 
 use super::Planner;
-use crate::job::spec::SinkConnector;
+use crate::job::spec::{JobSpec, SinkConnector, SourceConnector};
 
 impl Planner<'_> {
     pub(super) fn check_outputs(&mut self) {
@@ -26,6 +28,10 @@ impl Planner<'_> {
                 }
                 SinkConnector::File(config) => ("path", format!("file {}", config.path.display())),
             };
+            if let Some(source) = reader(self.spec, &sink.connector) {
+                let message = format!("source `{source}` reads what `{name}` would write, {target}");
+                self.cx.problem(["sink", name, kind, field], message);
+            }
             match writers.get(&target) {
                 Some(other) => {
                     let message = format!("`{name}` and {other} would both write {target}");
@@ -35,4 +41,22 @@ impl Planner<'_> {
             }
         }
     }
+}
+
+/// The source that reads where a sink writes.
+fn reader<'a>(spec: &'a JobSpec, sink: &SinkConnector) -> Option<&'a str> {
+    let reads = |source: &SourceConnector| match (source, sink) {
+        (SourceConnector::Log(source), SinkConnector::Log(sink)) => source.topic == sink.topic,
+        (SourceConnector::File(source), SinkConnector::File(sink)) => {
+            source.path.iter().chain(&source.paths).any(|path| same(path, &sink.path))
+        }
+        _ => false,
+    };
+    let mut sources = spec.source.iter();
+    sources.find(|(_, source)| reads(&source.connector)).map(|(name, _)| name.as_str())
+}
+
+/// Whether two paths are of one file: by their words, or where both exist by where they lead.
+fn same(one: &Path, other: &Path) -> bool {
+    one == other || matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
 }
