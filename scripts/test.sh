@@ -2,6 +2,8 @@
 # Everything that must hold. Usage: test.sh LEVADA (where the build puts the binary)
 set -euo pipefail
 export LEVADA_BIN=${1:?usage: test.sh LEVADA}
+# Another clone may have built the same tests; they are to read this one's snapshots.
+export INSTA_WORKSPACE_ROOT=$PWD
 step() { printf '\n== %s\n' "$*"; }
 
 step "format"

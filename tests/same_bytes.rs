@@ -21,7 +21,7 @@ const INPUTS: [(&str, &[&str]); 5] = [
 
 pub(crate) fn levada(arguments: &[&str], data: &Path) -> Command {
     let mut command = Command::new(LEVADA);
-    command.args(arguments).arg("--data").arg(data).current_dir(env!("CARGO_MANIFEST_DIR"));
+    command.args(arguments).arg("--data").arg(data);
     command
 }
 

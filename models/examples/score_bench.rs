@@ -19,7 +19,7 @@ const WARM_UP: usize = 20;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let requests: usize = arguments.next().map_or(Ok(500), |text| text.parse())?;
-    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/flights/disruption.json");
+    let manifest = "models/flights/disruption.json";
     let model = Model::load(manifest)?;
     let per_request: usize = arguments.next().map_or(Ok(model.manifest().batch), |text| text.parse())?;
 

@@ -61,7 +61,7 @@ impl Encoder for JsonEncoder {
         let mut int = itoa::Buffer::new();
         let mut float = ryu::Buffer::new();
         for row in 0..rows.num_rows() {
-            for (before, cells) in &columns {
+            for (before, cells) in &mut columns {
                 out.extend_from_slice(before);
                 match cells {
                     Cells::Text(values) if values.is_valid(row) => text(values.value(row), out),
@@ -75,10 +75,16 @@ impl Encoder for JsonEncoder {
                     Cells::Bool(values) if values.is_valid(row) => {
                         out.extend_from_slice(if values.value(row) { b"true" } else { b"false" });
                     }
-                    Cells::Time(values) if values.is_valid(row) => {
-                        out.push(b'"');
-                        timestamp::write(values.value(row), out);
-                        out.push(b'"');
+                    Cells::Time { values, last, text } if values.is_valid(row) => {
+                        // The rows of a window mostly follow one another, and their times are the same.
+                        let value = values.value(row);
+                        if last.replace(value) != Some(value) {
+                            text.clear();
+                            text.push(b'"');
+                            timestamp::write(value, text);
+                            text.push(b'"');
+                        }
+                        out.extend_from_slice(text);
                     }
                     _ => out.extend_from_slice(b"null"),
                 }
@@ -97,7 +103,7 @@ enum Cells<'a> {
     Int(&'a Int64Array),
     Float(&'a Float64Array),
     Bool(&'a BooleanArray),
-    Time(&'a TimestampMillisecondArray),
+    Time { values: &'a TimestampMillisecondArray, last: Option<i64>, text: Vec<u8> },
 }
 
 impl<'a> Cells<'a> {
@@ -108,7 +114,10 @@ impl<'a> Cells<'a> {
             Kind::Int => Cells::Int(column.as_primitive::<Int64Type>()),
             Kind::Float => Cells::Float(column.as_primitive::<Float64Type>()),
             Kind::Bool => Cells::Bool(column.as_boolean()),
-            Kind::Time => Cells::Time(column.as_primitive::<TimestampMillisecondType>()),
+            Kind::Time => {
+                let values = column.as_primitive::<TimestampMillisecondType>();
+                Cells::Time { values, last: None, text: Vec::new() }
+            }
         }
     }
 }

@@ -292,6 +292,31 @@ fn what_json_cannot_say_is_written_as_null_and_the_time_column_not_at_all() {
     assert_eq!(out, br#"{"x":null}{"x":null}{"x":-0.0}"#);
 }
 
+#[test]
+fn each_row_has_its_own_time_whatever_the_row_before_had() {
+    let field = |name: &str| Field::new(name, Batch::time_field().data_type().clone(), true);
+    let schema = Arc::new(Schema::new(vec![field("a"), field("b")]));
+    let times =
+        |times: [Option<i64>; 5]| Arc::new(arrow::array::TimestampMillisecondArray::from(times.to_vec()));
+    let rows = RecordBatch::try_new(
+        schema.clone(),
+        vec![
+            times([Some(0), Some(0), None, Some(0), Some(1)]),
+            times([Some(0), Some(1000), Some(1000), None, None]),
+        ],
+    );
+    let mut out = Vec::new();
+    JsonEncoder::new(&schema).unwrap().encode(&rows.unwrap(), b"\n", &mut out, &mut Vec::new());
+    let expected = [
+        r#"{"a":"1970-01-01T00:00:00Z","b":"1970-01-01T00:00:00Z"}"#,
+        r#"{"a":"1970-01-01T00:00:00Z","b":"1970-01-01T00:00:01Z"}"#,
+        r#"{"a":null,"b":"1970-01-01T00:00:01Z"}"#,
+        r#"{"a":"1970-01-01T00:00:00Z","b":null}"#,
+        r#"{"a":"1970-01-01T00:00:00.001Z","b":null}"#,
+    ];
+    assert_eq!(String::from_utf8(out).unwrap().lines().collect::<Vec<_>>(), expected);
+}
+
 /// Cells of one row, as the reference sees them.
 type Row = (String, Option<i64>, Option<u64>, Option<bool>, Option<i64>);
 

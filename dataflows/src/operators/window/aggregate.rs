@@ -1,7 +1,7 @@
 //! From aggregate calls to cells, and from cells to columns.
 //!
 //! Calls share what they can: `sum(x)`, `avg(x)` and `count(x)` with the same filter need one exact
-//! sum and one count between them.
+//! sum and one count between them, and all counts of values that are never null are the count of rows.
 
 use std::sync::Arc;
 
@@ -81,7 +81,7 @@ impl Aggregates {
                 Output::DistinctText(self.cell(Kind::DistinctText, argument))
             }
             ("count", Some(_)) if call.distinct => Output::Distinct(self.cell(Kind::Distinct, argument)),
-            ("count", _) => Output::Count(self.cell(Kind::Count, argument)),
+            ("count", _) => Output::Count(self.count(argument)),
             (_, None) => return Err(problem(format!("`{function}` needs a column, as in `{function}(x)`"))),
             ("min", Some(DataType::Utf8)) => Output::Text(self.cell(Kind::LeastText, argument)),
             ("max", Some(DataType::Utf8)) => Output::Text(self.cell(Kind::GreatestText, argument)),
@@ -94,29 +94,29 @@ impl Aggregates {
                     "first" => Kind::First,
                     _ => Kind::Last,
                 };
-                let count = self.cell(Kind::Count, argument);
+                let count = self.count(argument);
                 Output::Value { cell: self.cell(kind, argument), count, data_type }
             }
             ("sum", Some(DataType::Int64)) => Output::IntSum {
                 sum: self.cell(Kind::IntSum, argument),
-                count: self.cell(Kind::Count, argument),
+                count: self.count(argument),
             },
             ("sum", Some(DataType::Float64)) => Output::FloatSum {
                 sum: self.cell(Kind::FloatSum, argument),
-                count: self.cell(Kind::Count, argument),
+                count: self.count(argument),
             },
             ("avg", Some(DataType::Int64)) => Output::IntAverage {
                 sum: self.cell(Kind::IntSum, argument),
-                count: self.cell(Kind::Count, argument),
+                count: self.count(argument),
             },
             ("avg", Some(DataType::Float64)) => Output::FloatAverage {
                 sum: self.cell(Kind::FloatSum, argument),
-                count: self.cell(Kind::Count, argument),
+                count: self.count(argument),
             },
             ("stddev", Some(DataType::Int64 | DataType::Float64)) => Output::Deviation {
                 sum: self.cell(Kind::FloatSum, argument),
                 squares: self.cell(Kind::SquareSum, argument),
-                count: self.cell(Kind::Count, argument),
+                count: self.count(argument),
             },
             ("approx_percentile", Some(DataType::Int64 | DataType::Float64)) => {
                 Output::Percentile { sketch: self.cell(Kind::Percentiles, argument), fraction }
@@ -166,6 +166,26 @@ impl Aggregates {
         }
         let AggregateExpression { argument, filter, .. } = call;
         self.arguments.push(Argument { text, value: argument, filter, ordinals: false, floats: false });
+        self.arguments.len() - 1
+    }
+
+    /// The count of the values that are not null. Where no value can be null, and there is no filter, it is the
+    /// count of the rows, which all such arguments share.
+    fn count(&mut self, argument: usize) -> usize {
+        let Argument { value, filter, .. } = &self.arguments[argument];
+        let every_row = filter.is_none() && value.as_ref().is_none_or(|value| !value.nullable());
+        let counted = if every_row { self.every_row() } else { argument };
+        self.cell(Kind::Count, counted)
+    }
+
+    /// The argument of `count(*)`.
+    fn every_row(&mut self) -> usize {
+        let same = |known: &Argument| known.value.is_none() && known.filter.is_none();
+        if let Some(place) = self.arguments.iter().position(same) {
+            return place;
+        }
+        let text = "*)".into();
+        self.arguments.push(Argument { text, value: None, filter: None, ordinals: false, floats: false });
         self.arguments.len() - 1
     }
 
@@ -346,4 +366,31 @@ fn divide(a: Double, n: f64) -> Double {
     let whole = first * n;
     let rest = add(a, (-whole, -first.mul_add(n, -whole)));
     two_sum(first, rest.0 / n)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_be_shared_is_kept_once() {
+        let schema = Schema::new(vec![
+            Field::new("x", DataType::Float64, false),
+            Field::new("y", DataType::Int64, false),
+            Field::new("maybe", DataType::Int64, true),
+        ]);
+        let kept = |calls: &[&str]| {
+            let mut aggregates = Aggregates::default();
+            calls.iter().for_each(|call| drop(aggregates.add("a", call, &schema).unwrap()));
+            aggregates.columns.iter().map(|&(kind, _)| kind).collect::<Vec<_>>()
+        };
+        assert_eq!(kept(&["count(*)", "count(x)", "avg(x)", "sum(x)"]), [Kind::Count, Kind::FloatSum]);
+        let extremes = [Kind::Count, Kind::Least, Kind::Greatest];
+        assert_eq!(kept(&["min(y)", "max(y)"]), extremes, "the count of rows, though nobody asked for it");
+        assert_eq!(kept(&["count(*)", "count(maybe)"]), [Kind::Count, Kind::Count]);
+        assert_eq!(kept(&["count(*)", "count(x) filter (where y > 1)"]), [Kind::Count, Kind::Count]);
+        assert_eq!(kept(&["count(*) filter (where y > 1)", "count(x)"]), [Kind::Count, Kind::Count]);
+        let of_both = [Kind::Count, Kind::FloatSum, Kind::IntSum];
+        assert_eq!(kept(&["count(x)", "sum(x)", "sum(y)"]), of_both);
+    }
 }

@@ -15,7 +15,7 @@ use arrow::array::RecordBatch;
 use levada_types::{Batch, EventTime, KeyGroup, StateChanges};
 
 use super::keys::Keys;
-use super::pane::{Holder, Pane, read_entry_key};
+use super::pane::{Holder, Pane, Part, read_entry_key};
 use super::{Fired, REACH, Shape, emit_all};
 use crate::operator::{EpochInput, Operator, OperatorError, Outputs};
 
@@ -95,9 +95,15 @@ pub(super) struct Aligned {
     spare: Option<Pane>,
     /// Entries of checkpoints that are to be removed.
     gone: Vec<(KeyGroup, Vec<u8>)>,
-    /// The numbers of a batch's rows.
-    all_rows: Vec<u32>,
+    /// The keys of an epoch's rows.
+    ids: Vec<u32>,
     scratch: Vec<u32>,
+}
+
+/// Rows of a batch, by where they count; none: all of them.
+struct Share<'a> {
+    batch: &'a Batch,
+    places: Vec<(Place, Option<Vec<u32>>)>,
 }
 
 impl Aligned {
@@ -110,31 +116,34 @@ impl Aligned {
             panes: BTreeMap::new(),
             spare: None,
             gone: Vec::new(),
-            all_rows: (0..Batch::MAX_ROWS as u32).collect(),
+            ids: Vec::new(),
             scratch: Vec::new(),
         }
     }
 
-    fn take(&mut self, batch: &Batch, before: EventTime, out: &mut Outputs) -> Result<(), OperatorError> {
+    /// Where the rows of a batch count: for each place its rows, or none for all of them. Late rows go out.
+    fn place(
+        &self,
+        batch: &Batch,
+        before: EventTime,
+        out: &mut Outputs,
+    ) -> Result<Vec<(Place, Option<Vec<u32>>)>, OperatorError> {
         let times = batch.times();
-        let (Some(&least), Some(&greatest)) = (times.iter().min(), times.iter().max()) else {
-            return Ok(());
-        };
-        let (first, last) = (self.alignment.slice(least), self.alignment.slice(greatest));
+        let Some(&some) = times.first() else { return Ok(Vec::new()) };
         let place = |slice: Option<i64>, promise: EventTime| {
             // Only the clock can bring rows that are behind the watermark and not behind a promise.
             let slice = slice.filter(|&slice| self.alignment.last_end(slice) > before.0)?;
             self.alignment.place(slice, promise)
         };
-        if first == last && batch.promises.is_none() {
-            let rows = times.len();
-            let Some(place) = place(first, EventTime::MIN) else {
-                return out.emit_late(batch, (0..rows as u32).collect());
+        let slice = self.alignment.slice(some);
+        if batch.promises.is_none() && slice.is_some_and(|start| within(times, start, self.slice_ms)) {
+            return match place(slice, EventTime::MIN) {
+                Some(place) => Ok(vec![(place, None)]),
+                None => {
+                    out.emit_late(batch, (0..times.len() as u32).collect())?;
+                    Ok(Vec::new())
+                }
             };
-            if self.all_rows.len() < rows {
-                self.all_rows = (0..rows as u32).collect();
-            }
-            return self.update(&batch.rows, times, vec![(place, None)]);
         }
         let mut late = Vec::new();
         let mut shares: Vec<(Place, Option<Vec<u32>>)> = Vec::new();
@@ -162,29 +171,37 @@ impl Aligned {
             }
         }
         out.emit_late(batch, late)?;
-        if shares.is_empty() {
-            return Ok(());
-        }
-        self.update(&batch.rows, times, shares)
+        Ok(shares)
     }
 
-    /// Adds rows to panes: to each its share of the batch, or all of it.
-    fn update(
-        &mut self,
-        batch: &RecordBatch,
-        times: &[i64],
-        shares: Vec<(Place, Option<Vec<u32>>)>,
-    ) -> Result<(), OperatorError> {
+    /// Adds the rows of an epoch to panes.
+    ///
+    /// The table of the keys and each column of cells are gone through once an epoch, not once a batch:
+    /// with many keys each of them fills the processor's cache.
+    fn update(&mut self, shares: &[Share<'_>]) -> Result<(), OperatorError> {
         let shape = &self.shape;
-        let values = shape.aggregates.evaluate(batch)?;
-        let ids = shape.keys(&mut self.keys, batch);
-        let mut holder = Holder::new(ids.1);
-        let ids = ids.0;
-        for (place, rows) in shares {
-            let rows = rows.as_deref().unwrap_or(&self.all_rows[..times.len()]);
+        self.ids.clear();
+        let mut values = Vec::with_capacity(shares.len());
+        let mut parts: Vec<(Place, Part)> = Vec::with_capacity(shares.len());
+        for share in shares {
+            let rows = &share.batch.rows;
+            values.push(shape.aggregates.evaluate(rows)?);
+            self.ids.extend_from_slice(shape.keys(&mut self.keys, rows).0);
+        }
+        let mut ids = &self.ids[..];
+        for (share, values) in shares.iter().zip(&values) {
+            let times = share.batch.times();
+            let (own, rest) = ids.split_at(times.len());
+            ids = rest;
+            let part = |rows| Part { rows, ids: own, times, values };
+            parts.extend(share.places.iter().map(|(place, rows)| (*place, part(rows.as_deref()))));
+        }
+        parts.sort_by_key(|(place, _)| *place);
+        let mut holder = Holder::new(self.keys.len());
+        for parts in parts.chunk_by(|a, b| a.0 == b.0) {
             let new = || self.spare.take().unwrap_or_else(|| Pane::new(shape));
-            let pane = self.panes.entry(place).or_insert_with(new);
-            pane.update(shape, &values, (rows, ids, times), &mut holder, &mut self.scratch);
+            let pane = self.panes.entry(parts[0].0).or_insert_with(new);
+            pane.update(shape, parts.iter().map(|(_, part)| *part), &mut holder, &mut self.scratch);
         }
         holder.settle(&mut self.keys);
         Ok(())
@@ -245,11 +262,24 @@ impl Aligned {
     }
 }
 
+/// Whether all times are in `start..start + length`, which does not overflow.
+fn within(times: &[i64], start: i64, length: i64) -> bool {
+    let last = start + length - 1;
+    // A difference is negative if its time is outside. It may wrap only for times further outside than any that
+    // has a window, and then not both.
+    times.iter().fold(0, |any, &time| any | time.wrapping_sub(start) | last.wrapping_sub(time)) >= 0
+}
+
 impl Operator for Aligned {
     fn on_epoch(&mut self, input: &EpochInput<'_>, out: &mut Outputs) -> Result<(), OperatorError> {
+        let mut shares = Vec::new();
         for batch in input.inputs.iter().flatten() {
-            self.take(batch, input.before, out)?;
+            let places = self.place(batch, input.before, out)?;
+            if !places.is_empty() {
+                shares.push(Share { batch, places });
+            }
         }
+        self.update(&shares)?;
         if input.watermark > input.before {
             let fired = self.fire(input.before, input.watermark)?;
             emit_all(&self.shape.schema, fired, out)?;
@@ -292,6 +322,17 @@ impl Operator for Aligned {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_within_a_slice_or_not() {
+        for start in [-REACH, -7, 0, 7, REACH] {
+            let last = start + 9;
+            assert!(within(&[start, last, start + 4], start, 10));
+            for outside in [start - 1, last + 1, i64::MIN, i64::MAX] {
+                assert!(!within(&[start, outside, last], start, 10), "{outside} in {start}..={last}");
+            }
+        }
+    }
 
     #[test]
     fn windows_of_a_time() {

@@ -18,9 +18,9 @@ use crate::operator::OperatorError;
 /// The rows of a batch that go to a set of cells.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Work<'a> {
-    /// The rows.
-    pub(super) rows: &'a [u32],
-    /// The slot of each of `rows`.
+    /// The rows; none: all of the batch.
+    pub(super) rows: Option<&'a [u32]>,
+    /// The slot of each of the rows.
     pub(super) slots: &'a [u32],
     /// The event time of each row of the batch.
     pub(super) times: &'a [i64],
@@ -178,18 +178,14 @@ fn update<C: Cell>(cells: &mut [C], values: &Values, work: Work<'_>) {
     let Some(source) = C::source(values) else { return };
     let Work { rows, slots, times } = work;
     let time = |row: usize| if C::TIMED { times[row] } else { 0 };
-    match &values.mask {
-        None => {
-            for (&row, &slot) in rows.iter().zip(slots) {
-                cells[slot as usize].add(source.at(row as usize), time(row as usize));
-            }
-        }
-        Some(mask) => {
-            for (&row, &slot) in rows.iter().zip(slots) {
-                if mask.value(row as usize) {
-                    cells[slot as usize].add(source.at(row as usize), time(row as usize));
-                }
-            }
+    let mut add = |row: usize, slot: u32| cells[slot as usize].add(source.at(row), time(row));
+    match (rows, &values.mask) {
+        (None, None) => slots.iter().enumerate().for_each(|(row, &slot)| add(row, slot)),
+        (Some(rows), None) => rows.iter().zip(slots).for_each(|(&row, &slot)| add(row as usize, slot)),
+        (rows, Some(mask)) => {
+            let row = |place: usize| rows.map_or(place, |rows| rows[place] as usize);
+            let pairs = slots.iter().enumerate().map(|(place, &slot)| (row(place), slot));
+            pairs.filter(|&(row, _)| mask.value(row)).for_each(|(row, slot)| add(row, slot));
         }
     }
 }

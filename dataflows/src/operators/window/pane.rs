@@ -25,6 +25,19 @@ pub(super) struct Pane {
     written: Vec<bool>,
 }
 
+/// Rows of a batch that go to one pane.
+#[derive(Clone, Copy)]
+pub(super) struct Part<'a> {
+    /// Which of the batch's rows; none: all.
+    pub(super) rows: Option<&'a [u32]>,
+    /// The key of each row of the batch.
+    pub(super) ids: &'a [u32],
+    /// The event time of each row of the batch.
+    pub(super) times: &'a [i64],
+    /// The batch's values, by argument.
+    pub(super) values: &'a [Values],
+}
+
 impl Pane {
     /// A pane without keys.
     pub(super) fn new(shape: &Shape) -> Pane {
@@ -45,26 +58,35 @@ impl Pane {
         self.written.clear();
     }
 
-    /// Takes in `rows` of a batch, whose rows have the keys `ids`. `scratch` is overwritten.
-    pub(super) fn update(
+    /// Takes rows in. `scratch` is overwritten.
+    pub(super) fn update<'a>(
         &mut self,
         shape: &Shape,
-        values: &[Values],
-        (rows, ids, times): (&[u32], &[u32], &[i64]),
+        parts: impl Iterator<Item = Part<'a>> + Clone,
         holder: &mut Holder,
         scratch: &mut Vec<u32>,
     ) {
         self.slots.resize(self.slots.len().max(holder.keys), NONE);
         scratch.clear();
-        scratch.extend(rows.iter().map(|&row| {
-            let slot = self.slot(ids[row as usize], holder);
-            self.dirty[slot as usize] = true;
-            slot
-        }));
-        let work = Work { rows, slots: scratch, times };
+        for part in parts.clone() {
+            let mut slot = |id: u32| {
+                let slot = self.slot(id, holder);
+                self.dirty[slot as usize] = true;
+                slot
+            };
+            match part.rows {
+                None => scratch.extend(part.ids.iter().map(|&id| slot(id))),
+                Some(rows) => scratch.extend(rows.iter().map(|&row| slot(part.ids[row as usize]))),
+            }
+        }
         for (column, argument) in self.columns.iter_mut().zip(shape.aggregates.reads()) {
             column.grow(self.ids.len());
-            column.update(&values[argument], work);
+            let mut slots = &scratch[..];
+            for Part { rows, ids, times, values } in parts.clone() {
+                let (own, rest) = slots.split_at(rows.map_or(ids.len(), <[u32]>::len));
+                slots = rest;
+                column.update(&values[argument], Work { rows, slots: own, times });
+            }
         }
     }
 

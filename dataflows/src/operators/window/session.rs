@@ -110,7 +110,7 @@ impl Sessions {
                 }
             }
         }
-        let work = Work { rows: &rows, slots: &slots, times };
+        let work = Work { rows: Some(&rows), slots: &slots, times };
         for (column, argument) in self.columns.iter_mut().zip(shape.aggregates.reads()) {
             column.update(&values[argument], work);
         }
