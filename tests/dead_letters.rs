@@ -97,3 +97,32 @@ fn twenty_kinds_of_bad_record_are_kept_with_their_reason_and_bytes() {
         assert!(!reason.is_empty() && reason.contains(says), "record {number}: {reason}");
     }
 }
+
+#[test]
+fn a_source_without_one_good_record_is_no_success() {
+    let folder = TempDir::new().unwrap();
+    let job = folder.path().join("job.toml");
+    std::fs::write(&job, JOB).unwrap();
+    let lines = folder.path().join("readings.jsonl");
+    let levada = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_levada"));
+        command.args(arguments).arg("--data").arg(folder.path().join("data")).output().unwrap()
+    };
+    let produce = |text: &str| {
+        std::fs::write(&lines, text).unwrap();
+        assert!(
+            levada(&["topics", "produce", "readings", "--file", lines.to_str().unwrap()]).status.success()
+        );
+    };
+    let run = |more: &[&str]| {
+        levada(&[&["run", job.to_str().unwrap(), "--until-drained", "--fresh"], more].concat())
+    };
+    produce("hello\n{}\n");
+    let output = run(&[]);
+    assert_eq!(output.status.code(), Some(3));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("error: not one record of readings could be used"), "{said}");
+    produce(&GOOD.replace('N', "1"));
+    assert_eq!(run(&[]).status.code(), Some(0), "one good record");
+    assert_eq!(run(&["--fail-on-dead-letters"]).status.code(), Some(3));
+}

@@ -8,7 +8,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
-use levada_types::{DecoderFactory, PartitionId, ScoreError, ScorerFactory, SinkFactory, SourceFactory};
+use levada_types::{
+    Batch, DecoderFactory, PartitionId, ScoreError, ScorerFactory, SinkFactory, SourceFactory,
+    parse_duration_ms,
+};
 
 use crate::operator::{InputOrder, Operator, OperatorError};
 
@@ -47,6 +50,18 @@ impl PlanContext<'_> {
             message: message.into(),
             ..Problem::default()
         });
+    }
+
+    /// A duration's milliseconds. One that cannot be read is reported, and is wrong whatever the step reads.
+    pub fn duration<P: AsRef<str>>(&mut self, path: impl IntoIterator<Item = P>, text: &str) -> Option<i64> {
+        match parse_duration_ms(text) {
+            Ok(ms) => Some(ms),
+            Err(message) => {
+                self.problem(path, message);
+                self.problems.iter_mut().last()?.always = true;
+                None
+            }
+        }
     }
 
     /// Like [`Self::problem`], for a name that is not among `known`: the report offers the nearest.
@@ -97,7 +112,23 @@ pub struct Problem {
     pub wrong: Option<String>,
     /// What to do about it.
     pub help: Option<String>,
+    /// Whether it is wrong whatever the step reads: a duration, an expression's syntax.
+    pub always: bool,
 }
+
+/// The columns of a stream of which nothing is known, because something before it is wrong. A step that is
+/// planned over it finds what is [`Problem::always`] wrong with it; its other problems mean nothing.
+pub fn unknown_schema() -> SchemaRef {
+    let mark = (UNKNOWN.to_string(), String::new());
+    Arc::new(Schema::new_with_metadata(vec![Batch::time_field()], [mark].into()))
+}
+
+/// Whether it is an [`unknown_schema`].
+pub(crate) fn is_unknown(schema: &Schema) -> bool {
+    schema.metadata().contains_key(UNKNOWN)
+}
+
+const UNKNOWN: &str = "levada.unknown";
 
 /// Makes one operator a worker.
 pub type OperatorFactory = Arc<dyn Fn() -> Result<Box<dyn Operator>, OperatorError> + Send + Sync>;

@@ -59,7 +59,17 @@ fn sources(out: &mut String, spec: &JobSpec, plan: &Plan) -> std::fmt::Result {
     writeln!(out, "\nsources")?;
     for source in &plan.sources {
         let time = match &source.event_time {
-            Some(time) => format!("event time {}", source.decoded.field(time.column).name()),
+            Some(time) => {
+                let column = source.decoded.field(time.column).name();
+                let idle = time.idle_ms.map_or("waited for".to_string(), |ms| {
+                    format!("not waited for after {}", duration(i64::try_from(ms).unwrap_or(i64::MAX)))
+                });
+                let order = match time.out_of_order_ms {
+                    0 => "in order".to_string(),
+                    ms => format!("out of order by {}", duration(ms)),
+                };
+                format!("event time {column}, {order}, {idle} when silent")
+            }
             None => "a table".into(),
         };
         writeln!(out, "  {}: {}, {time}", source.name, source.reader.describe())?;
@@ -74,6 +84,15 @@ fn sources(out: &mut String, spec: &JobSpec, plan: &Plan) -> std::fmt::Result {
         }
     }
     Ok(())
+}
+
+/// A duration in the greatest unit that says it whole.
+fn duration(ms: i64) -> String {
+    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
+    match units.iter().find(|(unit, _)| ms != 0 && ms % unit == 0) {
+        Some((unit, name)) => format!("{}{name}", ms / unit),
+        None => format!("{ms}ms"),
+    }
 }
 
 fn steps(out: &mut String, plan: &Plan) -> std::fmt::Result {

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use levada_dataflows::expressions::reference::{Reference, ReferenceKind, reference};
+use levada_dataflows::operators::detect::Detectors;
+use levada_types::nearest;
 use serde_json::{Value, json};
 
 /// Lists every function, aggregate and operator that expressions may use, or explains one
@@ -40,7 +42,7 @@ impl Functions {
             Some(name) => all.iter().filter(|entry| is_called(entry, name)).collect(),
         };
         if let (Some(name), []) = (&self.name, chosen.as_slice()) {
-            eprintln!("error: there is no function `{name}`; `levada functions` lists them all");
+            eprintln!("error: {}", unknown(name, &all));
             return ExitCode::FAILURE;
         }
         super::print(&match (self.format, self.name) {
@@ -49,6 +51,19 @@ impl Functions {
             (Form::Text, None) => list(&all),
         })
     }
+}
+
+fn unknown(name: &str, all: &[Reference]) -> String {
+    if Detectors::NAMES.contains(&name) {
+        return format!("`{name}` is a detector, no function: `[step.NAME.detect.detectors.{name}]`");
+    }
+    let aliases = all.iter().flat_map(|entry| &entry.aliases).map(String::as_str);
+    let known: Vec<&str> = all.iter().map(|entry| entry.name).chain(aliases).collect();
+    let meant = match nearest(name, &known) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => "`levada functions` lists them all".into(),
+    };
+    format!("there is no function `{name}`; {meant}")
 }
 
 fn is_called(entry: &Reference, name: &str) -> bool {
@@ -144,6 +159,21 @@ mod tests {
             assert!(is_called(entry, &entry.name.to_uppercase()));
         }
         assert!(text.contains("approx_percentile(number, fraction)"));
+    }
+
+    #[test]
+    fn one_that_there_is_not_is_guessed() {
+        let all = reference();
+        let told = |name: &str| unknown(name, &all);
+        assert_eq!(
+            told("approx_percentil"),
+            "there is no function `approx_percentil`; did you mean `approx_percentile`?"
+        );
+        assert_eq!(told("cusum"), "`cusum` is a detector, no function: `[step.NAME.detect.detectors.cusum]`");
+        assert_eq!(
+            told("frobnicate"),
+            "there is no function `frobnicate`; `levada functions` lists them all"
+        );
     }
 
     #[test]

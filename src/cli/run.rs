@@ -31,8 +31,9 @@ Examples:
 The first SIGTERM or Ctrl-C finishes and publishes the epochs under way, but not windows that are still
 open; the second stops at once.
 
-Exit status: 0 if the job ran, 1 if it failed, 2 if the command line is wrong, 3 with
---fail-on-dead-letters if a record was bad. Otherwise bad records are only counted, kept and said.";
+Exit status: 0 if the job ran, 1 if it failed, 2 if the command line is wrong, 3 if it ran and a source
+had no good record, or with --fail-on-dead-letters if a single one was bad. Otherwise bad records are only
+counted, kept and said.";
 
 /// Runs a job, showing what it is doing
 #[derive(Debug, Args)]
@@ -55,7 +56,7 @@ pub struct Run {
     /// never what it reads
     #[arg(long, conflicts_with_all = ["append", "hosts"])]
     fresh: bool,
-    /// Exit with status 3 if a record was bad
+    /// Exit with status 3 if a record was bad, and not only if all of a source were
     #[arg(long)]
     fail_on_dead_letters: bool,
     /// Which line of the hosts file this process is, from 0
@@ -72,6 +73,13 @@ pub struct Run {
     log: LogFormat,
 }
 
+/// Bad records of a job that ran.
+struct Bad {
+    count: u64,
+    /// The sources that had no others.
+    useless: Vec<String>,
+}
+
 impl Run {
     /// Runs the command.
     pub fn run(self, global: &Global) -> ExitCode {
@@ -83,7 +91,11 @@ impl Run {
         };
         let fails_on_bad = self.fail_on_dead_letters;
         match self.go(loaded, &global.data_dir) {
-            Ok(bad) if bad > 0 && fails_on_bad => ExitCode::from(3),
+            Ok(bad) if bad.count > 0 && fails_on_bad => ExitCode::from(3),
+            Ok(bad) if !bad.useless.is_empty() => {
+                eprintln!("error: not one record of {} could be used", bad.useless.join(", "));
+                ExitCode::from(3)
+            }
             Ok(_) => ExitCode::SUCCESS,
             Err(reason) => {
                 eprintln!("error: {reason}");
@@ -92,8 +104,7 @@ impl Run {
         }
     }
 
-    /// How many records were bad.
-    fn go(self, loaded: Loaded, data_dir: &Path) -> Result<u64, String> {
+    fn go(self, loaded: Loaded, data_dir: &Path) -> Result<Bad, String> {
         let Loaded { spec, plan, .. } = loaded;
         let cluster = self.cluster()?;
         let outputs = Outputs::of(&spec, data_dir);
@@ -141,7 +152,7 @@ impl Run {
         if let Some(look) = outputs.look() {
             println!("{look}");
         }
-        Ok(bad::count(&metrics))
+        Ok(Bad { count: bad::count(&metrics), useless: bad::useless(&metrics) })
     }
 
     fn cluster(&self) -> Result<Cluster, String> {

@@ -65,7 +65,10 @@ impl Problem {
 impl From<LogError> for Problem {
     fn from(error: LogError) -> Problem {
         match error {
-            LogError::NoSuchTopic { topic, .. } => Problem::not_found(format!("there is no topic {topic}")),
+            LogError::NoSuchTopic { topic, near, .. } => {
+                let near = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+                Problem::not_found(format!("there is no topic {topic}{near}"))
+            }
             LogError::NoSuchPartition { topic, partition, partitions } => {
                 let detail = format!("topic {topic} has no partition {partition}");
                 Problem::not_found(detail).with("partitions", partitions)

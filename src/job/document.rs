@@ -7,11 +7,12 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use levada_dataflows::plan::Problem;
+use levada_types::nearest;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::place::{self, Extent};
-use super::report::{Diagnostic, nearest};
+use super::report::Diagnostic;
 
 /// A value and where it stands.
 pub type Node<'t> = Spanned<DeValue<'t>>;

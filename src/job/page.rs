@@ -1,18 +1,16 @@
-//! `[page]`: what the gateway shows of a job, and the check of it against the job's topics.
-//!
-//! In: settings, and the columns of every topic that the job reads or writes. Out: problems with their
-//! places. Past that the gateway hands the settings to the page as they are ([`PageSpec::to_json`]).
+//! `[page]`: what the gateway shows of a job. The gateway hands the settings to the page as they are
+//! ([`PageSpec::to_json`]).
 
-use std::collections::BTreeMap;
+mod check;
 
 use indexmap::IndexMap;
-use levada_dataflows::plan::{PlanContext, Problem};
 use levada_types::parse_duration_ms;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::spec::object;
+pub use check::{PageColumn, Topics, check};
 
 /// `[page]`: what the gateway's page shows of the job.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -245,144 +243,5 @@ impl PageSpec {
         let title = self.title.as_deref().unwrap_or(job);
         let description = self.description.as_deref().or(description);
         json!({ "title": title, "description": description, "panels": self.panels })
-    }
-}
-
-/// The columns of the job's topics; `None` of a topic whose rows are not known, since something else is wrong.
-pub type Topics = BTreeMap<String, Option<Vec<String>>>;
-
-/// Reports the topics and columns of the settings that the job does not have.
-pub fn check(page: &PageSpec, topics: &Topics, cx: &mut PlanContext<'_>) {
-    for (index, panel) in page.panels.iter().enumerate() {
-        let mut checker = Checker { at: index.to_string(), topics, cx };
-        checker.panel(panel);
-    }
-}
-
-struct Checker<'c, 'p> {
-    /// Which panel.
-    at: String,
-    topics: &'c Topics,
-    cx: &'c mut PlanContext<'p>,
-}
-
-impl<'c> Checker<'c, '_> {
-    fn panel(&mut self, panel: &PanelSpec) {
-        match panel {
-            PanelSpec::Figure { topic, column, within, weight, of, key, ends, sort, note, .. } => {
-                self.span("within", within.as_ref());
-                let Some(known) = self.topic(&["topic"], topic) else { return };
-                for (field, column) in
-                    [("column", column), ("weight", weight), ("of", of), ("key", key), ("sort", sort)]
-                {
-                    self.column(&[field], column.as_deref(), known);
-                }
-                self.ends(ends, key.is_some(), known);
-                self.text("note", note.as_deref(), known);
-            }
-            PanelSpec::Chart { topic, x, y, bars, by, also, span, .. } => {
-                self.span("span", span.as_ref());
-                if let Some(also) = also
-                    && let Some(known) = self.topic(&["also", "topic"], &also.topic)
-                {
-                    self.column(&["also", "x"], also.x.as_deref(), known);
-                    self.column(&["also", "y"], Some(&also.y), known);
-                }
-                let Some(known) = self.topic(&["topic"], topic) else { return };
-                for (field, column) in [("x", x), ("bars", bars), ("by", by)] {
-                    self.column(&[field], column.as_deref(), known);
-                }
-                self.columns("y", y, known);
-            }
-            PanelSpec::Table { topic, columns, labels, .. } => {
-                let Some(known) = self.topic(&["topic"], topic) else { return };
-                self.columns("columns", columns, known);
-                self.columns("labels", labels, known);
-            }
-            PanelSpec::List { topic, label, strong, text, key, ends, sort, meter, .. } => {
-                let Some(known) = self.topic(&["topic"], topic) else { return };
-                for (field, column) in
-                    [("label", label), ("strong", strong), ("key", key), ("sort", sort), ("meter", meter)]
-                {
-                    self.column(&[field], column.as_deref(), known);
-                }
-                self.ends(ends, key.is_some(), known);
-                self.text("text", text.as_deref(), known);
-            }
-        }
-    }
-
-    /// The columns of a topic, if they are known.
-    fn topic(&mut self, field: &[&str], name: &str) -> Option<&'c [String]> {
-        match self.topics.get(name) {
-            Some(columns) => columns.as_deref(),
-            None => {
-                let path = self.path(field);
-                self.cx.unknown(path, "topic", name, self.topics.keys().cloned());
-                None
-            }
-        }
-    }
-
-    fn column(&mut self, field: &[&str], column: Option<&str>, known: &[String]) {
-        let Some(column) = column.filter(|column| !known.iter().any(|name| name == column)) else { return };
-        let path = self.path(field);
-        self.cx.unknown(path, "column", column, known.iter().cloned());
-    }
-
-    fn columns(&mut self, field: &str, columns: &[String], known: &[String]) {
-        for (index, column) in columns.iter().enumerate() {
-            self.column(&[field, &index.to_string()], Some(column), known);
-        }
-    }
-
-    fn span(&mut self, field: &str, span: Option<&Span>) {
-        if let Some(Err(why)) = span.map(|Span(text)| parse_duration_ms(text)) {
-            let path = self.path(&[field]);
-            self.cx.problem(path, why);
-        }
-    }
-
-    fn ends(&mut self, ends: &IndexMap<String, Vec<String>>, keyed: bool, known: &[String]) {
-        if !keyed && !ends.is_empty() {
-            let path = self.path(&["ends"]);
-            self.cx.problem(path, "`ends` is about the rows of a `key`, which is not given");
-        }
-        for column in ends.keys() {
-            self.column(&["ends", column], Some(column), known);
-        }
-    }
-
-    /// Every `{column}` of a text.
-    fn text(&mut self, field: &str, text: Option<&str>, known: &[String]) {
-        let text = text.unwrap_or_default();
-        let mut from = 0;
-        while let Some((start, length)) = text
-            .get(from..)
-            .and_then(|rest| rest.find('{'))
-            .and_then(|open| Some((from + open + 1, text.get(from + open + 1..)?.find('}')?)))
-        {
-            from = start + length;
-            let name = text.get(start..from).unwrap_or_default();
-            if known.iter().any(|column| column == name) {
-                continue;
-            }
-            let before = text.get(..start).unwrap_or_default();
-            let line = before.matches('\n').count() + 1;
-            let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-            self.cx.problems.push(Problem {
-                path: self.path(&[field]),
-                message: format!("there is no column `{name}`"),
-                within: Some((line, column)),
-                until: None,
-                known: known.to_vec(),
-                wrong: Some(name.into()),
-                help: None,
-            });
-        }
-    }
-
-    fn path(&self, field: &[&str]) -> Vec<String> {
-        ["page", "panels", &self.at].iter().chain(field).map(|part| (*part).to_string()).collect()
     }
 }

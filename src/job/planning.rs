@@ -1,7 +1,7 @@
 //! From specs to a [`Plan`]: names, schemas, steps in an order in which each follows what it reads.
 //!
-//! Free of TOML: a problem names its field by a path from the top of the job. A step is planned only
-//! if all that it reads is known to be right; otherwise whatever is wrong there was already reported.
+//! Free of TOML: a problem names its field by a path from the top of the job. Where the columns that a step
+//! reads are not known, since what makes them is wrong, only what does not depend on them is checked.
 //! Once nothing is wrong, [`super::prune`] finds the columns that are used, and the steps are planned
 //! again over sources that decode no others.
 
@@ -14,19 +14,22 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
+use levada_dataflows::operators::correlate;
 use levada_dataflows::plan::{
     EpochSettings, Plan, PlanContext, PlannedStep, Problem, SinkPlan, SourcePlan, StepPlan, StepSpec,
-    StreamId,
+    StreamId, unknown_schema,
 };
 use levada_types::decode::dead_letter_schema;
-use levada_types::{SinkFactory, TIME_COLUMN, parse_duration_ms};
+use levada_types::{SinkFactory, TIME_COLUMN};
 
 use super::connect::Connections;
+use super::page::{self, PageColumn};
 use super::spec::{JobSettings, JobSpec, SinkConnector, SinkSpec, SourceConnector};
-use super::{Environment, page, prune};
+use super::{Environment, prune};
 use names::Found;
+use sources::SourceView;
 pub use sources::timed;
-use streams::{is_table, order_of, schema, unread};
+use streams::{empty_late, is_table, order_of, schema, unread};
 
 /// A step that could be read.
 pub struct StepDraft<'a> {
@@ -65,7 +68,7 @@ pub fn plan(
     };
     let plan = planner.run();
     let problems = planner.cx.problems;
-    let warnings = plan.as_ref().map(unread).unwrap_or_default();
+    let warnings = plan.as_ref().map(|plan| [unread(plan), empty_late(plan)].concat()).unwrap_or_default();
     Drawn { plan: plan.filter(|_| problems.is_empty()), problems, warnings }
 }
 
@@ -84,6 +87,7 @@ impl Planner<'_> {
         self.check_names();
         let sources: Vec<Option<SourcePlan>> =
             self.spec.source.iter().map(|(name, source)| self.source(name, source)).collect();
+        let views: Vec<SourceView> = self.spec.source.values().map(SourceView::new).collect();
         let reads: Vec<Vec<Found>> = self.steps.iter().map(|step| self.reads(step)).collect();
         let order = self.order(&reads);
         // Where a step stands in the order; `None` in or behind a cycle.
@@ -99,11 +103,11 @@ impl Planner<'_> {
         };
         let from: Vec<Option<Vec<StreamId>>> =
             order.iter().map(|&step| reads[step].iter().map(|&found| stream(found)).collect()).collect();
-        let planned = self.plan_steps(&sources, &order, &from);
-        let sinks: Vec<Option<SinkPlan>> = self.sinks(&sources, &planned, &places);
+        let planned = self.plan_steps(&views, &order, &from);
+        let sinks: Vec<Option<SinkPlan>> = self.sinks(&views, &planned, &places);
         let dead_letters = self.dead_letters();
         self.check_outputs();
-        self.check_page(&sources, &planned, &sinks);
+        self.check_page(&views, &planned, &sinks);
 
         // From here on all is there, or something was reported.
         let sources: Vec<SourcePlan> = sources.into_iter().collect::<Option<_>>()?;
@@ -123,7 +127,7 @@ impl Planner<'_> {
         if !is_name(&job.name) {
             self.cx.problem(["job", "name"], not_a_name(&job.name));
         }
-        let interval_ms = self.duration(&["job", "epoch"], &job.epoch).unwrap_or(1);
+        let interval_ms = self.cx.duration(["job", "epoch"], &job.epoch).unwrap_or(1);
         if interval_ms == 0 {
             self.cx.problem(["job", "epoch"], "an epoch of no length would never end");
         }
@@ -132,10 +136,6 @@ impl Planner<'_> {
             in_flight: job.in_flight,
             ..EpochSettings::default()
         }
-    }
-
-    fn duration(&mut self, path: &[&str], text: &str) -> Option<i64> {
-        parse_duration_ms(text).map_err(|why| self.cx.problem(path, why)).ok()
     }
 
     fn check_names(&mut self) {
@@ -159,17 +159,22 @@ impl Planner<'_> {
 
     fn plan_steps(
         &mut self,
-        sources: &[Option<SourcePlan>],
+        sources: &[SourceView],
         order: &[usize],
         from: &[Option<Vec<StreamId>>],
     ) -> Vec<Option<StepPlan>> {
         let mut planned: Vec<Option<StepPlan>> = Vec::new();
         for (&index, from) in order.iter().zip(from) {
             let step = &self.steps[index];
+            let inputs: Vec<Option<SchemaRef>> = match from {
+                Some(from) => from.iter().map(|&stream| schema(sources, &planned, stream)).collect(),
+                None => vec![None; step.spec.inputs().len()],
+            };
+            if inputs.contains(&None) {
+                self.plan_blindly(step, &inputs);
+            }
             let plan = from.as_ref().and_then(|from| {
-                let inputs: Option<Vec<SchemaRef>> =
-                    from.iter().map(|&stream| schema(sources, &planned, stream)).collect();
-                let inputs = inputs?;
+                let inputs = inputs.into_iter().collect::<Option<Vec<SchemaRef>>>()?;
                 if !self.late_is_there(step, from, &planned) {
                     return None;
                 }
@@ -191,7 +196,7 @@ impl Planner<'_> {
     fn plan_step(&mut self, step: &StepDraft<'_>, inputs: &[SchemaRef]) -> Option<PlannedStep> {
         let before = self.cx.problems.len();
         let planned = step.spec.plan(inputs, &mut self.cx);
-        let table = ["step", step.name, step.verb].map(String::from);
+        let table = step_table(step);
         for problem in &mut self.cx.problems[before..] {
             problem.path.splice(0..0, table.clone());
         }
@@ -199,6 +204,21 @@ impl Planner<'_> {
             self.cx.problem(&table, "this step cannot be planned, and does not say why (a bug of levada's)");
         }
         planned.filter(|_| self.cx.problems.len() == before)
+    }
+
+    /// Reports what is wrong with a step of whose inputs not all are known, as far as it does not depend on them.
+    fn plan_blindly(&mut self, step: &StepDraft<'_>, inputs: &[Option<SchemaRef>]) {
+        let inputs: Vec<SchemaRef> =
+            inputs.iter().map(|input| input.clone().unwrap_or_else(unknown_schema)).collect();
+        let before = self.cx.problems.len();
+        // What it would be does not matter.
+        let _ = step.spec.plan(&inputs, &mut self.cx);
+        for mut problem in self.cx.problems.split_off(before) {
+            if problem.always {
+                problem.path.splice(0..0, step_table(step));
+                self.cx.problems.push(problem);
+            }
+        }
     }
 
     /// Reports that a step follows in time what has none.
@@ -244,7 +264,7 @@ impl Planner<'_> {
 
     fn sinks(
         &mut self,
-        sources: &[Option<SourcePlan>],
+        sources: &[SourceView],
         planned: &[Option<StepPlan>],
         places: &[Option<usize>],
     ) -> Vec<Option<SinkPlan>> {
@@ -291,32 +311,35 @@ impl Planner<'_> {
     }
 
     /// What the page reads is what the job reads or writes.
-    fn check_page(
-        &mut self,
-        sources: &[Option<SourcePlan>],
-        steps: &[Option<StepPlan>],
-        sinks: &[Option<SinkPlan>],
-    ) {
+    fn check_page(&mut self, sources: &[SourceView], steps: &[Option<StepPlan>], sinks: &[Option<SinkPlan>]) {
         let spec = self.spec;
         let Some(page) = &spec.page else { return };
-        let names = |schema: &Schema| -> Vec<String> {
-            let fields = schema.fields().iter().map(|field| field.name().clone());
-            fields.filter(|name| name != TIME_COLUMN).collect()
+        let columns = |schema: &Schema| -> Vec<PageColumn> {
+            let fields = schema.fields().iter().filter(|field| field.name() != TIME_COLUMN);
+            fields.map(|field| PageColumn::new(field)).collect()
         };
         let mut topics = page::Topics::new();
-        for source in spec.source.values() {
+        for (source, view) in spec.source.values().zip(sources) {
             if let SourceConnector::Log(config) = &source.connector {
-                topics.insert(config.topic.clone(), Some(source.common.schema.keys().cloned().collect()));
+                topics.insert(config.topic.clone(), Some(columns(&view.schema)));
             }
         }
         for (sink, planned) in spec.sink.values().zip(sinks) {
-            if let SinkConnector::Log(config) = &sink.connector {
-                let rows = planned.as_ref().and_then(|sink| schema(sources, steps, sink.from));
-                topics.insert(config.topic.clone(), rows.as_deref().map(names));
-            }
+            let SinkConnector::Log(config) = &sink.connector else { continue };
+            let known = planned.as_ref().and_then(|sink| {
+                let mut known = columns(schema(sources, steps, sink.from)?.as_ref());
+                if let StreamId::Step(step) = sink.from
+                    && steps.get(step)?.as_ref()?.verb == "correlate"
+                {
+                    let kind = known.iter_mut().find(|column| column.name == "kind")?;
+                    kind.values = Some(&correlate::KINDS);
+                }
+                Some(known)
+            });
+            topics.insert(config.topic.clone(), known);
         }
         if let Some(topic) = self.dead_letter_topic() {
-            topics.insert(topic, Some(names(&dead_letter_schema())));
+            topics.insert(topic, Some(columns(&dead_letter_schema())));
         }
         page::check(page, &topics, &mut self.cx);
     }
@@ -336,6 +359,10 @@ impl Planner<'_> {
             }
         }
     }
+}
+
+fn step_table(step: &StepDraft<'_>) -> [String; 3] {
+    ["step", step.name, step.verb].map(String::from)
 }
 
 fn is_name(name: &str) -> bool {

@@ -5,12 +5,16 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
+use levada_types::nearest;
+
 use super::document::Texts;
+use super::world;
 
 /// How many known names a report lists at most: as many as fit two lines.
 const MAX_KNOWN: usize = 16;
@@ -77,22 +81,6 @@ impl Diagnostic {
     }
 }
 
-/// The known name that `wrong` was most probably meant to be, if any is near.
-pub(super) fn nearest<'a>(wrong: &str, known: &[&'a str]) -> Option<&'a str> {
-    let wrong = wrong.to_lowercase();
-    let mut best: Option<(f64, &str)> = None;
-    for &name in known {
-        let lower = name.to_lowercase();
-        let edits = strsim::damerau_levenshtein(&wrong, &lower);
-        let alike = strsim::jaro_winkler(&wrong, &lower);
-        let near = alike >= 0.85 || (edits <= 2 && edits * 2 < lower.chars().count());
-        if near && best.is_none_or(|(score, _)| alike > score) {
-            best = Some((alike, name));
-        }
-    }
-    best.map(|(_, name)| name)
-}
-
 /// All that is wrong with a job file.
 #[derive(Clone, Debug)]
 pub struct Report {
@@ -108,7 +96,11 @@ impl Report {
     }
 
     pub(super) fn unreadable(name: &str, error: &std::io::Error) -> Self {
-        let found = Diagnostic::error(format!("failed to read {name}: {error}"));
+        let mut found = Diagnostic::error(format!("failed to read {name}: {error}"));
+        if error.kind() == std::io::ErrorKind::NotFound {
+            let is_job = |path: &Path| path.extension().is_some_and(|extension| extension == "toml");
+            found.help = world::meant(Path::new(name), is_job);
+        }
         Report { texts: Arc::new(Texts::new(name, "", &[])), found: vec![found] }
     }
 

@@ -9,11 +9,12 @@ mod choice;
 
 use std::ops::Range;
 
+use levada_types::nearest;
 use serde_json::{Map, Value};
 use toml::de::{DeTable, DeValue};
 
 use super::document::Node;
-use super::report::{Diagnostic, nearest};
+use super::report::Diagnostic;
 use choice::{accepts, bound, constants, equal, number, only_key, tag, tag_value, types, words};
 
 type Object = Map<String, Value>;
@@ -249,7 +250,21 @@ impl<'s> Walk<'s> {
         let what = if self.path.is_empty() { "a job".into() } else { shown(&self.path) };
         let found = words(node.get_ref());
         let message = format!("{what} must be {}, not {found}", wanted.join(" or "));
-        self.report(Diagnostic::error(message).at(node.span()));
+        let diagnostic = Diagnostic::error(message).at(node.span());
+        let value = match node.get_ref() {
+            DeValue::String(text) => text.to_string(),
+            DeValue::Integer(number) => number.as_str().to_string(),
+            DeValue::Float(number) => number.as_str().to_string(),
+            DeValue::Boolean(value) => value.to_string(),
+            _ => return self.report(diagnostic),
+        };
+        let about = choices.iter().find_map(|choice| choice.get("description")?.as_str()).map(first_sentence);
+        self.report(match (wanted.as_slice(), about, node.get_ref()) {
+            (["a list"], _, DeValue::String(_)) => diagnostic.help(format!("write `[{value:?}]`")),
+            (["a string"], Some(about), _) => diagnostic.help(format!("write it in quotes. {about}.")),
+            (["a string"], None, _) => diagnostic.help(format!("write `{value:?}`")),
+            _ => diagnostic,
+        });
     }
 
     fn report(&mut self, diagnostic: Diagnostic) {
@@ -282,9 +297,14 @@ impl<'s> Walk<'s> {
         let object = schema.as_object()?;
         let own = object.get("description").and_then(Value::as_str);
         let text = own.or_else(|| self.choices(schema).first()?.get("description")?.as_str())?;
-        let text = text.split("\n\n").next().unwrap_or(text).replace('\n', " ");
-        Some(text.split(". ").next().unwrap_or(&text).trim_end_matches('.').to_string())
+        Some(first_sentence(text))
     }
+}
+
+/// Without the full stop.
+fn first_sentence(text: &str) -> String {
+    let text = text.split("\n\n").next().unwrap_or(text).replace('\n', " ");
+    text.split(". ").next().unwrap_or(&text).trim_end_matches('.').to_string()
 }
 
 /// The last part of a path, for people, as `--set` would name it: `` `in_flight` ``, `` `key.1` ``.

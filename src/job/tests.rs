@@ -164,6 +164,21 @@ fn late_rows_demand_the_columns_of_what_the_step_reads() {
 }
 
 #[test]
+fn late_rows_that_there_cannot_be_are_warned_of() {
+    let passing = Fake { stateless: true, ..fake("one", "m", "n") };
+    let steps = [("one", fake("in", "a", "m")), ("between", passing), ("two", fake("between", "n", "o"))];
+    let drawn = draw(&steps, &[], &["one.late", "two", "two.late"]);
+    assert_eq!(problems(&drawn), Vec::<String>::new());
+    let [warning] = drawn.warnings.as_slice() else { panic!("{:?}", drawn.warnings) };
+    assert_eq!(warning.path, ["sink", "to-two-late"]);
+    assert_eq!(
+        warning.message,
+        "`two.late` is always empty: `one` comes before `two` and leaves no late rows"
+    );
+    assert_eq!(warning.help.as_deref(), Some("late rows are in `one.late`"));
+}
+
+#[test]
 fn a_stateless_step_keeps_the_order_of_its_source_and_has_no_late_rows() {
     let step = || Fake { stateless: true, ..fake("in", "a", "m") };
     let drawn = draw(&[("one", step())], &[], &["one", "in"]);

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use levada_connectors::file::{FileSource, FileSourceConfig};
 use levada_dataflows::plan::PlanContext;
+use levada_types::nearest;
 
 use super::connect::format_of;
 use super::spec::{SourceConnector, SourceSpec};
@@ -24,7 +25,10 @@ pub fn look(name: &str, source: &SourceSpec, cx: &mut PlanContext<'_>) {
         if !path.is_file() {
             all_there = false;
             let at = table.iter().map(|part| (*part).to_string()).chain(field);
-            cx.unknown(at, "file", &path.display().to_string(), beside(path));
+            cx.problem(at, format!("there is no file `{}`", path.display()));
+            if let Some(problem) = cx.problems.last_mut() {
+                problem.help = meant(path, |_| true);
+            }
         }
     }
     if all_there {
@@ -32,16 +36,24 @@ pub fn look(name: &str, source: &SourceSpec, cx: &mut PlanContext<'_>) {
     }
 }
 
-/// The files in the folder of one that is not there, named as it is.
-fn beside(path: &Path) -> Vec<String> {
+/// What to say of a file that is not there: the one beside it that is called nearly so, or those that there are.
+pub fn meant(path: &Path, wanted: impl Fn(&Path) -> bool) -> Option<String> {
+    const SHOWN: usize = 8;
     let parent = path.parent().unwrap_or(Path::new(""));
     let folder = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let files = entries.filter(|entry| entry.path().is_file());
-    let mut names: Vec<String> =
-        files.map(|entry| parent.join(entry.file_name()).display().to_string()).collect();
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Some(format!("there is no folder `{}`", folder.display()));
+    };
+    let files = entries.flatten().filter(|entry| entry.path().is_file() && wanted(&entry.path()));
+    let mut names: Vec<String> = files.filter_map(|entry| entry.file_name().into_string().ok()).collect();
     names.sort();
-    names
+    let known: Vec<&str> = names.iter().map(String::as_str).collect();
+    if let Some(near) = nearest(path.file_name()?.to_str()?, &known) {
+        return Some(format!("did you mean `{}`?", parent.join(near).display()));
+    }
+    let shown: Vec<String> = known.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
+    let more = if known.len() > SHOWN { ", ..." } else { "" };
+    (!shown.is_empty()).then(|| format!("in `{}` there is {}{more}", folder.display(), shown.join(", ")))
 }
 
 /// Reports the columns that the header of CSV lacks.

@@ -35,6 +35,15 @@ pub fn lines(plan: &Plan, metrics: &Metrics) -> Vec<String> {
     bad.map(|source| line(plan, source)).collect()
 }
 
+/// The sources that had records, and not one that was good.
+pub fn useless(metrics: &Metrics) -> Vec<String> {
+    let useless = |source: &&SourceMetrics| {
+        let records = source.records.load(Relaxed);
+        records > 0 && source.dead.load(Relaxed) >= records
+    };
+    metrics.sources.iter().filter(useless).map(|source| source.name.clone()).collect()
+}
+
 /// How many records were bad.
 pub fn count(metrics: &Metrics) -> u64 {
     metrics.sources.iter().map(|source| source.dead.load(Relaxed)).sum()

@@ -123,6 +123,32 @@ async fn a_figure_of_the_last_hour_takes_every_partition_s_last_hour() {
     served.stop().await;
 }
 
+/// A chart has room for eight; whoever looks is told that there are more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_chart_says_how_many_it_does_not_show() {
+    let page = json!({ "title": "Hosts", "description": null, "panels": [{
+        "kind": "chart", "title": "Load", "topic": "load", "y": ["load"], "by": "host", "rows": 100, "width": 1, "height": 1,
+    }]});
+    let served = Served::start(|config| config.jobs[0].page = Some(page)).await;
+    let (_, writers) = served.topic("load", 1);
+    let put = move |host: i64| {
+        let value = format!(r#"{{"host":"h{host}","load":1}}"#);
+        append(&writers, 0, &value);
+    };
+    (0..8).for_each(&put);
+    let address = format!("http://{}/", served.address);
+    let looked = tokio::task::spawn_blocking(move || {
+        let mut browser = Browser::open(&address);
+        let label = "document.querySelector('canvas.chart').getAttribute('aria-label')";
+        browser.wait_for(&format!("{label}.includes('h7 ') && document.querySelector('.unseen').hidden"));
+        (7..11).for_each(put);
+        browser.wait_for("document.querySelector('.unseen').textContent === '8 of 11'");
+        browser.wait_for(&format!("{label}.includes('Shown are 8 of 11.')"));
+    });
+    looked.await.expect("shown");
+    served.stop().await;
+}
+
 /// Without settings: any topic, its rows as they come, a chart, a filter, and all of a record.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_settings_the_page_shows_the_rows_of_any_topic() {

@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use levada_types::nearest;
+
 use super::config::{TOPIC_VERSION, TopicConfig, TopicFile, check_config};
 use super::error::{LogError, Result};
 use super::lock::Lock;
@@ -105,6 +107,17 @@ impl Log {
         }
     }
 
+    /// The topic that is called nearly as one that is not there.
+    fn near(&self, name: &str) -> Option<String> {
+        let entries = fs::read_dir(&self.root).ok()?.flatten();
+        let topics = entries.filter(|entry| entry.path().join(TOPIC_FILE).is_file());
+        let mut names: Vec<String> =
+            topics.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        names.sort();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        nearest(name, &names).map(str::to_owned)
+    }
+
     /// Opens a topic.
     ///
     /// # Errors
@@ -123,7 +136,8 @@ impl Log {
             }
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(LogError::NoSuchTopic { topic: name.to_owned(), root: self.root.clone() });
+                let near = self.near(name);
+                return Err(LogError::NoSuchTopic { topic: name.to_owned(), root: self.root.clone(), near });
             }
             Err(error) => return Err(LogError::io("open", &described)(error)),
         }

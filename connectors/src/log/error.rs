@@ -93,12 +93,18 @@ pub enum LogError {
         pid: u32,
     },
     /// There is no such topic.
-    #[error("failed to open topic {topic}: there is none of that name in {}", root.display())]
+    #[error(
+        "failed to open topic {topic}: there is none of that name in {}{}",
+        root.display(),
+        near.as_ref().map(|near| format!("; did you mean `{near}`?")).unwrap_or_default()
+    )]
     NoSuchTopic {
         /// The topic.
         topic: String,
         /// Where it was looked for.
         root: PathBuf,
+        /// One that is there and is called nearly so.
+        near: Option<String>,
     },
     /// The topic is there already.
     #[error("failed to create topic {topic}: it exists already in {}", root.display())]

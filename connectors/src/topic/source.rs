@@ -37,9 +37,9 @@ impl LogSource {
     fn topic(&self) -> Result<Topic, ConnectorError> {
         let topic = Log::open(&self.data_dir)?.topic(&self.topic);
         topic.map_err(|error| {
-            let missing = matches!(error, LogError::NoSuchTopic { .. });
+            let unlike_any = matches!(error, LogError::NoSuchTopic { near: None, .. });
             let mut error = ConnectorError::from(error);
-            if missing {
+            if unlike_any {
                 error.message += &format!("; `levada topics create {}` makes it", self.topic);
             }
             error

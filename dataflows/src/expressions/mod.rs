@@ -89,6 +89,8 @@ pub struct ExpressionProblem {
     pub unknown: Option<(String, Vec<String>)>,
     /// What to do about it.
     pub help: Option<String>,
+    /// Whether the text is no expression, whatever the columns are.
+    pub syntax: bool,
 }
 
 impl Expression {
@@ -242,7 +244,14 @@ fn is_bug(error: &DataFusionError) -> bool {
 impl ExpressionProblem {
     /// A problem, as yet without a place.
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        ExpressionProblem { message: message.into(), at: None, until: None, unknown: None, help: None }
+        ExpressionProblem {
+            message: message.into(),
+            at: None,
+            until: None,
+            unknown: None,
+            help: None,
+            syntax: false,
+        }
     }
 
     /// That `name` is none of the `known`.
@@ -265,6 +274,7 @@ impl ExpressionProblem {
             known,
             wrong,
             help: self.help,
+            always: self.syntax,
         });
     }
 

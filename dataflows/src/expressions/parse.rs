@@ -2,18 +2,21 @@
 //!
 //! Names are checked here rather than by the planner, because the tree still knows where each stands.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
-use arrow::datatypes::Schema;
+use arrow::datatypes::{DataType, Field, Schema};
 use datafusion_sql::sqlparser::ast::{
-    Expr, Function, FunctionArguments, Ident, ObjectName, Spanned, Value, ValueWithSpan, visit_expressions,
+    BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName,
+    Spanned, Value, ValueWithSpan, visit_expressions,
 };
 use datafusion_sql::sqlparser::dialect::GenericDialect;
 use datafusion_sql::sqlparser::parser::{Parser, ParserError};
 use datafusion_sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
 use super::functions::{self, Named};
-use super::{ExpressionProblem, habits, operands, words};
+use super::{ExpressionProblem, compile, habits, operands, words};
+use crate::plan::is_unknown;
 
 /// Words, numbers and signs that an expression may have: enough for any that a person writes, few
 /// enough that the walk over its tree fits on every thread's stack.
@@ -21,6 +24,10 @@ const MAX_TOKENS: usize = 1_000;
 
 /// Parses all of `text` as one expression over `schema`, whose columns may be called as words of SQL.
 pub fn parse(text: &str, schema: &Schema) -> Result<Expr, ExpressionProblem> {
+    read(text, schema).map_err(|problem| ExpressionProblem { syntax: true, ..problem })
+}
+
+fn read(text: &str, schema: &Schema) -> Result<Expr, ExpressionProblem> {
     if text.trim().is_empty() {
         return Err(ExpressionProblem::new("the expression is empty"));
     }
@@ -34,8 +41,22 @@ pub fn parse(text: &str, schema: &Schema) -> Result<Expr, ExpressionProblem> {
         )));
     }
     habits::check(&tokens)?;
-    let reserved = operands::quote_columns(&mut tokens, schema, text);
+    // Of a stream of which nothing is known any word may be a column.
+    let any = is_unknown(schema).then(|| columns_of(&tokens));
+    let reserved = operands::quote_columns(&mut tokens, any.as_ref().unwrap_or(schema), text);
     parse_all(tokens, text).map_err(|problem| reserved.unwrap_or(problem))
+}
+
+/// A schema that has each of the words as a column.
+fn columns_of(tokens: &[TokenWithSpan]) -> Schema {
+    let words: BTreeSet<&str> = tokens
+        .iter()
+        .filter_map(|token| match &token.token {
+            Token::Word(word) => Some(word.value.as_str()),
+            _ => None,
+        })
+        .collect();
+    Schema::new(words.into_iter().map(|word| Field::new(word, DataType::Null, true)).collect::<Vec<_>>())
 }
 
 fn parse_all(tokens: Vec<TokenWithSpan>, text: &str) -> Result<Expr, ExpressionProblem> {
@@ -75,7 +96,10 @@ fn check_node(node: &Expr, schema: &Schema) -> Result<(), ExpressionProblem> {
             let name = name.to_string();
             refuse_column(&name, node.span().start, None, schema)
         }
-        Expr::Function(function) => check_function(function),
+        Expr::Function(function) => {
+            check_function(function)?;
+            check_round(function, schema)
+        }
         Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => {
             refuse(node, "a query inside an expression is not possible; use a join step")
         }
@@ -151,6 +175,29 @@ fn check_function(function: &Function) -> Result<(), ExpressionProblem> {
             .at(at)
             .help("`levada functions` lists them all")),
     }
+}
+
+/// Whole numbers divide to a whole number, so there is nothing left to round.
+fn check_round(function: &Function, schema: &Schema) -> Result<(), ExpressionProblem> {
+    let FunctionArguments::List(arguments) = &function.args else { return Ok(()) };
+    let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::BinaryOp { left, op, right }))) =
+        arguments.args.first()
+    else {
+        return Ok(());
+    };
+    let whole = |side: &Expr| matches!(compile::type_of(side.clone(), schema), Ok(DataType::Int64));
+    if function_name(&function.name) != "round"
+        || *op != BinaryOperator::Divide
+        || !whole(left)
+        || !whole(right)
+    {
+        return Ok(());
+    }
+    Err(ExpressionProblem::new(
+        "a whole number by a whole number is a whole number, and round leaves it as it is",
+    )
+    .at(place(function.name.span().start))
+    .help(format!("write `cast({left} as double) / {right}`")))
 }
 
 /// The name of a function as it is looked up: in lower case unless quoted.

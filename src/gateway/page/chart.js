@@ -12,6 +12,7 @@ const HOUR = 60 * MINUTE;
 const DAYS = 24 * HOUR;
 const STEPS = [1000, 5000, 15000, 30000, MINUTE, 5 * MINUTE, 15 * MINUTE, 30 * MINUTE, HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAYS, 2 * DAYS, 7 * DAYS, 14 * DAYS, 30 * DAYS, 91 * DAYS, 365 * DAYS];
 const MAX_SERIES = 8;
+const MAX_COUNTED = 9999;
 const MAX_POINTS = 4000;
 const COLOURS = ["avg", "forecast", "third", "fourth"];
 const FONT = "12px ui-sans-serif, system-ui, sans-serif";
@@ -24,6 +25,8 @@ export class Chart {
     this.tip = node("div", { class: "tip" });
     this.tip.hidden = true;
     this.element = node("div", { class: "plot" }, this.canvas, this.tip);
+    this.unseen = node("li", { class: "unseen" });
+    this.unseen.hidden = true;
     this.onlook = () => {};
     this.hover = null;
     this.width = 0;
@@ -38,6 +41,7 @@ export class Chart {
 
   clear() {
     this.series = new Map();
+    this.others = new Set();
     [this.newest, this.oldest] = [-Infinity, Infinity];
   }
 
@@ -50,12 +54,14 @@ export class Chart {
     const lines = this.lines.map((name, index) => entry(name, COLOURS[index % COLOURS.length], "line"));
     const also = this.also ? [entry(this.also, "forecast", "dash")] : [];
     const bar = this.bar ? [entry(this.bar, "bar", "bar")] : [];
-    return node("ul", { class: "legend", "aria-label": "Legend" }, ...lines, ...also, ...bar);
+    return node("ul", { class: "legend", "aria-label": "Legend" }, ...lines, ...also, ...bar, this.unseen);
   }
 
   of(name) {
     let series = this.series.get(name);
-    if (!series && this.series.size < MAX_SERIES) this.series.set(name, (series = { name, points: [], also: [] }));
+    if (series) return series;
+    if (this.series.size < MAX_SERIES) this.series.set(name, (series = { name, points: [], also: [] }));
+    else if (this.others.size < MAX_COUNTED) this.others.add(name);
     return series;
   }
 
@@ -144,7 +150,14 @@ export class Chart {
     visible.forEach((series, index) => this.band(pen, series, { top: index * each + 22, floor: (index + 1) * each - 6, x, left, width, scale, alone: visible.length === 1 }, colour));
     this.axis(pen, x, start, end, box.height, colour);
     look(this, pen, x, visible, box, colour);
+    this.unseen.hidden = this.others.size === 0;
+    this.unseen.textContent = this.more();
     this.describe(visible);
+  }
+
+  // What is not drawn for want of room, in words.
+  more() {
+    return `${this.series.size} of ${this.series.size + this.others.size}${this.others.size < MAX_COUNTED ? "" : " or more"}`;
   }
 
   // The values from the lowest to the highest, in steps that read well, and the highest bar.
@@ -235,17 +248,24 @@ export class Chart {
     }
   }
 
+  // At most every three seconds, so that nobody is read to without end; what came meanwhile is said then.
   describe(visible) {
-    const now = Date.now();
-    if (now - (this.described || 0) < 3000) return;
-    this.described = now;
+    this.latest = visible;
+    const wait = (this.described ?? 0) + 3000 - Date.now();
+    if (wait > 0) {
+      this.due ??= setTimeout(() => this.describe(this.latest), wait);
+      return;
+    }
+    clearTimeout(this.due);
+    this.due = undefined;
+    this.described = Date.now();
     const parts = visible.map(({ name, points }) => {
       const last = points.at(-1);
       const said = last?.values.map((value, index) => `${this.lines[index]} ${Number.isFinite(value) ? figure(value) : "unknown"}`).join(", ");
       return `${name} ${said ?? "no data"}`;
     });
     const until = Number.isFinite(this.newest) ? ` at ${TIME.format(this.newest)}` : "";
-    this.canvas.setAttribute("aria-label", `The newest values${until}: ${parts.join("; ") || "none yet"}. Arrow keys read single times.`);
+    this.canvas.setAttribute("aria-label", `The newest values${until}: ${parts.join("; ") || "none yet"}.${this.others.size ? ` Shown are ${this.more()}.` : ""} Arrow keys read single times.`);
   }
 }
 

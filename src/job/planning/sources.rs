@@ -11,6 +11,20 @@ use super::Planner;
 use crate::job::spec::{ColumnType, EventTimeSpec, SourceSpec};
 use crate::job::world;
 
+/// What steps see of a source, even if something else about it is wrong.
+pub(super) struct SourceView {
+    pub(super) schema: SchemaRef,
+    pub(super) timed: bool,
+}
+
+impl SourceView {
+    pub(super) fn new(source: &SourceSpec) -> SourceView {
+        let columns = source.common.schema.iter().filter(|(name, _)| *name != TIME_COLUMN);
+        let fields: Vec<_> = columns.map(|(column, kind)| kind.field(column)).collect();
+        SourceView { schema: timed(&Schema::new(fields)), timed: source.common.event_time.is_some() }
+    }
+}
+
 impl Planner<'_> {
     pub(super) fn source(&mut self, name: &str, source: &SourceSpec) -> Option<SourcePlan> {
         let before = self.cx.problems.len();
@@ -62,9 +76,9 @@ impl Planner<'_> {
             }
             Some(_) => {}
         }
-        let out_of_order_ms = self.duration(&at("out_of_order"), &spec.out_of_order);
+        let out_of_order_ms = self.cx.duration(at("out_of_order"), &spec.out_of_order);
         let idle_ms = match &spec.idle {
-            Some(text) => Some(self.duration(&at("idle"), text)?.unsigned_abs()),
+            Some(text) => Some(self.cx.duration(at("idle"), text)?.unsigned_abs()),
             None => None,
         };
         Some(EventTimePlan { column: column?.0, out_of_order_ms: out_of_order_ms?, idle_ms })

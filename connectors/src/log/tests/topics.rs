@@ -22,6 +22,9 @@ fn topics_come_and_go() {
     log.create_topic("b", config.clone()).unwrap();
     log.create_topic("a.1_x-Y", TopicConfig::default()).unwrap();
     assert!(matches!(log.create_topic("b", TopicConfig::default()), Err(LogError::TopicExists { .. })));
+    let near = |name: &str| log.topic(name).unwrap_err().to_string();
+    assert!(near("a.1_x-y").ends_with("; did you mean `a.1_x-Y`?"), "{}", near("a.1_x-y"));
+    assert!(near("orders").ends_with("new"), "{}", near("orders"));
     let topic = log.ensure_topic("b", TopicConfig::default()).unwrap();
     assert_eq!((topic.partitions(), topic.config()), (3, &config));
     assert!(matches!(topic.reader(3, Start::End), Err(LogError::NoSuchPartition { partitions: 3, .. })));

@@ -14,6 +14,10 @@ use super::cell;
 use super::incident::Incident;
 use super::spec::Settings;
 
+/// The values of the column `kind`.
+pub const KINDS: [&str; 4] =
+    [Kind::Opened.name(), Kind::Changed.name(), Kind::Merged.name(), Kind::Closed.name()];
+
 /// What a row tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -24,7 +28,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    fn name(self) -> &'static str {
+    const fn name(self) -> &'static str {
         match self {
             Kind::Opened => "opened",
             Kind::Changed => "changed",

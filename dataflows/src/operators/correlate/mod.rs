@@ -69,6 +69,7 @@ mod unite;
 
 pub use spec::{CorrelateSpec, LinkSpec};
 
+pub use changelog::KINDS;
 use changelog::{Changelog, Kind};
 use components::Components;
 use incident::Incident;

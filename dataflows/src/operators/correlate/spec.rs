@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Schema, SchemaRef};
-use levada_types::{TIME_COLUMN, parse_duration_ms};
+use levada_types::TIME_COLUMN;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -144,12 +144,13 @@ impl CorrelateSpec {
     pub(super) fn settings(&self, input: &Schema, cx: &mut PlanContext<'_>) -> Option<Settings> {
         let problems = cx.problems.len();
         let duration = |cx: &mut PlanContext<'_>, path: &[&str], text: &str, least: i64| {
-            match parse_duration_ms(text) {
-                Ok(ms) if ms < least => cx.problem(path, "this must be longer than nothing"),
-                Ok(ms) => return ms,
-                Err(message) => cx.problem(path, message),
+            match cx.duration(path, text) {
+                Some(ms) if ms < least => {
+                    cx.problem(path, "this must be longer than nothing");
+                    0
+                }
+                read => read.unwrap_or_default(),
             }
-            0
         };
 
         let names: BTreeSet<&str> = self.reads().collect();

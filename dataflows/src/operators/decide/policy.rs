@@ -3,7 +3,6 @@
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::datatypes::{Field, Schema};
 use indexmap::IndexMap;
-use levada_types::parse_duration_ms;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use xxhash_rust::xxh3::xxh3_64;
@@ -72,13 +71,8 @@ impl PolicySpec {
                 Err(problem) => problem.report(cx, ["policies", &index, "parameters", name]),
             }
         }
-        let cooldown_ms = match self.cooldown.as_deref().map(parse_duration_ms).unwrap_or(Ok(0)) {
-            Ok(ms) => ms,
-            Err(message) => {
-                cx.problem(at("cooldown"), message);
-                0
-            }
-        };
+        let cooldown = self.cooldown.as_deref().and_then(|text| cx.duration(at("cooldown"), text));
+        let cooldown_ms = cooldown.unwrap_or_default();
         Some(Policy {
             name: self.name.clone(),
             version: self.version.clone().unwrap_or_else(|| self.hash(cooldown_ms)),

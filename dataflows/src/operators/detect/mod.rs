@@ -30,7 +30,7 @@ mod zscore;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use levada_types::{Batch, TIME_COLUMN, parse_duration_ms};
+use levada_types::{Batch, TIME_COLUMN};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -121,7 +121,7 @@ macro_rules! detectors {
             }
 
             /// Every detector's name.
-            const NAMES: &'static [&'static str] = &[$(stringify!($name)),*];
+            pub const NAMES: &'static [&'static str] = &[$(stringify!($name)),*];
         }
     };
 }
@@ -210,13 +210,7 @@ impl DetectSpec {
                 cx.problem(["detectors", name, option], message);
             }
         }
-        let forget_after_ms = match parse_duration_ms(&self.forget_after) {
-            Ok(ms) => ms,
-            Err(message) => {
-                cx.problem(["forget_after"], message);
-                0
-            }
-        };
+        let forget_after_ms = cx.duration(["forget_after"], &self.forget_after).unwrap_or_default();
         let schema = Arc::new(self.plan_schema(input, cx));
         if cx.problems.len() > before {
             return None;

@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use indexmap::IndexMap;
-use levada_types::{TIME_COLUMN, parse_duration_ms};
+use levada_types::TIME_COLUMN;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -166,9 +166,7 @@ impl JoinSpec {
         let before = cx.problems.len();
         let (stream_key, table_key) = self.plan_key(stream, table, cx);
         let added = self.plan_added(stream, table, cx);
-        let within_ms = self.within.as_deref().and_then(|text| {
-            parse_duration_ms(text).map_err(|message| cx.problem(["within"], message)).ok()
-        });
+        let within_ms = self.within.as_deref().and_then(|text| cx.duration(["within"], text));
         let delete_when = self.delete_when.as_deref().and_then(|text| {
             Expression::condition(text, table).map_err(|problem| problem.report(cx, ["delete_when"])).ok()
         });

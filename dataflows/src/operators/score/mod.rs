@@ -29,7 +29,7 @@ use std::sync::{Arc, OnceLock};
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use indexmap::IndexMap;
-use levada_types::{Batch, ScorerFactory, TIME_COLUMN, parse_duration_ms};
+use levada_types::{Batch, ScorerFactory, TIME_COLUMN};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -96,10 +96,8 @@ struct ScorePlan {
 
 impl ScoreSpec {
     fn plan_times(&self, cx: &mut PlanContext<'_>) -> Option<(i64, i64)> {
-        let mut duration = |path: &str, text: &str| {
-            parse_duration_ms(text).map_err(|message| cx.problem([path], message)).ok()
-        };
-        let (every, idle_after) = (duration("every", &self.every), duration("idle_after", &self.idle_after));
+        let (every, idle_after) =
+            (cx.duration(["every"], &self.every), cx.duration(["idle_after"], &self.idle_after));
         let (every, idle_after) = (every?, idle_after?);
         if every == 0 {
             cx.problem(["every"], "time cannot be divided into steps of nothing; write for instance `1h`");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use indexmap::IndexMap;
-use levada_types::{Batch, TIME_COLUMN, parse_duration_ms};
+use levada_types::{Batch, TIME_COLUMN};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use xxhash_rust::xxh3::xxh3_64;
@@ -224,11 +224,10 @@ impl WindowSpec {
 }
 
 fn duration(text: &str, least: i64, path: &[&str], cx: &mut PlanContext<'_>) -> Option<i64> {
-    let wrong = match parse_duration_ms(text) {
-        Ok(ms) if (least..=LONGEST_MS).contains(&ms) => return Some(ms),
-        Ok(ms) if ms < least => "it must be longer than nothing".to_string(),
-        Ok(_) => "it is longer than 100 years".to_string(),
-        Err(wrong) => wrong,
+    let wrong = match cx.duration(path, text)? {
+        ms if (least..=LONGEST_MS).contains(&ms) => return Some(ms),
+        ms if ms < least => "it must be longer than nothing",
+        _ => "it is longer than 100 years",
     };
     cx.problem(path, wrong);
     None
