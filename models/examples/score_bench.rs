@@ -1,5 +1,7 @@
 //! How fast the reference model scores on one core. Prints one JSON object.
 //!
+//! From the root of the repository:
+//!
 //! ```text
 //! cargo run --release -p levada-models --example score_bench -- [REQUESTS] [SEQUENCES PER REQUEST]
 //! ```

@@ -54,8 +54,9 @@ impl Functions {
 }
 
 fn unknown(name: &str, all: &[Reference]) -> String {
-    if Detectors::NAMES.contains(&name) {
-        return format!("`{name}` is a detector, no function: `[step.NAME.detect.detectors.{name}]`");
+    let lower = name.to_lowercase();
+    if Detectors::NAMES.contains(&lower.as_str()) {
+        return format!("`{name}` is a detector, no function: `[step.NAME.detect.detectors.{lower}]`");
     }
     let aliases = all.iter().flat_map(|entry| &entry.aliases).map(String::as_str);
     let known: Vec<&str> = all.iter().map(|entry| entry.name).chain(aliases).collect();

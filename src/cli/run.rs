@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use clap::Args;
 use levada_connectors::topic::Existing;
@@ -31,9 +31,9 @@ Examples:
 The first SIGTERM or Ctrl-C finishes and publishes the epochs under way, but not windows that are still
 open; the second stops at once.
 
-Exit status: 0 if the job ran, 1 if it failed, 2 if the command line is wrong, 3 if it ran and a source
-had no good record, or with --fail-on-dead-letters if a single one was bad. Otherwise bad records are only
-counted, kept and said.";
+Exit status: 0 if the job ran, 1 if it failed, 2 if the command line is wrong, 3 if it ran to its end and a
+source had records and not a good one, or with --fail-on-dead-letters if a single one was bad. Otherwise bad
+records are only counted, kept and said.";
 
 /// Runs a job, showing what it is doing
 #[derive(Debug, Args)]
@@ -76,7 +76,7 @@ pub struct Run {
 /// Bad records of a job that ran.
 struct Bad {
     count: u64,
-    /// The sources that had no others.
+    /// The sources that had no others; of a job that ran to its end, in one process.
     useless: Vec<String>,
 }
 
@@ -152,7 +152,10 @@ impl Run {
         if let Some(look) = outputs.look() {
             println!("{look}");
         }
-        Ok(Bad { count: bad::count(&metrics), useless: bad::useless(&metrics) })
+        // A process of several knows its own share only, and a job that was stopped what had come by then.
+        let all = how.until_drained && how.cluster.hosts.len() < 2 && !how.stop.load(Relaxed);
+        let useless = if all { bad::useless(&metrics) } else { Vec::new() };
+        Ok(Bad { count: bad::count(&metrics), useless })
     }
 
     fn cluster(&self) -> Result<Cluster, String> {

@@ -104,6 +104,11 @@ impl Planner<'_> {
         let from: Vec<Option<Vec<StreamId>>> =
             order.iter().map(|&step| reads[step].iter().map(|&found| stream(found)).collect()).collect();
         let planned = self.plan_steps(&views, &order, &from);
+        // Those that are in a cycle or behind one.
+        let steps = self.steps;
+        for step in (0..steps.len()).filter(|&index| places[index].is_none()).map(|index| &steps[index]) {
+            self.plan_blindly(step, &vec![None; step.spec.inputs().len()]);
+        }
         let sinks: Vec<Option<SinkPlan>> = self.sinks(&views, &planned, &places);
         let dead_letters = self.dead_letters();
         self.check_outputs();

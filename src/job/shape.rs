@@ -259,10 +259,17 @@ impl<'s> Walk<'s> {
             _ => return self.report(diagnostic),
         };
         let about = choices.iter().find_map(|choice| choice.get("description")?.as_str()).map(first_sentence);
+        let about = about.filter(|about| about.split_whitespace().count() > 3);
+        let of_texts = |choice: &&Object| {
+            choice.get("items").and_then(|items| items.get("type")?.as_str()) == Some("string")
+        };
+        let plain = value.chars().all(|c| !c.is_control() && !matches!(c, '"' | '\\'));
         self.report(match (wanted.as_slice(), about, node.get_ref()) {
-            (["a list"], _, DeValue::String(_)) => diagnostic.help(format!("write `[{value:?}]`")),
-            (["a string"], Some(about), _) => diagnostic.help(format!("write it in quotes. {about}.")),
-            (["a string"], None, _) => diagnostic.help(format!("write `{value:?}`")),
+            (["a list"], _, DeValue::String(_)) if plain && choices.iter().any(of_texts) => {
+                diagnostic.help(format!("write `[\"{value}\"]`"))
+            }
+            (["a string"], Some(about), _) => diagnostic.help(format!("text stands in quotes. {about}")),
+            (["a string"], None, _) => diagnostic.help(format!("write `\"{value}\"`")),
             _ => diagnostic,
         });
     }

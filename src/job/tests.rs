@@ -166,16 +166,23 @@ fn late_rows_demand_the_columns_of_what_the_step_reads() {
 #[test]
 fn late_rows_that_there_cannot_be_are_warned_of() {
     let passing = Fake { stateless: true, ..fake("one", "m", "n") };
-    let steps = [("one", fake("in", "a", "m")), ("between", passing), ("two", fake("between", "n", "o"))];
-    let drawn = draw(&steps, &[], &["one.late", "two", "two.late"]);
+    let steps = [
+        ("one", fake("in", "a", "m")),
+        ("between", passing),
+        ("two", fake("between", "n", "o")),
+        ("three", fake("two", "o", "p")),
+    ];
+    let drawn = draw(&steps, &[], &["one.late", "three", "two.late", "three.late"]);
     assert_eq!(problems(&drawn), Vec::<String>::new());
-    let [warning] = drawn.warnings.as_slice() else { panic!("{:?}", drawn.warnings) };
-    assert_eq!(warning.path, ["sink", "to-two-late"]);
+    let told: Vec<_> =
+        drawn.warnings.iter().map(|w| (w.path.join("."), &w.message[..], w.help.as_deref())).collect();
+    let past = |step: &str| format!("`{step}.late` is always empty: late rows do not come past `one`");
+    let (two, three) = (past("two"), past("three"));
+    let help = Some("they are in `one.late`");
     assert_eq!(
-        warning.message,
-        "`two.late` is always empty: `one` comes before `two` and leaves no late rows"
+        told,
+        [("sink.to-two-late".into(), &two[..], help), ("sink.to-three-late".into(), &three, help)]
     );
-    assert_eq!(warning.help.as_deref(), Some("late rows are in `one.late`"));
 }
 
 #[test]

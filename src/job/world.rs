@@ -41,8 +41,9 @@ pub fn meant(path: &Path, wanted: impl Fn(&Path) -> bool) -> Option<String> {
     const SHOWN: usize = 8;
     let parent = path.parent().unwrap_or(Path::new(""));
     let folder = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-    let Ok(entries) = fs::read_dir(folder) else {
-        return Some(format!("there is no folder `{}`", folder.display()));
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) => return Some(format!("failed to look into `{}`: {error}", folder.display())),
     };
     let files = entries.flatten().filter(|entry| entry.path().is_file() && wanted(&entry.path()));
     let mut names: Vec<String> = files.filter_map(|entry| entry.file_name().into_string().ok()).collect();

@@ -142,8 +142,8 @@ async fn a_chart_says_how_many_it_does_not_show() {
         let label = "document.querySelector('canvas.chart').getAttribute('aria-label')";
         browser.wait_for(&format!("{label}.includes('h7 ') && document.querySelector('.unseen').hidden"));
         (7..11).for_each(put);
-        browser.wait_for("document.querySelector('.unseen').textContent === '8 of 11'");
-        browser.wait_for(&format!("{label}.includes('Shown are 8 of 11.')"));
+        browser.wait_for("document.querySelector('.unseen').textContent === '8 of 11 shown'");
+        browser.wait_for(&format!("{label}.includes(' 8 of 11 shown.')"));
     });
     looked.await.expect("shown");
     served.stop().await;

@@ -105,6 +105,25 @@ topic = "out"
 "#;
 
 #[test]
+fn a_column_whose_value_does_not_matter_is_still_known() {
+    for sql in [
+        "count(*) filter (where x is not null)",
+        "count(x)",
+        "max(coalesce(x, cast(z as int)))",
+        "count(*) filter (where x > 1 and (z is null or true))",
+        "sum(case when true then x else cast(z as int) end)",
+    ] {
+        let text = format!(
+            "{PLAIN}\n[step.w.window]\nfrom = \"b\"\ntumbling = \"1m\"\naggregate = {{ n = \"{sql}\" }}\n\
+             [sink.w.log]\nfrom = \"w\"\ntopic = \"w\"\n"
+        );
+        let text = text.replace("y = \"float?\"", "y = \"float?\", z = \"string\"");
+        let text = text.replace("[sink.out.log]\nfrom = \"b\"", "[sink.out.log]\nfrom = \"a\"");
+        load_text(&text, &[]).unwrap_or_else(|report| panic!("{sql}: {report}"));
+    }
+}
+
+#[test]
 fn every_bad_job_gives_its_report() {
     let mut files: Vec<PathBuf> =
         std::fs::read_dir("tests/jobs/bad").unwrap().map(|entry| entry.unwrap().path()).collect();

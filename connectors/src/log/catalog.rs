@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use levada_types::nearest;
+use levada_types::nearest::is_slip;
 
 use super::config::{TOPIC_VERSION, TopicConfig, TopicFile, check_config};
 use super::error::{LogError, Result};
@@ -110,12 +110,10 @@ impl Log {
     /// The topic that is called nearly as one that is not there.
     fn near(&self, name: &str) -> Option<String> {
         let entries = fs::read_dir(&self.root).ok()?.flatten();
-        let topics = entries.filter(|entry| entry.path().join(TOPIC_FILE).is_file());
-        let mut names: Vec<String> =
-            topics.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-        names.sort();
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        nearest(name, &names).map(str::to_owned)
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        // Topics of one job begin alike, so only a slip counts.
+        let slips = names.filter(|known| is_slip(name, known));
+        slips.filter(|known| self.root.join(known).join(TOPIC_FILE).is_file()).min()
     }
 
     /// Opens a topic.

@@ -37,9 +37,9 @@ impl LogSource {
     fn topic(&self) -> Result<Topic, ConnectorError> {
         let topic = Log::open(&self.data_dir)?.topic(&self.topic);
         topic.map_err(|error| {
-            let unlike_any = matches!(error, LogError::NoSuchTopic { near: None, .. });
+            let missing = matches!(error, LogError::NoSuchTopic { .. });
             let mut error = ConnectorError::from(error);
-            if unlike_any {
+            if missing {
                 error.message += &format!("; `levada topics create {}` makes it", self.topic);
             }
             error

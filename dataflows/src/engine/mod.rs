@@ -16,6 +16,7 @@ mod container;
 mod decode;
 mod epochs;
 mod feed;
+mod shared;
 mod sink;
 mod source;
 mod step;
@@ -33,8 +34,8 @@ pub(crate) mod cutting {
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use levada_types::decode::dead_letter_schema;
@@ -43,7 +44,6 @@ use thiserror::Error;
 use timely::communication::Config as Communication;
 use timely::dataflow::operators::Concatenate;
 use timely::dataflow::operators::probe::{Handle as ProbeHandle, Probe};
-use timely::scheduling::SyncActivator;
 use timely::scheduling::activate::Activator;
 use timely::worker::Worker;
 use timely::{Config, WorkerConfig};
@@ -54,6 +54,7 @@ use crate::operator::OperatorError;
 use crate::plan::{Plan, SinkOrder, StreamId};
 use epochs::Board;
 use feed::{Feed, FeedPlan};
+pub(crate) use shared::Shared;
 use sink::{SinkSetup, sink};
 use source::{OwnPartition, SourceSetup, sources};
 use watermark::{PartitionSetup, Watermarks, ticks};
@@ -118,85 +119,6 @@ pub enum EngineError {
     Start(String),
 }
 
-/// What the workers of a process share outside the dataflow.
-pub(crate) struct Shared {
-    decoding: Decoding,
-    failed: AtomicBool,
-    error: Mutex<Option<EngineError>>,
-    /// The source operators, to be woken when something arrives for any of them.
-    sources: Mutex<Vec<SyncActivator>>,
-    /// The live epoch in which something last arrived.
-    busy: AtomicU64,
-}
-
-/// How many chunks each worker of this process has been dealt and not decoded yet.
-struct Decoding(Vec<AtomicUsize>);
-
-impl Decoding {
-    fn workers(&self) -> usize {
-        self.0.len()
-    }
-
-    /// A worker that has the fewest, and how many.
-    fn least(&self) -> (usize, usize) {
-        let each = self.0.iter().map(|count| count.load(Relaxed)).enumerate();
-        each.min_by_key(|&(_, count)| count).unwrap_or_default()
-    }
-
-    fn add(&self, worker: usize) {
-        if let Some(count) = self.0.get(worker) {
-            count.fetch_add(1, Relaxed);
-        }
-    }
-
-    fn done(&self, worker: usize) {
-        if let Some(count) = self.0.get(worker) {
-            count.fetch_sub(1, Relaxed);
-        }
-    }
-}
-
-impl Shared {
-    fn new(workers: usize) -> Shared {
-        Shared {
-            decoding: Decoding((0..workers.max(1)).map(|_| AtomicUsize::new(0)).collect()),
-            failed: AtomicBool::new(false),
-            error: Mutex::default(),
-            sources: Mutex::default(),
-            busy: AtomicU64::new(0),
-        }
-    }
-
-    /// Notes the first failure; the workers then stop without publishing anything more.
-    pub(crate) fn fail(&self, error: EngineError) {
-        tracing::error!("{error}");
-        let mut first = self.error.lock().unwrap_or_else(PoisonError::into_inner);
-        first.get_or_insert(error);
-        self.failed.store(true, Relaxed);
-    }
-
-    pub(crate) fn has_failed(&self) -> bool {
-        self.failed.load(Relaxed)
-    }
-
-    /// Notes that `epoch` holds something.
-    fn note_busy(&self, epoch: u64) {
-        self.busy.fetch_max(epoch, Relaxed);
-    }
-
-    /// The last epoch that is known to hold something.
-    fn busy_epoch(&self) -> u64 {
-        self.busy.load(Relaxed)
-    }
-
-    fn wake_sources(&self) {
-        for activator in self.sources.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            // A worker that is gone needs no waking.
-            let _ = activator.activate();
-        }
-    }
-}
-
 /// Runs a job until its input has ended, it is stopped, or it fails.
 ///
 /// # Errors
@@ -231,10 +153,7 @@ pub fn run(plan: Arc<Plan>, how: &Run, metrics: Arc<Metrics>) -> Result<(), Engi
     for result in guards.join() {
         result.map_err(EngineError::Start)?;
     }
-    match shared.error.lock().unwrap_or_else(PoisonError::into_inner).take() {
-        Some(error) => Err(error),
-        None => Ok(()),
-    }
+    shared.take_failure().map_or(Ok(()), Err)
 }
 
 /// One worker: builds the dataflow and steps it until it is done.
@@ -327,7 +246,7 @@ fn build(
         let (raw, address) = sources(scope, setup);
         let activator = scope.activator_for(Rc::clone(&address));
         let sync = scope.worker().sync_activator_for(address.to_vec());
-        shared.sources.lock().unwrap_or_else(PoisonError::into_inner).push(sync);
+        shared.add_source(sync);
 
         let mut streams = BTreeMap::new();
         let mut progress = Vec::new();

@@ -21,13 +21,14 @@ use datafusion_physical_expr::expressions as kernels;
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion_sql::sqlparser::ast::Expr as SqlExpr;
-use levada_types::{Batch, TIME_COLUMN};
+use levada_types::Batch;
 
 use super::functions::World;
-use super::{Expression, ExpressionProblem, Program, words};
+use super::{Expression, ExpressionProblem, Program, parse, words};
 
 /// Compiles a tree whose names have been checked.
 pub fn compile(tree: SqlExpr, schema: &Schema) -> Result<Expression, ExpressionProblem> {
+    let columns = parse::columns(&tree, schema);
     let whole = DFSchema::try_from(schema.clone()).map_err(|e| words::planning(&e))?;
     let typed = plan(tree, &Arc::new(whole)).map_err(|e| words::planning(&e))?;
     let value = to_stream_type(typed.expr, &typed.schema)?;
@@ -36,7 +37,6 @@ pub fn compile(tree: SqlExpr, schema: &Schema) -> Result<Expression, ExpressionP
     let places: Vec<usize> =
         (0..schema.fields().len()).filter(|&i| read.contains(schema.field(i).name().as_str())).collect();
     let reads = schema.project(&places).map_err(|e| words::planning(&e.into()))?;
-    let columns = read.iter().filter(|name| **name != TIME_COLUMN).map(|name| name.to_string()).collect();
     lower(&value, reads, places, columns).map_err(|e| words::planning(&e))
 }
 

@@ -69,6 +69,8 @@ struct Program {
     reads: SchemaRef,
     /// Where these columns stood in the schema that it was checked against.
     places: Vec<usize>,
+    /// Those that its text names, also where their value turned out not to matter: without them the text
+    /// would not be understood.
     columns: BTreeSet<String>,
     data_type: DataType,
     nullable: bool,

@@ -17,6 +17,7 @@ use datafusion_sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Token
 use super::functions::{self, Named};
 use super::{ExpressionProblem, compile, habits, operands, words};
 use crate::plan::is_unknown;
+use levada_types::TIME_COLUMN;
 
 /// Words, numbers and signs that an expression may have: enough for any that a person writes, few
 /// enough that the walk over its tree fits on every thread's stack.
@@ -41,9 +42,13 @@ fn read(text: &str, schema: &Schema) -> Result<Expr, ExpressionProblem> {
         )));
     }
     habits::check(&tokens)?;
-    // Of a stream of which nothing is known any word may be a column.
-    let any = is_unknown(schema).then(|| columns_of(&tokens));
-    let reserved = operands::quote_columns(&mut tokens, any.as_ref().unwrap_or(schema), text);
+    if is_unknown(schema) {
+        // Any word may be a column; which one is not known, so none is to blame.
+        let any = columns_of(&tokens);
+        operands::quote_columns(&mut tokens, &any, text);
+        return parse_all(tokens, text);
+    }
+    let reserved = operands::quote_columns(&mut tokens, schema, text);
     parse_all(tokens, text).map_err(|problem| reserved.unwrap_or(problem))
 }
 
@@ -72,34 +77,51 @@ fn parse_all(tokens: Vec<TokenWithSpan>, text: &str) -> Result<Expr, ExpressionP
 
 /// Checks that a scalar expression names what exists, and asks for nothing but a function of its row.
 pub fn check(tree: &Expr, schema: &Schema) -> Result<(), ExpressionProblem> {
-    match visit_expressions(tree, |node| match check_node(node, schema) {
-        Ok(()) => ControlFlow::Continue(()),
-        Err(problem) => ControlFlow::Break(problem),
-    }) {
-        ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(problem) => Err(problem),
-    }
+    let visit = |look: &dyn Fn(&Expr) -> Result<(), ExpressionProblem>| {
+        let flow = visit_expressions(tree, |node| match look(node) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(problem) => ControlFlow::Break(problem),
+        });
+        flow.break_value().map_or(Ok(()), Err)
+    };
+    visit(&|node| check_node(node, schema))?;
+    visit(&|node| check_round(node, schema))
+}
+
+/// The columns that it names, but for [`TIME_COLUMN`].
+pub fn columns(tree: &Expr, schema: &Schema) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let _ = visit_expressions(tree, |node| {
+        let name = match node {
+            Expr::Identifier(name) => name.value.clone(),
+            Expr::CompoundIdentifier(parts) => compound(parts),
+            _ => return ControlFlow::<()>::Continue(()),
+        };
+        if name != TIME_COLUMN && schema.index_of(&name).is_ok() {
+            names.insert(name);
+        }
+        ControlFlow::Continue(())
+    });
+    names
+}
+
+fn compound(parts: &[Ident]) -> String {
+    parts.iter().map(|part| part.value.as_str()).collect::<Vec<_>>().join(".")
 }
 
 fn check_node(node: &Expr, schema: &Schema) -> Result<(), ExpressionProblem> {
     match node {
         Expr::Identifier(name) => check_column(&name.value, name, schema),
-        Expr::CompoundIdentifier(parts) => {
-            let name = parts.iter().map(|p| p.value.as_str()).collect::<Vec<_>>().join(".");
-            match parts.first() {
-                Some(first) => check_column(&name, first, schema),
-                None => Ok(()),
-            }
-        }
+        Expr::CompoundIdentifier(parts) => match parts.first() {
+            Some(first) => check_column(&compound(parts), first, schema),
+            None => Ok(()),
+        },
         // SQL has functions that are called without parentheses, as `user`; here they are only words.
         Expr::Function(Function { name, args: FunctionArguments::None, .. }) if !is_clock(name) => {
             let name = name.to_string();
             refuse_column(&name, node.span().start, None, schema)
         }
-        Expr::Function(function) => {
-            check_function(function)?;
-            check_round(function, schema)
-        }
+        Expr::Function(function) => check_function(function),
         Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => {
             refuse(node, "a query inside an expression is not possible; use a join step")
         }
@@ -177,27 +199,36 @@ fn check_function(function: &Function) -> Result<(), ExpressionProblem> {
     }
 }
 
-/// Whole numbers divide to a whole number, so there is nothing left to round.
-fn check_round(function: &Function, schema: &Schema) -> Result<(), ExpressionProblem> {
+/// Whole numbers divide to a whole number, of which no digits behind the point are left to round to.
+fn check_round(node: &Expr, schema: &Schema) -> Result<(), ExpressionProblem> {
+    let Expr::Function(function) = node else { return Ok(()) };
     let FunctionArguments::List(arguments) = &function.args else { return Ok(()) };
-    let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::BinaryOp { left, op, right }))) =
-        arguments.args.first()
-    else {
-        return Ok(());
+    let given: Vec<&Expr> = arguments
+        .args
+        .iter()
+        .filter_map(|argument| match argument {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) => Some(value),
+            _ => None,
+        })
+        .collect();
+    let (mut value, to_digits) = match given.as_slice() {
+        [value] => (*value, true),
+        [value, digits] => (*value, matches!(digits, Expr::Value(_))),
+        _ => return Ok(()),
     };
+    while let Expr::Nested(inner) = value {
+        value = inner;
+    }
+    let Expr::BinaryOp { left, op: BinaryOperator::Divide, right } = value else { return Ok(()) };
     let whole = |side: &Expr| matches!(compile::type_of(side.clone(), schema), Ok(DataType::Int64));
-    if function_name(&function.name) != "round"
-        || *op != BinaryOperator::Divide
-        || !whole(left)
-        || !whole(right)
-    {
+    if function_name(&function.name) != "round" || !to_digits || !whole(left) || !whole(right) {
         return Ok(());
     }
     Err(ExpressionProblem::new(
         "a whole number by a whole number is a whole number, and round leaves it as it is",
     )
     .at(place(function.name.span().start))
-    .help(format!("write `cast({left} as double) / {right}`")))
+    .help("make one of them a float: `cast(... as float) / ...`"))
 }
 
 /// The name of a function as it is looked up: in lower case unless quoted.

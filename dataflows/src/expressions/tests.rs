@@ -205,6 +205,9 @@ fn it_knows_its_columns_and_nulls() {
     assert_eq!(columns("delay > 60 and origin = 'JFK'"), "delay origin");
     assert_eq!(columns("_time > at"), "at");
     assert_eq!(columns("1"), "");
+    // Also those that do not matter in the end: without them the text would not be understood.
+    assert_eq!(columns("origin is not null and (delay > 1 or true)"), "delay origin");
+    assert_eq!(columns("case when true then k else n end"), "k n");
     for never in
         ["origin", "k > 3", "coalesce(delay, 1.5)", "k / 2.0", "1", "case when k > 3 then 1 else 2 end"]
     {

@@ -22,11 +22,11 @@ pub mod source;
 pub mod state;
 pub mod time;
 
+pub use self::nearest::nearest;
 pub use batch::{Batch, Origin, TIME_COLUMN};
 pub use decode::{DeadLetter, Decoded, Decoder, DecoderFactory};
 pub use error::{Blame, ConnectorError};
 pub use hash::{KEY_GROUPS, KeyHasher};
-pub use nearest::nearest;
 pub use position::{Epoch, KeyGroup, Offset, PartitionId};
 pub use scoring::{FieldKind, ScoreError, Scorer, ScorerFactory, TokenField};
 pub use sink::{Sink, SinkFactory};

@@ -16,6 +16,16 @@ pub fn nearest<'a>(wrong: &str, known: &[&'a str]) -> Option<&'a str> {
     best.map(|(_, name)| name)
 }
 
+/// Whether `known` is `wrong` but for a slip of the fingers: two letters, a quarter of the name at most.
+pub fn is_slip(wrong: &str, known: &str) -> bool {
+    let (wrong, known) = (wrong.to_lowercase(), known.to_lowercase());
+    let length = known.chars().count();
+    wrong.chars().count().abs_diff(length) <= 2 && {
+        let edits = strsim::damerau_levenshtein(&wrong, &known);
+        edits <= 2 && edits * 4 <= length
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -27,5 +37,12 @@ mod tests {
         assert_eq!(nearest("ORDERS.LATR", &known), Some("orders.late"));
         assert_eq!(nearest("paymnets", &known), Some("payments"));
         assert_eq!(nearest("flights", &known), None);
+    }
+
+    #[test]
+    fn names_that_only_begin_alike_are_no_slip() {
+        assert!(is_slip("shop.order", "shop.orders") && is_slip("Shop.odrers", "shop.orders"));
+        assert!(!is_slip("shop.payments", "shop.pages") && !is_slip("flights.weather", "flights.departures"));
+        assert!(!is_slip("b", "a") && !is_slip("in", "out"));
     }
 }

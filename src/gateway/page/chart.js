@@ -41,7 +41,7 @@ export class Chart {
 
   clear() {
     this.series = new Map();
-    this.others = new Set();
+    this.others = new Map();
     [this.newest, this.oldest] = [-Infinity, Infinity];
   }
 
@@ -59,9 +59,7 @@ export class Chart {
 
   of(name) {
     let series = this.series.get(name);
-    if (series) return series;
-    if (this.series.size < MAX_SERIES) this.series.set(name, (series = { name, points: [], also: [] }));
-    else if (this.others.size < MAX_COUNTED) this.others.add(name);
+    if (!series && this.series.size < MAX_SERIES) this.series.set(name, (series = { name, points: [], also: [] }));
     return series;
   }
 
@@ -76,8 +74,12 @@ export class Chart {
 
   // Points come nearly always in order: the search from the end is one step.
   add(name, which, point) {
-    const series = Number.isFinite(point.t) && this.of(name);
-    if (!series) return;
+    if (!Number.isFinite(point.t)) return;
+    const series = this.of(name);
+    if (!series) {
+      if (this.others.has(name) || this.others.size < MAX_COUNTED) this.others.set(name, Math.max(point.t, this.others.get(name) ?? -Infinity));
+      return;
+    }
     const points = series[which];
     let at = points.length;
     while (at > 0 && points[at - 1].t > point.t) at--;
@@ -150,6 +152,8 @@ export class Chart {
     visible.forEach((series, index) => this.band(pen, series, { top: index * each + 22, floor: (index + 1) * each - 6, x, left, width, scale, alone: visible.length === 1 }, colour));
     this.axis(pen, x, start, end, box.height, colour);
     look(this, pen, x, visible, box, colour);
+    // What has not come for longer than is shown would not be drawn either.
+    for (const [name, t] of this.others) if (t < start) this.others.delete(name);
     this.unseen.hidden = this.others.size === 0;
     this.unseen.textContent = this.more();
     this.describe(visible);
@@ -157,7 +161,7 @@ export class Chart {
 
   // What is not drawn for want of room, in words.
   more() {
-    return `${this.series.size} of ${this.series.size + this.others.size}${this.others.size < MAX_COUNTED ? "" : " or more"}`;
+    return `${this.series.size} of ${this.series.size + this.others.size}${this.others.size < MAX_COUNTED ? "" : " or more"} shown`;
   }
 
   // The values from the lowest to the highest, in steps that read well, and the highest bar.
@@ -265,7 +269,7 @@ export class Chart {
       return `${name} ${said ?? "no data"}`;
     });
     const until = Number.isFinite(this.newest) ? ` at ${TIME.format(this.newest)}` : "";
-    this.canvas.setAttribute("aria-label", `The newest values${until}: ${parts.join("; ") || "none yet"}.${this.others.size ? ` Shown are ${this.more()}.` : ""} Arrow keys read single times.`);
+    this.canvas.setAttribute("aria-label", `The newest values${until}: ${parts.join("; ") || "none yet"}.${this.others.size ? ` ${this.more()}.` : ""} Arrow keys read single times.`);
   }
 }
 

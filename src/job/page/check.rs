@@ -11,7 +11,7 @@ use indexmap::IndexMap;
 use levada_dataflows::plan::{PlanContext, Problem};
 use levada_types::parse_duration_ms;
 
-use super::{Measure, PageSpec, PanelSpec, Span};
+use super::{PageSpec, PanelSpec, Span};
 use crate::job::spec::ColumnType;
 
 /// A column of a topic.
@@ -54,19 +54,15 @@ impl<'c> Checker<'c, '_> {
     fn panel(&mut self, panel: &PanelSpec) {
         use Wanted::{Any, Number, Time};
         match panel {
-            PanelSpec::Figure {
-                topic, column, measure, within, weight, of, key, ends, sort, note, ..
-            } => {
+            PanelSpec::Figure { topic, column, within, weight, of, key, ends, sort, note, .. } => {
                 self.span("within", within.as_ref());
                 let Some(known) = self.topic(&["topic"], topic) else { return };
-                // The newest value may be a word; whatever else is calculated.
-                let measured = if matches!(measure, Measure::Last) && of.is_none() { Any } else { Number };
                 for (field, column, wanted) in [
-                    ("column", column, measured),
+                    ("column", column, Number),
                     ("weight", weight, Number),
                     ("of", of, Number),
                     ("key", key, Any),
-                    ("sort", sort, Any),
+                    ("sort", sort, Number),
                 ] {
                     self.column(&[field], column.as_deref(), wanted, known);
                 }
@@ -98,7 +94,7 @@ impl<'c> Checker<'c, '_> {
                     ("label", label, Any),
                     ("strong", strong, Any),
                     ("key", key, Any),
-                    ("sort", sort, Any),
+                    ("sort", sort, Number),
                     ("meter", meter, Number),
                 ] {
                     self.column(&[field], column.as_deref(), wanted, known);
@@ -214,7 +210,8 @@ impl Wanted {
         match self {
             Wanted::Any => true,
             Wanted::Number => matches!(data_type, DataType::Int64 | DataType::Float64),
-            Wanted::Time => matches!(data_type, DataType::Timestamp(..)),
+            // The page reads milliseconds since 1970 and RFC 3339 too.
+            Wanted::Time => matches!(data_type, DataType::Timestamp(..) | DataType::Int64 | DataType::Utf8),
         }
     }
 

@@ -90,27 +90,31 @@ pub(super) fn empty_late(plan: &Plan) -> Vec<Problem> {
     for (from, path) in reads.chain(steps) {
         let StreamId::Late(late) = *from else { continue };
         let Some(step) = plan.steps.get(late) else { continue };
-        let Some(before) = step.from.first().and_then(|&from| in_order_since(plan, from)) else { continue };
-        let (name, before) = (&step.name, &before.name);
+        let Some(before) = step.from.first().and_then(|&from| put_in_order_by(plan, from)) else { continue };
+        let names: BTreeSet<&str> = before.iter().map(|step| step.name.as_str()).collect();
+        let list = |suffix: &str| {
+            names.iter().map(|name| format!("`{name}{suffix}`")).collect::<Vec<_>>().join(" and ")
+        };
         warnings.push(Problem {
             path: path.map(String::from).to_vec(),
-            message: format!(
-                "`{name}.late` is always empty: `{before}` comes before `{name}` and leaves no late rows"
-            ),
-            help: Some(format!("late rows are in `{before}.late`")),
+            message: format!("`{}.late` is always empty: late rows do not come past {}", step.name, list("")),
+            help: Some(format!("they are in {}", list(".late"))),
             ..Problem::default()
         });
     }
     warnings
 }
 
-/// The step that put a stream's rows in order, if all of them are.
-fn in_order_since(plan: &Plan, stream: StreamId) -> Option<&StepPlan> {
+/// The steps that put a stream's rows in order, the first on each way from a source; none if some of the rows
+/// are in no order.
+fn put_in_order_by(plan: &Plan, stream: StreamId) -> Option<Vec<&StepPlan>> {
     let StreamId::Step(index) = stream else { return None };
     let step = plan.steps.get(index)?;
     if !step.step.stateless {
-        return Some(step);
+        let earlier = step.from.first().and_then(|&from| put_in_order_by(plan, from));
+        return Some(earlier.unwrap_or_else(|| vec![step]));
     }
-    let since: Option<Vec<&StepPlan>> = step.from.iter().map(|&from| in_order_since(plan, from)).collect();
-    since?.first().copied()
+    let each: Option<Vec<Vec<&StepPlan>>> =
+        step.from.iter().map(|&from| put_in_order_by(plan, from)).collect();
+    each.map(|each| each.concat())
 }

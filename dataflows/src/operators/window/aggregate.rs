@@ -165,7 +165,14 @@ impl Aggregates {
             return place;
         }
         let AggregateExpression { argument, filter, .. } = call;
-        self.arguments.push(Argument { text, value: argument, filter, ordinals: false, floats: false });
+        self.arguments.push(Argument {
+            text,
+            value: argument,
+            filter,
+            ordinals: false,
+            floats: false,
+            read: false,
+        });
         self.arguments.len() - 1
     }
 
@@ -180,16 +187,18 @@ impl Aggregates {
 
     /// The argument of `count(*)`.
     fn every_row(&mut self) -> usize {
-        let same = |known: &Argument| known.value.is_none() && known.filter.is_none();
-        if let Some(place) = self.arguments.iter().position(same) {
-            return place;
-        }
-        let text = "*)".into();
-        self.arguments.push(Argument { text, value: None, filter: None, ordinals: false, floats: false });
-        self.arguments.len() - 1
+        let nothing = AggregateExpression {
+            function: "count".into(),
+            distinct: false,
+            argument: None,
+            constants: Vec::new(),
+            filter: None,
+        };
+        self.argument("count(*)", nothing)
     }
 
     fn cell(&mut self, kind: Kind, argument: usize) -> usize {
+        self.arguments[argument].read = true;
         match kind {
             Kind::FloatSum | Kind::SquareSum | Kind::Percentiles => self.arguments[argument].floats = true,
             Kind::Least | Kind::Greatest | Kind::First | Kind::Last | Kind::Distinct => {

@@ -20,6 +20,8 @@ pub(super) struct Argument {
     pub(super) ordinals: bool,
     /// Whether some aggregate calculates with the values as floats.
     pub(super) floats: bool,
+    /// Whether some aggregate reads it at all.
+    pub(super) read: bool,
 }
 
 /// An argument's values for one batch.
@@ -39,6 +41,9 @@ impl Argument {
     /// Evaluates itself.
     pub(super) fn evaluate(&self, rows: &RecordBatch) -> Result<Values, OperatorError> {
         let mut values = Values::default();
+        if !self.read {
+            return Ok(values);
+        }
         if let Some(filter) = &self.filter {
             values.mask = Some(filter.matches(rows)?.values().clone());
         }

@@ -16,13 +16,13 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, StringArray, StringBuilder,
-    TimestampMillisecondArray,
+    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, StringBuilder, TimestampMillisecondArray,
 };
 use arrow::datatypes::{DataType, Float64Type, Int64Type, TimestampMillisecondType};
 use hashbrown::HashTable;
 use levada_types::{KeyGroup, KeyHasher};
 
+use super::word::Word;
 use crate::operator::OperatorError;
 
 /// Fewer unused keys than this are not worth a clean-up.
@@ -173,53 +173,6 @@ impl Keys {
     }
 }
 
-/// A null or a text of up to 15 bytes, as two words: the bytes, zeros, and in the last place one more than
-/// the length, or zero for null.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Word(u64, u64);
-
-impl Word {
-    /// None for a longer text.
-    #[inline]
-    fn of(texts: &StringArray, row: usize) -> Option<Word> {
-        if texts.is_null(row) {
-            return Some(Word(0, 0));
-        }
-        let offsets = texts.value_offsets();
-        let (start, end) = (offsets[row] as usize, offsets[row + 1] as usize);
-        // The bytes after it, where there are any, are read with it and masked.
-        match texts.value_data().get(start..).and_then(|rest| rest.first_chunk::<16>()) {
-            Some(chunk) if end - start <= 15 => Some(Word::new(u128::from_le_bytes(*chunk), end - start)),
-            Some(_) => None,
-            None => Word::of_text(&texts.value_data()[start..end]),
-        }
-    }
-
-    /// None for a longer text.
-    fn of_text(text: &[u8]) -> Option<Word> {
-        let mut chunk = [0; 16];
-        chunk[..15].get_mut(..text.len())?.copy_from_slice(text);
-        Some(Word::new(u128::from_le_bytes(chunk), text.len()))
-    }
-
-    #[inline]
-    fn new(bytes: u128, length: usize) -> Word {
-        let word = bytes & ((1 << (8 * length)) - 1) | ((length as u128 + 1) << 120);
-        Word(word as u64, (word >> 64) as u64)
-    }
-
-    /// For the table only: two rounds of multiplying and folding.
-    #[inline]
-    fn hash(self) -> u64 {
-        let fold = |a: u64, b: u64| {
-            let product = u128::from(a) * u128::from(b);
-            product as u64 ^ (product >> 64) as u64
-        };
-        let first = fold(self.0 ^ 0x9e37_79b9_7f4a_7c15, 0xa076_1d64_78bd_642f);
-        fold(first ^ self.1, 0xe703_7ed1_a0b4_28db)
-    }
-}
-
 impl Interned {
     /// The number of a key that is a word; `text` is what the word stands for.
     #[inline]
@@ -241,7 +194,7 @@ impl Interned {
     fn again(&mut self, one_text: bool, hash: u64, bytes: &[u8]) -> u32 {
         let word = match bytes {
             _ if !one_text => None,
-            [0] => Some(Word(0, 0)),
+            [0] => Some(Word::NULL),
             [_, text @ ..] => Word::of_text(text),
             [] => None,
         };
@@ -373,6 +326,8 @@ fn decode<'a>(
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::StringArray;
+
     use super::*;
 
     #[test]

@@ -66,6 +66,8 @@ mod spec;
 mod sum;
 #[cfg(test)]
 mod tests;
+mod wide;
+mod word;
 
 use std::sync::Arc;
 
