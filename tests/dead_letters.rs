@@ -81,7 +81,7 @@ fn twenty_kinds_of_bad_record_are_kept_with_their_reason_and_bytes() {
         let text = levada(&["topics", "export", topic]);
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     };
-    levada(&["topics", "produce", "readings", "--file", lines.to_str().unwrap()]);
+    levada(&["topics", "produce", "readings", "--file", lines.to_str().unwrap(), "--keep-bad"]);
     levada(&["run", job.to_str().unwrap(), "--until-drained"]);
 
     let counts: Vec<i64> = rows("good").iter().map(|row| row["count"].as_i64().unwrap()).collect();
@@ -111,7 +111,9 @@ fn a_source_without_one_good_record_is_no_success() {
     let produce = |text: &str| {
         std::fs::write(&lines, text).unwrap();
         assert!(
-            levada(&["topics", "produce", "readings", "--file", lines.to_str().unwrap()]).status.success()
+            levada(&["topics", "produce", "readings", "--file", lines.to_str().unwrap(), "--keep-bad"])
+                .status
+                .success()
         );
     };
     let run = |more: &[&str]| {

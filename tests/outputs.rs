@@ -183,3 +183,69 @@ fn files_that_are_not_as_the_job_says_are_found_before_it_runs() {
     }
     assert_eq!(check("--offline").0, 0);
 }
+
+#[test]
+fn nothing_is_deleted_before_all_else_that_can_fail_has_not() {
+    let shop = Shop::new();
+    assert_eq!((shop.run("").0, shop.owned()), (0, 10));
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let metrics = format!("--fresh --metrics {}", taken.local_addr().unwrap());
+    shop.write("hosts.txt", "# the processes\nlocalhost\n");
+    for (options, told) in [
+        (metrics.as_str(), "failed to serve metrics"),
+        ("--fresh --process 1", "wants --hosts"),
+        ("--fresh --set sink.report.file.path=out", "it is a folder"),
+        ("--fresh --set sink.owned.log.partitions=0", "a topic has 1 to 1024 partitions, not 0"),
+        ("--append --hosts hosts.txt", "line 2 of hosts.txt: `localhost` is no address"),
+    ] {
+        let (code, _, said) = shop.run(options);
+        assert_eq!((code, shop.owned()), (1, 10), "{options}: {said}");
+        assert!(said.contains(told), "{options}: {said}");
+    }
+}
+
+#[test]
+fn late_rows_are_said_plainly() {
+    let shop = Shop::new();
+    shop.write(
+        "events.jsonl",
+        "{\"k\":\"a\",\"at\":1000}\n{\"k\":\"a\",\"at\":9000}\n{\"k\":\"b\",\"at\":500}\n",
+    );
+    shop.write(
+        "names.jsonl",
+        "{\"k\":\"a\",\"name\":\"A\",\"at\":800}\n{\"k\":\"b\",\"name\":\"B\",\"at\":100}\n",
+    );
+    let source = |name: &str, more: &str| {
+        format!(
+            "[source.{name}.file]\npath = \"{name}.jsonl\"\nschema = {{ k = \"string\", {more}at = \"timestamp\" }}\n\
+             event_time = {{ column = \"at\" }}\n"
+        )
+    };
+    let steps = "[step.named.join]\nfrom = \"events\"\ntable = \"names\"\non = { k = \"k\" }\ncolumns = { name = \"name\" }\n\
+                 [step.w.window]\nfrom = \"events\"\ntumbling = \"1s\"\naggregate = { n = \"count(*)\" }\n\
+                 [sink.named.log]\nfrom = \"named\"\ntopic = \"named\"\n[sink.w.log]\nfrom = \"w\"\ntopic = \"w\"\n";
+    let events = source("events", "");
+    let names = source("names", "name = \"string\", ");
+    shop.write("job.toml", &format!("[job]\nname = \"late\"\n{events}{names}{steps}"));
+    let (code, summary, log) = shop.run("");
+    assert_eq!(code, 0, "{log}");
+    for told in [
+        "named: 1 of 3 rows came too late, later than `out_of_order` of their source allows; they are in named.late",
+        "named: 1 of 2 rows of its table came too late and were not used: order them by time",
+        "w: 1 of 3 rows came too late",
+    ] {
+        assert!(summary.contains(told), "{told}: {summary}{log}");
+    }
+}
+
+#[test]
+fn what_is_no_json_is_not_produced_and_leaves_no_topic() {
+    let shop = Shop::new();
+    let output = shop.levada("topics produce new --file hosts.csv --partitions 3");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("line 1 of hosts.csv") && said.contains("nothing was produced"), "{said}");
+    assert!(!String::from_utf8(shop.levada("topics list").stdout).unwrap().contains("new"));
+    let output = shop.levada("topics produce new --file hosts.csv --keep-bad");
+    assert!(String::from_utf8(output.stdout).unwrap().ends_with("of them no JSON\n"));
+}

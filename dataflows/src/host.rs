@@ -148,6 +148,7 @@ impl Host {
                             out.emit_late(&batch, late)?;
                         } else {
                             out.late_count += late.len();
+                            out.late_unseen += late.len();
                         }
                     }
                     input.held.release(watermark)?.into_iter().map(Batch::derived).collect()

@@ -63,6 +63,8 @@ pub struct StepMetrics {
     pub rows_out: AtomicU64,
     /// Rows that came too late.
     pub late: AtomicU64,
+    /// Those of them that were of the table or the state beside the stream, and are in no stream of late rows.
+    pub late_unseen: AtomicU64,
     /// Time spent in it, in nanoseconds.
     pub busy_ns: AtomicU64,
 }

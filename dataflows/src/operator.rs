@@ -83,6 +83,8 @@ pub struct Outputs {
     pub late: Vec<Batch>,
     /// How many rows of all inputs the epoch has shown to be late.
     pub late_count: usize,
+    /// How many of these are of other inputs than the first, and in no stream.
+    pub late_unseen: usize,
 }
 
 impl Outputs {

@@ -45,7 +45,7 @@ pub struct GatewayArgs {
     #[arg(long = "job", value_name = "FILE")]
     pub jobs: Vec<PathBuf>,
     /// The address to listen on
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080", value_parser = super::address)]
     pub listen: SocketAddr,
     /// Write the address to this file once it is listened on (for scripts that let a port be chosen)
     #[arg(long, value_name = "FILE")]

@@ -15,6 +15,7 @@ mod topics;
 pub use check::summary;
 
 use std::io::IsTerminal;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -143,4 +144,14 @@ fn print(text: &str) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// An address to listen on: `HOST:PORT`, the host by number or by name.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let form = "write it as `127.0.0.1:8080` or `localhost:8080`; port 0 takes any that is free";
+    if !text.contains(':') {
+        return Err(form.into());
+    }
+    let mut found = text.to_socket_addrs().map_err(|error| format!("{error}; {form}"))?;
+    found.next().ok_or_else(|| form.into())
 }

@@ -58,7 +58,7 @@ impl<'a> Outputs<'a> {
     ///
     /// # Errors
     /// Then, and when the topics cannot be looked at.
-    pub fn refuse_held(&self) -> Result<(), String> {
+    pub fn refuse_held(&self, several_processes: bool) -> Result<(), String> {
         let held = self.held().map_err(|error| error.to_string())?;
         if held.is_empty() {
             return Ok(());
@@ -66,10 +66,14 @@ impl<'a> Outputs<'a> {
         let named: Vec<String> =
             held.iter().map(|(name, records)| format!("{name} ({})", count(*records))).collect();
         let names: Vec<&str> = held.iter().map(|(name, _)| *name).collect();
+        // Of several processes none may delete what another already writes.
+        let fresh = match several_processes {
+            true => "",
+            false => "--fresh    deletes what this job wrote, and runs\n  ",
+        };
         Err(format!(
             "failed to run {}: there is output of before: {}\n  \
-             --fresh    deletes what this job wrote, and runs\n  \
-             --append   writes behind it, which tells its readers everything a second time\n  \
+             {fresh}--append   writes behind it, which tells its readers everything a second time\n  \
              levada topics delete {} --data {}",
             self.job,
             named.join(", "),
@@ -78,11 +82,25 @@ impl<'a> Outputs<'a> {
         ))
     }
 
-    /// Deletes all of it; says what.
+    /// Whether the files could be written: what they stand in is made if it is not there.
+    fn prepare_files(&self) -> Result<(), String> {
+        for file in &self.files {
+            if file.is_dir() {
+                return Err(format!("failed to write {}: it is a folder", file.display()));
+            }
+            let folder = file.parent().unwrap_or(Path::new(""));
+            fs::create_dir_all(folder)
+                .map_err(|error| format!("failed to create the folder of {}: {error}", file.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Deletes all of it; says what. Nothing, if the job could not write its files then.
     ///
     /// # Errors
-    /// When something cannot be deleted.
+    /// When something cannot be deleted or written.
     pub fn delete(&self) -> Result<Vec<String>, String> {
+        self.prepare_files()?;
         let failed = |error: LogError| error.to_string();
         let log = Log::open(self.data_dir).map_err(failed)?;
         let held = self.held().map_err(failed)?;

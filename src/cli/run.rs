@@ -1,6 +1,6 @@
 //! `levada run`: runs a job, showing what it is doing.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -62,11 +62,12 @@ pub struct Run {
     /// Which line of the hosts file this process is, from 0
     #[arg(long, value_name = "I", requires = "hosts", default_value_t = 0)]
     process: usize,
-    /// A file with the address of every process, host:port, a line each (private network only)
+    /// A file with the address of every process, host:port, a line each; # begins a comment (private network
+    /// only)
     #[arg(long, value_name = "FILE")]
     hosts: Option<PathBuf>,
-    /// Serve Prometheus metrics at this address
-    #[arg(long, value_name = "ADDRESS")]
+    /// Serve Prometheus metrics at this address, as 127.0.0.1:9090
+    #[arg(long, value_name = "ADDRESS", value_parser = super::address)]
     metrics: Option<SocketAddr>,
     /// How log lines look
     #[arg(long, value_enum, default_value_t)]
@@ -106,18 +107,16 @@ impl Run {
 
     fn go(self, loaded: Loaded, data_dir: &Path) -> Result<Bad, String> {
         let Loaded { spec, plan, .. } = loaded;
+        if self.process > 0 && self.hosts.is_none() {
+            return Err(
+                "--process says which of the processes of a job this is; it wants --hosts FILE".into()
+            );
+        }
         let cluster = self.cluster()?;
         let outputs = Outputs::of(&spec, data_dir);
         // Whether everything that is read is there, before anything is deleted.
         for source in &plan.sources {
             source.reader.partitions().map_err(|error| error.to_string())?;
-        }
-        if self.fresh {
-            for deleted in outputs.delete()? {
-                tracing::info!("deleted {deleted}");
-            }
-        } else if !self.append {
-            outputs.refuse_held()?;
         }
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [SIGTERM, SIGINT] {
@@ -132,6 +131,13 @@ impl Run {
             let registry = prometheus::registry(&plan.name, Arc::clone(&metrics));
             let bound = serve::metrics(address, registry)?;
             tracing::info!("metrics at http://{bound}/metrics");
+        }
+        if self.fresh {
+            for deleted in outputs.delete()? {
+                tracing::info!("deleted {deleted}");
+            }
+        } else if !self.append {
+            outputs.refuse_held(cluster.hosts.len() > 1)?;
         }
         // Where nothing can come after the history, its end is the end.
         let bounded = plan.sources.iter().all(|source| !source.reader.unbounded());
@@ -164,8 +170,25 @@ impl Run {
         let Some(file) = &self.hosts else { return Ok(Cluster::local(workers)) };
         let text = std::fs::read_to_string(file)
             .map_err(|error| format!("failed to read the hosts file {}: {error}", file.display()))?;
-        let hosts: Vec<String> =
-            text.lines().map(str::trim).filter(|line| !line.is_empty()).map(String::from).collect();
+        let mut hosts: Vec<String> = Vec::new();
+        for (number, line) in (1..).zip(text.lines()) {
+            let host = line.split('#').next().unwrap_or_default().trim();
+            if host.is_empty() {
+                continue;
+            }
+            let wrong = |why: &str| format!("line {number} of {}: `{host}` {why}", file.display());
+            let port = host.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+            if !matches!(port, Some(Ok(1..))) || host.contains(char::is_whitespace) {
+                return Err(wrong("is no address; write one as in `10.0.0.1:7000`"));
+            }
+            if let Err(error) = host.to_socket_addrs() {
+                return Err(wrong(&format!("cannot be found: {error}")));
+            }
+            if hosts.iter().any(|other| other == host) {
+                return Err(wrong("is there twice"));
+            }
+            hosts.push(host.to_string());
+        }
         if self.process >= hosts.len() {
             let (file, count) = (file.display(), hosts.len());
             return Err(format!("--process {} is not among the {count} lines of {file}", self.process));

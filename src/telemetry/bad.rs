@@ -35,6 +35,35 @@ pub fn lines(plan: &Plan, metrics: &Metrics) -> Vec<String> {
     bad.map(|source| line(plan, source)).collect()
 }
 
+/// A line for each step to which rows came too late.
+pub fn late_lines(metrics: &Metrics) -> Vec<String> {
+    let mut lines = Vec::new();
+    for step in &metrics.steps {
+        let unseen = step.late_unseen.load(Relaxed);
+        let late = step.late.load(Relaxed).saturating_sub(unseen);
+        let name = &step.name;
+        if late > 0 {
+            let (late, rows) = (grouped(late), grouped(step.rows_in.load(Relaxed)));
+            lines.push(format!(
+                "{name}: {late} of {rows} rows came too late, later than `out_of_order` of their source allows; \
+                 they are in {name}.late"
+            ));
+        }
+        if unseen > 0 {
+            let of = match step.table_rows.load(Relaxed) {
+                0 => String::new(),
+                rows => format!(" of {}", grouped(rows)),
+            };
+            lines.push(format!(
+                "{name}: {}{of} rows of its table came too late and were not used: order them by time, or set \
+                 `out_of_order` of their source",
+                grouped(unseen)
+            ));
+        }
+    }
+    lines
+}
+
 /// The sources that had records, and not one that was good.
 pub fn useless(metrics: &Metrics) -> Vec<String> {
     let useless = |source: &&SourceMetrics| {

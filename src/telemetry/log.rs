@@ -35,6 +35,14 @@ pub fn abort_on_panic() {
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
         let name = thread.name().unwrap_or("unnamed").to_string();
+        if ["timely:recv", "timely:send"].iter().any(|of_peers| name.starts_with(of_peers)) {
+            // That is how timely tells of a lost peer.
+            eprintln!(
+                "error: the connection to another process of this job broke: that one has ended, or the network has"
+            );
+            eprintln!("levada: stopped. Nothing was published after the last finished epoch.");
+            std::process::exit(1);
+        }
         eprintln!("levada: a bug: thread `{name}` panicked: {panic}");
         eprintln!("{}", std::backtrace::Backtrace::force_capture());
         eprintln!(

@@ -92,7 +92,7 @@ impl Progress {
             p50 as f64 / 1000.0,
             p99 as f64 / 1000.0,
         );
-        for line in bad::lines(&self.plan, &self.metrics) {
+        for line in bad::lines(&self.plan, &self.metrics).into_iter().chain(bad::late_lines(&self.metrics)) {
             let _ = write!(text, "\n{line}");
         }
         text

@@ -178,6 +178,7 @@ fn tally(counters: &StepMetrics, out: &Outputs) {
     let passed = out.passed.iter().map(|batch| &batch.rows);
     count(&counters.rows_out, out.rows.iter().chain(passed).map(RecordBatch::num_rows).sum());
     count(&counters.late, out.late_count);
+    count(&counters.late_unseen, out.late_unseen);
 }
 
 /// Cuts what an operator emitted into batches of a size that downstream expects.

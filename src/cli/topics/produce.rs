@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::Args;
 use levada_connectors::codec::json::{pick, picked_time, plain_text};
 use levada_connectors::file::Lines;
-use levada_connectors::log::{Log, RecordIn, TopicConfig, WriterOptions};
+use levada_connectors::log::{Log, LogError, RecordIn, TopicConfig, WriterOptions};
 
 use super::count;
 use crate::cli::failure::Failure;
@@ -44,13 +44,15 @@ impl Produce {
             false => Lines::open(&self.file)?,
         };
         let config = TopicConfig { partitions: self.partitions.unwrap_or(1), ..TopicConfig::default() };
+        let is_new = matches!(log.topic(&self.topic), Err(LogError::NoSuchTopic { .. }));
         let topic = log.ensure_topic(&self.topic, config)?;
         if let Some(partitions) = self.partitions
             && partitions != topic.partitions()
         {
             let has = topic.partitions();
             return Err(Failure::Other(format!(
-                "produce to topic {} with {partitions} partitions: it has {has}",
+                "produce to topic {0} with {partitions} partitions: it has {has}; leave --partitions out, or \
+                 `levada topics delete {0}` first",
                 self.topic
             )));
         }
@@ -70,14 +72,23 @@ impl Produce {
                 if let Some(reason) = wrong {
                     if !self.keep_bad {
                         writer.sync()?;
+                        let (line, file) =
+                            (records.offsets.get(i).copied().unwrap_or_default(), self.file.display());
+                        let first = records.offsets.first().copied().unwrap_or_default();
+                        if produced == 0 && is_new {
+                            drop(writer);
+                            log.delete_topic(&self.topic)?;
+                        }
+                        let so_far = match produced {
+                            0 => "nothing was produced".to_string(),
+                            _ => format!(
+                                "the lines before {first} were produced ({produced} records): once it is mended, \
+                                 go on with line {first}"
+                            ),
+                        };
                         return Err(Failure::Other(format!(
-                            "produce line {} of {}: {reason}; the lines before {} were produced ({produced} \
-                             records): once it is mended, go on with line {} (with --keep-bad such lines \
-                             are produced too)",
-                            records.offsets.get(i).copied().unwrap_or_default(),
-                            self.file.display(),
-                            records.offsets.first().copied().unwrap_or_default(),
-                            records.offsets.first().copied().unwrap_or_default(),
+                            "produce line {line} of {file}: {reason}; {so_far} (with --keep-bad such lines are \
+                             produced too)"
                         )));
                     }
                     bad += 1;
@@ -101,16 +112,14 @@ impl Produce {
             produced += batch.len() as u64;
         }
         writer.sync()?;
-        let without = if bad > 0 { format!(", {bad} of them without key or time") } else { String::new() };
+        let what = if self.key.is_none() && self.time.is_none() { "no JSON" } else { "without key or time" };
+        let without = if bad > 0 { format!(", {bad} of them {what}") } else { String::new() };
         Ok(writeln!(out, "produced {} to {}{without}", count(produced, "record"), self.topic)?)
     }
 
     /// A record's key and time, and what is wrong if it lacks one.
     fn key_and_time(&self, record: &[u8]) -> (Option<Vec<u8>>, Option<i64>, Option<String>) {
         let now = self.time.is_none().then(now_ms);
-        if self.key.is_none() && self.time.is_none() {
-            return (None, now, None);
-        }
         let names = [self.key.as_deref().unwrap_or_default(), self.time.as_deref().unwrap_or_default()];
         let [key, time] = match pick(record, names) {
             Ok(found) => found,

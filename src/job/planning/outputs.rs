@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use levada_connectors::log::check_topic_name;
+use levada_connectors::log::{MAX_PARTITIONS, check_topic_name};
 
 use super::Planner;
 use crate::job::spec::{JobSpec, SinkConnector, SourceConnector};
@@ -23,6 +23,12 @@ impl Planner<'_> {
                         && !config.topic.is_empty()
                     {
                         self.cx.problem(["sink", name, kind, "topic"], error.to_string());
+                    }
+                    if let Some(partitions) = config.partitions.filter(|n| !(1..=MAX_PARTITIONS).contains(n))
+                    {
+                        let message =
+                            format!("a topic has 1 to {MAX_PARTITIONS} partitions, not {partitions}");
+                        self.cx.problem(["sink", name, kind, "partitions"], message);
                     }
                     ("topic", format!("topic {}", config.topic))
                 }
