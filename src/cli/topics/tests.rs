@@ -95,7 +95,11 @@ fn a_bad_line_stops_producing_unless_it_is_to_be_kept() {
         "{\"partition\":0,\"offset\":4,\"time\":\"1970-01-01T00:00:00.002Z\",\"key\":null,\"text\":\"{\\\"t\\\":\"}"
     );
     let error = run(&data, &format!("{produce} --partitions 3")).unwrap_err();
-    assert_eq!(error, "failed to produce to topic events with 3 partitions: it has 1");
+    assert_eq!(
+        error,
+        "failed to produce to topic events with 3 partitions: it has 1; leave --partitions out, or \
+         `levada topics delete events` first"
+    );
 }
 
 #[test]
