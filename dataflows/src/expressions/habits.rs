@@ -27,9 +27,6 @@ pub fn check(tokens: &[TokenWithSpan]) -> Result<(), ExpressionProblem> {
             (Token::Eq | Token::DoubleEq, Token::Word(word)) if is_null(word) => {
                 ("nothing is equal to null, so this is never true; write `is null`", 4)
             }
-            (Token::Word(word), Token::Eq | Token::DoubleEq | Token::Neq) if is_null(word) => {
-                return Err(refused(pair[0], "nothing is equal to null or unlike it; write `x is null`", 4));
-            }
             (Token::Neq, Token::Word(word)) if is_null(word) => {
                 ("nothing is unlike null, so this is never true; write `is not null`", 4)
             }

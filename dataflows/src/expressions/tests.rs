@@ -205,6 +205,7 @@ fn it_knows_its_columns_and_nulls() {
     assert_eq!(columns("delay > 60 and origin = 'JFK'"), "delay origin");
     assert_eq!(columns("_time > at"), "at");
     assert_eq!(columns("1"), "");
+    assert_eq!(columns("n is null = (k > 3)"), "k n", "what is compared is whether it is null");
     // Also those that do not matter in the end: without them the text would not be understood.
     assert_eq!(columns("origin is not null and (delay > 1 or true)"), "delay origin");
     assert_eq!(columns("case when true then k else n end"), "k n");
