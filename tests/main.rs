@@ -3,6 +3,7 @@
 // A test that cannot go on says so.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
+mod bench;
 mod dead_letters;
 mod gateway;
 mod job_files;

@@ -195,7 +195,7 @@ pub struct EpochSettings {
 
 impl Default for EpochSettings {
     fn default() -> Self {
-        EpochSettings { interval_ms: 10, in_flight: 4, backfill_chunks: 8 }
+        EpochSettings { interval_ms: 10, in_flight: 4, backfill_chunks: 16 }
     }
 }
 

@@ -5,10 +5,16 @@
 //! same columns, on one thread: no pipeline can be cheaper. Decoding, the job on one worker and the job
 //! on several take turns within each repetition, so that whatever else the machine does hits all alike;
 //! medians are reported. The file is made before and read once, so that it comes out of the page cache.
+//!
+//! Each of them is a process of its own, as a job is: in one process each would find the allocator as those
+//! before have left it, and the same work took up to a third more or less. What is counted begins when the
+//! process has planned its job, and includes the first touch of every page of memory.
 
+use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -17,7 +23,7 @@ use levada_dataflows::engine::{self, Cluster, Run};
 use levada_dataflows::metrics::Metrics;
 use levada_dataflows::plan::Plan;
 use levada_types::{Batch, PartitionId, Read, StartAt};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::cost::{Cost, peak_memory_mib};
 use super::{BenchError, median, plan, rounded};
@@ -61,6 +67,43 @@ pub struct Report {
     cpu_ratio_all_columns: f64,
     /// Wall time on all workers by that on one.
     wall_ratio: f64,
+}
+
+/// What is measured in a process of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Part {
+    /// Reading and decoding the columns that the job reads, on one thread.
+    Decode,
+    /// The same with all eight columns.
+    DecodeAll,
+    /// The job.
+    Job,
+}
+
+/// How a process measures its part.
+#[derive(Clone, Debug, clap::Args)]
+pub struct PartOptions {
+    /// What to do
+    #[arg(value_enum)]
+    pub part: Part,
+    /// The events
+    #[arg(long)]
+    pub input: PathBuf,
+    /// Where the job writes
+    #[arg(long)]
+    pub output: PathBuf,
+    /// Worker threads of the job
+    #[arg(long, default_value_t = 1)]
+    pub workers: usize,
+}
+
+/// What a process has measured.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct PartCost {
+    #[serde(flatten)]
+    cost: Cost,
+    /// Rows decoded, or written.
+    rows: u64,
     peak_memory_mib: Option<f64>,
 }
 
@@ -75,20 +118,24 @@ struct Measured {
     /// CPU seconds of each repetition.
     each_cpu_s: Vec<f64>,
     each_wall_s: Vec<f64>,
+    /// The most that the process ever had in use, with its code.
+    peak_memory_mib: Option<f64>,
 }
 
 impl Measured {
-    fn of(costs: &[Cost], events: u64) -> Measured {
-        let cpu_s = median(costs.iter().map(|cost| cost.cpu_s));
-        let wall_s = median(costs.iter().map(|cost| cost.wall_s));
+    fn of(parts: &[PartCost], events: u64) -> Measured {
+        let cpu_s = median(parts.iter().map(|part| part.cost.cpu_s));
+        let wall_s = median(parts.iter().map(|part| part.cost.wall_s));
+        let memory = parts.iter().filter_map(|part| part.peak_memory_mib).max_by(f64::total_cmp);
         Measured {
             wall_s: rounded(wall_s),
             cpu_s: rounded(cpu_s),
             cpu_ns_per_event: rounded(cpu_s * 1e9 / events as f64),
             events_per_cpu_s: rounded(events as f64 / cpu_s),
             events_per_wall_s: rounded(events as f64 / wall_s),
-            each_cpu_s: costs.iter().map(|cost| rounded(cost.cpu_s)).collect(),
-            each_wall_s: costs.iter().map(|cost| rounded(cost.wall_s)).collect(),
+            each_cpu_s: parts.iter().map(|part| rounded(part.cost.cpu_s)).collect(),
+            each_wall_s: parts.iter().map(|part| rounded(part.cost.wall_s)).collect(),
+            peak_memory_mib: memory.map(rounded),
         }
     }
 }
@@ -142,29 +189,26 @@ pub fn run(options: &Options) -> Result<Report, BenchError> {
     let folder = tempfile::tempdir()?;
     let (input, output) = (folder.path().join("events.jsonl"), folder.path().join("minutes.jsonl"));
     write_input(&input, options.events, options.keys)?;
-    let plan = plan(&job(&input, &output), folder.path())?;
-    let plan_of_all = super::plan(&job_of_all(&input, &output), folder.path())?;
-    let (mut decodes, mut decodes_all) = (Vec::new(), Vec::new());
-    let (mut ones, mut alls) = (Vec::new(), Vec::new());
-    let mut windows = decode(&plan)?;
+    let part = |part, workers| PartOptions { part, input: input.clone(), output: output.clone(), workers };
+    let parts =
+        [part(Part::Decode, 1), part(Part::DecodeAll, 1), part(Part::Job, 1), part(Part::Job, options.workers)];
+    // Once uncounted, so that the input and the program are in the page cache.
+    let windows = measure_apart(&parts[2])?.rows;
+    let mut costs: [Vec<PartCost>; 4] = Default::default();
     for _ in 0..options.repeat.max(1) {
-        let (cost, decoded) = Cost::of(|| decode(&plan))?;
-        decodes.push(cost);
-        decodes_all.push(Cost::of(|| decode(&plan_of_all))?.0);
-        let (cost, fired) = Cost::of(|| run_job(&plan, 1))?;
-        ones.push(cost);
-        let (cost, fired_by_all) = Cost::of(|| run_job(&plan, options.workers))?;
-        alls.push(cost);
-        if decoded != options.events || fired != fired_by_all {
-            return Err(BenchError::Other(format!(
-                "agree: {decoded} of {} events decoded, {fired} and {fired_by_all} windows",
-                options.events
-            )));
+        for (part, costs) in parts.iter().zip(&mut costs) {
+            let cost = measure_apart(part)?;
+            let expected = if part.part == Part::Job { windows } else { options.events };
+            if cost.rows != expected {
+                let what = format!("agree: {:?} gave {} rows instead of {expected}", part.part, cost.rows);
+                return Err(BenchError::Other(what));
+            }
+            costs.push(cost);
         }
-        windows = fired;
     }
-    let ratio = |above: &[Cost], below: &[Cost], of: fn(&Cost) -> f64| {
-        rounded(median(above.iter().zip(below).map(|(above, below)| of(above) / of(below))))
+    let [decodes, decodes_all, ones, alls] = costs;
+    let ratio = |above: &[PartCost], below: &[PartCost], of: fn(&Cost) -> f64| {
+        rounded(median(above.iter().zip(below).map(|(above, below)| of(&above.cost) / of(&below.cost))))
     };
     Ok(Report {
         events: options.events,
@@ -181,15 +225,46 @@ pub fn run(options: &Options) -> Result<Report, BenchError> {
         decode_all: Measured::of(&decodes_all, options.events),
         one_worker: Measured::of(&ones, options.events),
         workers_all: Measured::of(&alls, options.events),
-        peak_memory_mib: peak_memory_mib().map(rounded),
     })
+}
+
+/// Measures one part in this process.
+///
+/// # Errors
+/// When the input cannot be read or the job fails.
+pub fn measure(options: &PartOptions) -> Result<PartCost, BenchError> {
+    let folder = tempfile::tempdir()?;
+    let text = if options.part == Part::DecodeAll { job_of_all } else { job };
+    let plan = plan(&text(&options.input, &options.output), folder.path())?;
+    let (cost, rows) = Cost::of(|| match options.part {
+        Part::Decode | Part::DecodeAll => decode(&plan),
+        Part::Job => run_job(&plan, options.workers),
+    })?;
+    Ok(PartCost { cost, rows, peak_memory_mib: peak_memory_mib() })
+}
+
+/// Measures one part in a process of its own.
+fn measure_apart(options: &PartOptions) -> Result<PartCost, BenchError> {
+    let part = clap::ValueEnum::to_possible_value(&options.part).unwrap_or_default();
+    let done = Command::new(std::env::current_exe()?)
+        .args(["bench", "window-part", part.get_name(), "--workers", &options.workers.to_string()])
+        .args([OsStr::new("--input"), options.input.as_os_str()])
+        .args([OsStr::new("--output"), options.output.as_os_str()])
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()?;
+    if !done.status.success() {
+        return Err(BenchError::Other(format!("measure {}: {}", part.get_name(), done.status)));
+    }
+    serde_json::from_slice(&done.stdout).map_err(|error| BenchError::Other(error.to_string()))
 }
 
 /// Writes the events that every measurement here is made on.
 pub(super) fn write_input(path: &Path, events: u64, keys: u64) -> Result<(), BenchError> {
     let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
     bench::write(&mut file, 1, events, keys)?;
-    Ok(file.flush()?)
+    // Not to be written back while something is measured.
+    Ok(file.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()?)
 }
 
 /// Reads and decodes the input of the job and drops it; gives the number of rows.
@@ -218,20 +293,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_small_run_reports_all_that_was_asked() {
-        let options = Options { events: 20_000, keys: 30, workers: 2, repeat: 2 };
-        let report = run(&options).unwrap();
-        // Two seconds of event time from half a second after a full minute on.
-        assert_eq!(report.windows, 30);
-        assert_eq!(report.decode.each_cpu_s.len(), 2);
-        let wanted = |job: &str| {
+    fn columns_that_no_step_uses_are_not_decoded() {
+        let wanted = |job: fn(&Path, &Path) -> String| {
             let folder = tempfile::tempdir().unwrap();
             std::fs::write(folder.path().join("in.jsonl"), "").unwrap();
             let (input, output) = (folder.path().join("in.jsonl"), folder.path().join("out.jsonl"));
-            let text = if job == "all" { job_of_all(&input, &output) } else { super::job(&input, &output) };
-            plan(&text, folder.path()).unwrap().sources[0].decoded.fields().len()
+            plan(&job(&input, &output), folder.path()).unwrap().sources[0].decoded.fields().len()
         };
-        assert_eq!((wanted("windows"), wanted("all")), (4, 8), "columns that no step uses are not decoded");
-        assert!(report.cpu_ratio > 0.0 && report.wall_ratio > 0.0);
+        assert_eq!((wanted(job), wanted(job_of_all)), (4, 8));
     }
 }

@@ -33,6 +33,9 @@ enum Command {
         #[arg(long, default_value_t = 5)]
         repeat: usize,
     },
+    /// One part of `window`, in this process
+    #[command(hide = true)]
+    WindowPart(window::PartOptions),
     /// From a record's append to the visible row, while a job runs live
     Latency {
         /// Which job runs
@@ -78,6 +81,7 @@ impl Bench {
             Command::Window { events, keys, workers, repeat } => {
                 told(window::run(&window::Options { events, keys, workers, repeat }))
             }
+            Command::WindowPart(options) => told(window::measure(&options)),
             Command::Latency { job, rate, seconds, workers } => {
                 told(latency::run(&latency::Options { job, rate, seconds, workers }))
             }

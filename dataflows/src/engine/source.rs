@@ -35,7 +35,7 @@ const LIVE_EPOCH_BYTES: usize = 64 << 20;
 
 /// Chunks of the history that wait for a worker to decode them, a worker: enough that none runs dry while
 /// another is busy with something else, and so few that they are still in the cache.
-const DECODE_AHEAD: usize = 3;
+const DECODE_AHEAD: usize = 2;
 
 /// How long a job goes on closing an epoch each interval after the last input.
 const LINGER: Duration = Duration::from_secs(1);

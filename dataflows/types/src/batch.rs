@@ -48,7 +48,7 @@ pub struct Origin {
 
 impl Batch {
     /// Rows that one batch holds at most: enough to amortise a call, few enough for the cache.
-    pub const MAX_ROWS: usize = 8192;
+    pub const MAX_ROWS: usize = 4096;
 
     /// Rows that were read, none of them behind.
     pub fn read(rows: RecordBatch, origin: Origin) -> Batch {

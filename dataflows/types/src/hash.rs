@@ -41,6 +41,7 @@ impl KeyHasher {
     }
 
     /// The key group of a hash.
+    #[inline]
     pub fn group(hash: u64) -> KeyGroup {
         KeyGroup((hash % u64::from(KEY_GROUPS)) as u16)
     }
@@ -94,6 +95,7 @@ impl KeyHasher {
         }
     }
 
+    #[inline]
     fn each(&mut self, column: &ArrayRef, first: bool, hash: impl Fn(usize) -> u64) {
         let nulls = column.nulls();
         for (i, slot) in self.hashes.iter_mut().enumerate() {

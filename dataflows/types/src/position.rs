@@ -38,6 +38,7 @@ number!(
 
 impl KeyGroup {
     /// The worker that owns this group among `peers` workers.
+    #[inline]
     pub fn worker(self, peers: usize) -> usize {
         usize::from(self.0) * peers / usize::from(crate::KEY_GROUPS)
     }
