@@ -121,6 +121,9 @@ impl Connections {
                 Ok((Arc::new(source), decoder))
             }
             SourceConnector::File(config) => {
+                if spec.common.format.is_none() {
+                    no_other_format(config.path.iter().chain(&config.paths))?;
+                }
                 let file = FileSource::new(config, format_of(spec, config))
                     .map_err(|error| (None, error.to_string()))?;
                 let decoder = file.decoder();
@@ -140,6 +143,9 @@ impl Connections {
                 Ok(self.topic(config.clone()))
             }
             SinkConnector::File(config) => {
+                if spec.common.format.is_none() {
+                    no_other_format([&config.path])?;
+                }
                 let format = spec.common.format.unwrap_or_else(|| Format::of(&config.path));
                 Ok(Arc::new(FileSink::new(config.clone(), format)))
             }
@@ -154,6 +160,24 @@ impl Connections {
     fn topic(&self, config: LogSinkConfig) -> Arc<dyn SinkFactory> {
         Arc::new(LogSink::new(&self.data_dir, config, self.existing))
     }
+}
+
+/// Refuses a file whose name promises what is neither JSON lines nor CSV.
+fn no_other_format<'p>(
+    paths: impl IntoIterator<Item = &'p PathBuf>,
+) -> Result<(), (Option<&'static str>, String)> {
+    const OTHERS: &[&str] =
+        &["parquet", "avro", "arrow", "feather", "orc", "proto", "xml", "yaml", "yml", "xls", "xlsx", "sqlite", "db"];
+    for path in paths {
+        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+        if OTHERS.contains(&ending.to_ascii_lowercase().as_str()) {
+            let message = format!(
+                "files are JSON lines or CSV, and `.{ending}` is neither; say `format` if the name is misleading"
+            );
+            return Err((Some("path"), message));
+        }
+    }
+    Ok(())
 }
 
 /// A topic's records have no header line, which CSV needs.

@@ -237,6 +237,16 @@ impl Planner<'_> {
             "`{name}` is a table, whose rows have no time for a {verb} step to go by: its source has no `event_time`"
         );
         self.cx.problem(path, message);
+        let Some(source) = self.spec.source.get(*name) else { return };
+        let times = source.common.schema.iter().find(|(_, kind)| kind.data_type == levada_types::Batch::timestamp_type());
+        let table = format!("[source.{name}.{}]", source.connector.kind());
+        let help = match times {
+            Some((column, _)) => format!("add to `{table}`: `event_time = {{ column = \"{column}\" }}`"),
+            None => format!("`{table}` needs a column of type `timestamp`, and that as its `event_time`"),
+        };
+        if let Some(problem) = self.cx.problems.last_mut() {
+            problem.help = Some(help);
+        }
     }
 
     /// Whether the late streams that a step reads are of steps that have one.

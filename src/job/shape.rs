@@ -9,7 +9,7 @@ mod choice;
 
 use std::ops::Range;
 
-use levada_types::nearest;
+use levada_types::{nearest, parse_duration_ms};
 use serde_json::{Map, Value};
 use toml::de::{DeTable, DeValue};
 
@@ -211,7 +211,10 @@ impl<'s> Walk<'s> {
                     return;
                 }
                 let diagnostic = Diagnostic::error(format!("there is no {what} `{name}`")).at(key.span());
-                self.report(diagnostic.offer(name, names()));
+                self.report(match elsewhere(what, name) {
+                    Some(help) => diagnostic.help(help),
+                    None => diagnostic.offer(name, names()),
+                });
                 first.get_or_insert((name, key.span()));
                 continue;
             };
@@ -252,6 +255,7 @@ impl<'s> Walk<'s> {
         let message = format!("{what} must be {}, not {found}", wanted.join(" or "));
         let diagnostic = Diagnostic::error(message).at(node.span());
         let value = match node.get_ref() {
+            DeValue::Table(table) if wanted == ["a list"] => return self.report_table(diagnostic, choices, table),
             DeValue::String(text) => text.to_string(),
             DeValue::Integer(number) => number.as_str().to_string(),
             DeValue::Float(number) => number.as_str().to_string(),
@@ -268,9 +272,51 @@ impl<'s> Walk<'s> {
             (["a list"], _, DeValue::String(_)) if plain && choices.iter().any(of_texts) => {
                 diagnostic.help(format!("write `[\"{value}\"]`"))
             }
+            (["a table"], _, scalar) if plain => match self.form(choices, scalar, &value) {
+                Some(form) => diagnostic.help(format!("write {form}")),
+                None => diagnostic,
+            },
+            (["a string"], Some(about), DeValue::Integer(_)) if is_duration(&about) => {
+                diagnostic.help(format!("write a duration with its unit: `\"{value}s\"`. {about}"))
+            }
             (["a string"], Some(about), _) => diagnostic.help(format!("text stands in quotes. {about}")),
             (["a string"], None, _) => diagnostic.help(format!("write `\"{value}\"`")),
             _ => diagnostic,
+        });
+    }
+
+    /// How a table would be written of which only a value was given: `` `{ gap = "30m" }` ``, or which fields
+    /// it has.
+    fn form(&self, choices: &[&'s Object], scalar: &DeValue<'_>, value: &str) -> Option<String> {
+        let [table] = choices else { return None };
+        let Some(properties) = table.get("properties").and_then(Value::as_object) else {
+            // The names are the author's own; in most such tables a name may stand for itself.
+            let takes = self.choices(table.get("additionalProperties")?).iter().any(|one| accepts(one, scalar));
+            let bare = value.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
+            return (takes && bare).then(|| format!("`{{ {value} = {} }}`", toml_value(scalar, value)));
+        };
+        let required = table.get("required").and_then(Value::as_array);
+        let required: Vec<&str> = required.into_iter().flatten().filter_map(Value::as_str).collect();
+        if let [field] = required.as_slice()
+            && let [one] = self.choices(properties.get(*field)?).as_slice()
+            && accepts(one, scalar)
+        {
+            return Some(format!("`{{ {field} = {} }}`", toml_value(scalar, value)));
+        }
+        let fields: Vec<String> = properties.keys().map(|name| format!("`{name}`")).collect();
+        Some(format!("`{{ ... }}` with its fields {}", fields.join(", ")))
+    }
+
+    /// `[step.d.decide.policies]` where each of a list is a table of its own.
+    fn report_table(&mut self, diagnostic: Diagnostic, choices: &[&'s Object], table: &DeTable<'_>) {
+        let of_tables = choices.iter().filter_map(|choice| choice.get("items")).any(|items| {
+            self.choices(items).iter().any(|item| types(item).contains(&"a table"))
+        });
+        let single = table.values().any(|value| !value.get_ref().is_table());
+        let header = self.path.join(".");
+        self.report(match of_tables && single {
+            true => diagnostic.help(format!("write `[[{header}]]`, once for each")),
+            false => diagnostic,
         });
     }
 
@@ -306,6 +352,35 @@ impl<'s> Walk<'s> {
         let text = own.or_else(|| self.choices(schema).first()?.get("description")?.as_str())?;
         Some(first_sentence(text))
     }
+}
+
+fn toml_value(scalar: &DeValue<'_>, value: &str) -> String {
+    if scalar.is_str() { format!("\"{value}\"") } else { value.to_string() }
+}
+
+/// What does here what is called so elsewhere.
+fn elsewhere(what: &str, name: &str) -> Option<&'static str> {
+    Some(match (what, name) {
+        ("verb", "where" | "filter" | "map" | "project") => {
+            "that is a `select` step, with `where` and `columns`"
+        }
+        ("verb", "aggregate" | "group" | "group_by" | "groupby" | "count" | "reduce") => {
+            "that is a `window` step, with `key` and `aggregate`"
+        }
+        ("verb", "enrich" | "lookup") => "that is a `join` step, with `table` and `on`",
+        ("verb", "alert" | "rule" | "rules" | "policy" | "policies") => {
+            "that is a `decide` step, with `[[...policies]]`"
+        }
+        ("verb", "merge" | "concat" | "append") => "that is a `union` step",
+        ("connector", "topic" | "topics" | "embedded") => "a topic of the data folder is of the connector `log`",
+        ("connector", "csv" | "json" | "jsonl") => "that is of the connector `file`",
+        _ => return None,
+    })
+}
+
+/// Whether the example that a description gives is a duration.
+fn is_duration(about: &str) -> bool {
+    about.split('`').skip(1).step_by(2).any(|example| parse_duration_ms(example).is_ok())
 }
 
 /// Without the full stop.

@@ -63,6 +63,15 @@ fn header(table: &[&str; 3], source: &SourceSpec, config: &FileSourceConfig, cx:
     match files.columns() {
         Ok(None) => {}
         Ok(Some(columns)) => {
+            if let Some(delimiter) = other_delimiter(&columns, source) {
+                let first = files.first_name();
+                cx.problem(table, format!("the header of {first} is one column, `{}`", columns[0]));
+                if let Some(problem) = cx.problems.last_mut() {
+                    let field = format!("csv = {{ delimiter = {delimiter:?} }}");
+                    problem.help = Some(format!("if its fields are separated otherwise, say so: `{field}`"));
+                }
+                return;
+            }
             for (column, kind) in &source.common.schema {
                 if kind.nullable || columns.contains(column) {
                     continue;
@@ -77,4 +86,11 @@ fn header(table: &[&str; 3], source: &SourceSpec, config: &FileSourceConfig, cx:
         }
         Err(error) => cx.problem(table.iter().copied().chain(["path"]), error.to_string()),
     }
+}
+
+/// What seems to stand between the fields of a header that has turned out to be one column.
+fn other_delimiter(columns: &[String], source: &SourceSpec) -> Option<String> {
+    let [all] = columns else { return None };
+    let is_meant = source.common.schema.contains_key(all.as_str());
+    [';', '\t', '|', ','].into_iter().find(|&sign| !is_meant && all.contains(sign)).map(String::from)
 }

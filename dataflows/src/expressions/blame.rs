@@ -6,9 +6,9 @@
 
 use std::ops::ControlFlow;
 
-use arrow::datatypes::Schema;
+use arrow::datatypes::{DataType, Schema};
 use datafusion_sql::sqlparser::ast::{
-    CastKind, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Spanned, Visit, Visitor,
+    BinaryOperator, CastKind, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Spanned, Visit, Visitor,
 };
 use datafusion_sql::sqlparser::dialect::GenericDialect;
 use datafusion_sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
@@ -32,6 +32,18 @@ pub fn blame(tree: &Expr, text: &str, schema: &Schema) -> Option<ExpressionProbl
         let given = given.collect::<Vec<_>>().join(", ");
         if let Some(takes) = functions::parameters(&name) {
             problem.message = format!("`{name}` takes {takes}; it was given ({given})");
+        }
+    }
+    if let (None, Expr::BinaryOp { left, op: BinaryOperator::Plus | BinaryOperator::Minus, right }) =
+        (&problem.help, &part)
+    {
+        let is = |side: &Expr, wanted: fn(&DataType) -> bool| {
+            compile::type_of(side.clone(), schema).is_ok_and(|data_type| wanted(&data_type))
+        };
+        let time = |data_type: &DataType| matches!(data_type, DataType::Timestamp(..));
+        if (is(left, time) && is(right, DataType::is_numeric)) || (is(right, time) && is(left, DataType::is_numeric))
+        {
+            problem.help = Some("write a length of time as `interval '5 minutes'`".into());
         }
     }
     // A problem with an operand names it first.

@@ -1,4 +1,4 @@
-//! Signs of other languages that SQL does not have, or has for something else.
+//! Signs and functions of other languages that there are not here, or that are something else.
 
 use datafusion_sql::sqlparser::keywords::Keyword;
 use datafusion_sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
@@ -45,4 +45,41 @@ fn refused(token: &TokenWithSpan, message: &str, length: usize) -> ExpressionPro
     let (line, column) = place(token.span.start);
     let problem = ExpressionProblem::new(message).at((line, column));
     ExpressionProblem { until: Some((line, column + length)), ..problem }
+}
+
+/// What does the work of a function that other languages have: `name` is in lower case.
+pub fn instead(name: &str) -> Option<String> {
+    let how = match name {
+        "year" | "quarter" | "month" | "week" | "day" | "hour" | "minute" | "second" => {
+            return Some(format!("write `extract({name} from x)`"));
+        }
+        "dayofweek" | "day_of_week" | "weekday" => "write `extract(dow from x)`; Sunday is 0",
+        "dayofyear" | "day_of_year" => "write `extract(doy from x)`",
+        "dateadd" | "date_add" | "timestampadd" | "date_sub" => "write `x + interval '1 day'`",
+        "datediff" | "date_diff" | "timestampdiff" | "timediff" => {
+            "write `a - b`, which is the milliseconds between two timestamps"
+        }
+        "if" | "iif" | "iff" | "ifelse" => "write `case when a then b else c end`",
+        "is_null" | "isnull" => "write `x is null`",
+        "is_not_null" | "isnotnull" | "notnull" => "write `x is not null`",
+        "int" | "integer" | "bigint" | "to_int" | "toint" | "to_number" | "parse_int" => {
+            "write `cast(x as int)`"
+        }
+        "float" | "double" | "to_float" | "tofloat" | "parse_float" => "write `cast(x as float)`",
+        "str" | "string" | "text" | "tostring" | "to_string" => "write `cast(x as string)`",
+        "bool" | "boolean" | "to_bool" | "to_boolean" => "write `cast(x as bool)`",
+        "timestamp" => "write `timestamp '2013-01-01T12:00:00Z'`, or `cast(x as timestamp)` of a text or milliseconds",
+        "lag" | "lead" | "prev" | "next" | "row_number" | "rank" | "dense_rank" | "ntile" | "delta" | "rate" => {
+            "an expression sees one row only; a window step's `first`, `last` and `count`, or a detect step, look at several"
+        }
+        "countif" | "count_if" | "sumif" | "sum_if" | "avgif" | "avg_if" => {
+            "in a window step, write for instance `count(*) filter (where ...)`"
+        }
+        "count_distinct" | "countdistinct" | "nunique" => "in a window step, write `count(distinct x)`",
+        "percentile" | "percentile_cont" | "percentile_disc" | "quantile" | "median" | "approx_median" => {
+            "in a window step, write `approx_percentile(x, 0.5)`"
+        }
+        _ => return None,
+    };
+    Some(how.into())
 }

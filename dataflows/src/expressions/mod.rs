@@ -52,6 +52,8 @@ use crate::operator::OperatorError;
 use crate::plan::{PlanContext, Problem};
 
 pub use aggregate::AggregateExpression;
+pub use habits::instead;
+pub(crate) use words::a_type;
 
 /// An expression that has been checked against a schema. Cheap to clone, shared between threads.
 ///

@@ -122,6 +122,13 @@ fn check_node(node: &Expr, schema: &Schema) -> Result<(), ExpressionProblem> {
             refuse_column(&name, node.span().start, None, schema)
         }
         Expr::Function(function) => check_function(function),
+        Expr::BinaryOp { left, right, op } if is_comparison(op) => {
+            check_text(left, right, schema)?;
+            check_text(right, left, schema)
+        }
+        Expr::InList { expr, list, .. } => {
+            list.iter().try_for_each(|element| check_text(expr, element, schema))
+        }
         Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => {
             refuse(node, "a query inside an expression is not possible; use a join step")
         }
@@ -162,6 +169,29 @@ fn refuse_column(
     Err(ExpressionProblem { unknown, until: Some(behind(at, name)), ..problem }.help(text))
 }
 
+fn is_comparison(op: &BinaryOperator) -> bool {
+    matches!(
+        op,
+        BinaryOperator::Eq
+            | BinaryOperator::NotEq
+            | BinaryOperator::Lt
+            | BinaryOperator::LtEq
+            | BinaryOperator::Gt
+            | BinaryOperator::GtEq
+    )
+}
+
+/// A text that lacks its quotes looks like a column that is not there: `origin = JFK`.
+fn check_text(column: &Expr, other: &Expr, schema: &Schema) -> Result<(), ExpressionProblem> {
+    let (Expr::Identifier(column), Expr::Identifier(name)) = (column, other) else { return Ok(()) };
+    let is_text = schema.field_with_name(&column.value).is_ok_and(|field| field.data_type() == &DataType::Utf8);
+    if !is_text || name.quote_style.is_some() {
+        return Ok(());
+    }
+    let hint = format!("a text stands in single quotes: '{}'", name.value);
+    check_column(&name.value, name, schema).map_err(|problem| problem.help(hint))
+}
+
 /// Where the name ends that begins at `at` and stands in quotes.
 fn behind(at: Location, name: &str) -> (usize, usize) {
     let (line, column) = place(at);
@@ -193,9 +223,12 @@ fn check_function(function: &Function) -> Result<(), ExpressionProblem> {
         Named::Aggregate => {
             refuse(format!("`{name}` works on many rows and is not possible here; use a window step"))
         }
-        Named::Unknown => Err(ExpressionProblem::unknown("function", &name, functions::names())
-            .at(at)
-            .help("`levada functions` lists them all")),
+        Named::Unknown => Err(match habits::instead(&name) {
+            Some(instead) => ExpressionProblem::new(format!("there is no function `{name}`")).help(instead),
+            None => ExpressionProblem::unknown("function", &name, functions::names())
+                .help("`levada functions` lists them all"),
+        }
+        .at(at)),
     }
 }
 

@@ -120,6 +120,7 @@ fn arguments(message: &str) -> Option<String> {
         "No function matches",
         "does not support zero arguments",
         " expects ",
+        " requires ",
         NO_START,
     ];
     if !SIGNS.iter().any(|sign| message.contains(sign)) {

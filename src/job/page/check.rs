@@ -136,10 +136,13 @@ impl<'c> Checker<'c, '_> {
     }
 
     fn span(&mut self, field: &str, span: Option<&Span>) {
-        if let Some(Err(why)) = span.map(|Span(text)| parse_duration_ms(text)) {
-            let path = self.path(&[field]);
-            self.cx.problem(path, why);
-        }
+        let wrong = match span.map(|Span(text)| parse_duration_ms(text)) {
+            Some(Err(why)) => why,
+            Some(Ok(..=0)) => "this must be longer than nothing".into(),
+            _ => return,
+        };
+        let path = self.path(&[field]);
+        self.cx.problem(path, wrong);
     }
 
     fn ends(&mut self, ends: &IndexMap<String, Vec<String>>, keyed: bool, known: &[PageColumn]) {

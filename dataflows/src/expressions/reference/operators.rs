@@ -16,6 +16,12 @@ const ROWS: &[Row] = &[
     ("*", "a * b", "the product", "2 * 3.5"),
     ("/", "a / b", "the quotient; of two ints a whole number, and null if b is 0", "7 / 2"),
     ("%", "a % b", "the remainder, with the sign of a", "7 % 3"),
+    (
+        "&",
+        "a & b",
+        "the bits that both ints have; also `a | b`, `a << b` and `a >> b`, and `a ^ b`: the bits that one has",
+        "12 & 10",
+    ),
     ("||", "a || b", "both texts, one behind the other", "'JFK' || '-' || 'LGA'"),
     ("=", "a = b", "true if they are equal; null if one is null", "1 = 1.0"),
     ("<>", "a <> b", "true if they differ; also written `!=`", "'a' <> 'b'"),

@@ -222,7 +222,7 @@ impl CorrelateSpec {
             let (name, within) = longest.map_or(("", ""), |(spec, _)| (&spec.name, &spec.within));
             cx.problem(
                 ["close_after"],
-                format!("an incident would close while the link `{name}` (`{within}`) may still extend it"),
+                format!("an incident would close while the link `{name}` (`{within}`) may still extend it; wait at least `{within}`"),
             );
         }
         if cx.problems.len() > problems {

@@ -16,7 +16,7 @@ use super::cells::{
     Cell, Column, Count, Distinct, DistinctText, First, FirstText, FloatSum, IntSum, Kind, Last, LastText,
     Percentiles, SquareSum,
 };
-use crate::expressions::{AggregateExpression, ExpressionProblem};
+use crate::expressions::{AggregateExpression, ExpressionProblem, a_type, instead};
 use crate::operator::OperatorError;
 
 /// The functions that there are.
@@ -56,8 +56,11 @@ impl Aggregates {
         let function = call.function.as_str();
         if !FUNCTIONS.contains(&function) {
             let known = FUNCTIONS.iter().map(|f| f.to_string()).collect();
-            return Err(ExpressionProblem::unknown("aggregate function", function, known)
-                .help("`levada functions` lists them all"));
+            let problem = ExpressionProblem::unknown("aggregate function", function, known);
+            return Err(match instead(function) {
+                Some(instead) => ExpressionProblem { unknown: None, ..problem }.help(instead),
+                None => problem.help("`levada functions` lists them all"),
+            });
         }
         if call.distinct && (function != "count" || call.argument.is_none()) {
             return Err(problem("`distinct` goes with `count(distinct x)` only".into()));
@@ -75,6 +78,7 @@ impl Aggregates {
             _ => return Err(problem(format!("`{function}` takes one argument"))),
         };
         let data_type = call.argument.as_ref().map(|argument| argument.data_type().clone());
+        let given = data_type.clone();
         let argument = self.argument(text, call.clone());
         let output = match (function, data_type) {
             ("count", Some(DataType::Utf8)) if call.distinct => {
@@ -121,7 +125,10 @@ impl Aggregates {
             ("approx_percentile", Some(DataType::Int64 | DataType::Float64)) => {
                 Output::Percentile { sketch: self.cell(Kind::Percentiles, argument), fraction }
             }
-            _ => return Err(problem(format!("`{function}` needs a number"))),
+            _ => {
+                let given = given.as_ref().map_or("nothing", a_type);
+                return Err(problem(format!("`{function}` needs a number, and this is {given}")));
+            }
         };
         let (data_type, nullable) = output.field();
         let json = matches!(output, Output::Text(_)) && call.argument.is_some_and(|argument| argument.is_json());
