@@ -12,3 +12,4 @@ mod nested_json;
 mod outputs;
 mod same_bytes;
 mod shop;
+mod summary;

@@ -3,8 +3,10 @@
 //! Counters are plain atomics shared by all workers of a process; nothing in the dataflow reads
 //! them, so they cannot change what a job computes.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use levada_types::{Offset, PartitionId};
 
 use crate::plan::Plan;
 
@@ -23,6 +25,11 @@ pub struct Metrics {
     pub epochs: AtomicU64,
     /// The job's watermark, milliseconds since the Unix epoch; `i64::MIN` before the first.
     pub watermark_ms: AtomicI64,
+    /// The partition, counted over all of the job, that holds the watermark back while others are further on;
+    /// `usize::MAX` if none does.
+    pub waits_for: AtomicUsize,
+    /// The source, by its index, and the number in it of each partition of the job, once they are known.
+    pub partitions: OnceLock<Vec<(usize, PartitionId)>>,
     /// Epochs opened and not yet finished.
     pub in_flight: AtomicU64,
     /// How long each epoch took from opening to being finished everywhere.
@@ -46,6 +53,31 @@ pub struct SourceMetrics {
     pub total: AtomicU64,
     /// The greatest event time seen.
     pub newest_ms: AtomicI64,
+    /// The record that has it.
+    pub newest: Mutex<Option<Newest>>,
+    /// Of each column that is decoded, whether any record had a value.
+    pub seen: Vec<AtomicBool>,
+}
+
+/// The record with the greatest event time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Newest {
+    /// Milliseconds since the Unix epoch.
+    pub time_ms: i64,
+    /// Its partition.
+    pub partition: PartitionId,
+    /// Its offset there.
+    pub offset: Offset,
+}
+
+impl SourceMetrics {
+    /// Notes a record, if there was none that is newer.
+    pub fn note_newest(&self, newest: Newest) {
+        let mut known = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.is_none_or(|known| known.time_ms < newest.time_ms) {
+            *known = Some(newest);
+        }
+    }
 }
 
 /// Counters of a step.
@@ -93,6 +125,7 @@ impl Metrics {
                 .map(|s| SourceMetrics {
                     name: s.name.clone(),
                     newest_ms: AtomicI64::new(i64::MIN),
+                    seen: s.decoded.fields().iter().map(|_| AtomicBool::new(false)).collect(),
                     ..Default::default()
                 })
                 .collect(),
@@ -109,6 +142,8 @@ impl Metrics {
             epoch: AtomicU64::new(0),
             epochs: AtomicU64::new(0),
             watermark_ms: AtomicI64::new(i64::MIN),
+            waits_for: AtomicUsize::new(usize::MAX),
+            partitions: OnceLock::new(),
             in_flight: AtomicU64::new(0),
             epoch_us: Mutex::new(epoch_us),
         })

@@ -1,21 +1,44 @@
-//! Bad records, said plainly: how many of a source's, why the first of them, and where they are.
+//! What is wrong with the data, said plainly: bad records, late ones, columns that no record has; how many,
+//! why, and where they are.
 
+use std::collections::BTreeSet;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use levada_dataflows::metrics::{Metrics, SourceMetrics};
 use levada_dataflows::plan::Plan;
+use levada_types::PartitionId;
 
-use super::progress::grouped;
+use super::progress::{grouped, time};
 
 /// Warns once of each source most of whose records are bad.
+/// And once of each partition for which all others wait.
 pub struct Watch {
     warned: Vec<AtomicBool>,
+    waiting: Mutex<Waiting>,
 }
+
+/// Since when the job's time stands still.
+struct Waiting {
+    since: Instant,
+    watermark_ms: i64,
+    /// What had been read when that had been so for a while.
+    records: Option<u64>,
+    told: BTreeSet<usize>,
+}
+
+/// How long it may stand still before that is said.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Watch {
     /// Nothing was said yet.
     pub fn new(plan: &Plan) -> Watch {
-        Watch { warned: plan.sources.iter().map(|_| AtomicBool::new(false)).collect() }
+        let waiting = Waiting { since: Instant::now(), watermark_ms: i64::MIN, records: None, told: BTreeSet::new() };
+        Watch {
+            warned: plan.sources.iter().map(|_| AtomicBool::new(false)).collect(),
+            waiting: Mutex::new(waiting),
+        }
     }
 
     /// Looks at the counters, and warns where it has not.
@@ -26,6 +49,44 @@ impl Watch {
                 tracing::warn!("{}", line(plan, source));
             }
         }
+        if let Some(silent) = self.waiting.lock().ok().and_then(|mut waiting| waiting.look(metrics)) {
+            let (index, partition) = silent;
+            let event_time = plan.sources.get(index).and_then(|source| source.event_time.as_ref());
+            let name = metrics.sources.get(index).map_or("", |source| &source.name);
+            let said = match metrics.watermark_ms.load(Relaxed) {
+                i64::MIN => "has given nothing yet".to_string(),
+                watermark => format!("has given nothing newer than {} for a while", time(watermark)),
+            };
+            // One that may fall idle is waited for no longer than that, and a table until it is read.
+            if event_time.is_some_and(|event_time| event_time.idle_ms.is_none()) {
+                tracing::warn!(
+                    "{name}: partition {} {said}, and the job's time stands still until it does; with `idle` in \
+                     its source's `event_time` a silent partition is not waited for",
+                    partition.0
+                );
+            }
+        }
+    }
+}
+
+impl Waiting {
+    /// The partition for which the others have been waiting for some time, once.
+    fn look(&mut self, metrics: &Metrics) -> Option<(usize, PartitionId)> {
+        let watermark_ms = metrics.watermark_ms.load(Relaxed);
+        let waits_for = metrics.waits_for.load(Relaxed);
+        if watermark_ms != self.watermark_ms || waits_for == usize::MAX {
+            *self = Waiting { since: Instant::now(), watermark_ms, records: None, told: std::mem::take(&mut self.told) };
+            return None;
+        }
+        if self.since.elapsed() < PATIENCE {
+            return None;
+        }
+        // Where nothing comes at all nobody waits, unless it never began.
+        let records = metrics.sources.iter().map(|source| source.records.load(Relaxed)).sum();
+        let before = *self.records.get_or_insert(records);
+        let partition = metrics.partitions.get()?.get(waits_for)?;
+        let waits = records > before || watermark_ms == i64::MIN;
+        (waits && self.told.insert(waits_for)).then_some(*partition)
     }
 }
 
@@ -35,7 +96,24 @@ pub fn lines(plan: &Plan, metrics: &Metrics) -> Vec<String> {
     bad.map(|source| line(plan, source)).collect()
 }
 
-/// A line for each step to which rows came too late.
+/// A line for each source that has columns which were null in every record.
+pub fn empty_columns(plan: &Plan, metrics: &Metrics) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (source, planned) in metrics.sources.iter().zip(&plan.sources) {
+        let good = source.records.load(Relaxed).saturating_sub(source.dead.load(Relaxed));
+        let columns = planned.decoded.fields().iter().zip(&source.seen);
+        let empty = columns.filter(|(_, seen)| !seen.load(Relaxed));
+        let empty: Vec<String> = empty.map(|(field, _)| format!("`{}`", field.name())).collect();
+        if good > 0 && !empty.is_empty() {
+            let records = grouped(good);
+            let are = if empty.len() == 1 { "is" } else { "are" };
+            lines.push(format!("{}: {} {are} null in all of {records} records", source.name, empty.join(", ")));
+        }
+    }
+    lines
+}
+
+/// A line for each step to which rows came too late, and one for how far the sources have come.
 pub fn late_lines(metrics: &Metrics) -> Vec<String> {
     let mut lines = Vec::new();
     for step in &metrics.steps {
@@ -54,12 +132,25 @@ pub fn late_lines(metrics: &Metrics) -> Vec<String> {
                 0 => String::new(),
                 rows => format!(" of {}", grouped(rows)),
             };
+            let table = if step.verb == "join" { "table" } else { "second input" };
             lines.push(format!(
-                "{name}: {}{of} rows of its table came too late and were not used: order them by time, or set \
+                "{name}: {}{of} rows of its {table} came too late and were not used: order them by time, or set \
                  `out_of_order` of their source",
                 grouped(unseen)
             ));
         }
+    }
+    if !lines.is_empty() {
+        // One record far ahead makes all that come behind it late.
+        lines.extend(metrics.sources.iter().filter_map(|source| {
+            let newest = (*source.newest.lock().ok()?)?;
+            let (at, partition, offset) = (time(newest.time_ms), newest.partition.0, newest.offset.0);
+            let name = &source.name;
+            Some(format!(
+                "{name}: its latest time is {at}, at offset {offset} of partition {partition}; one that is far \
+                 ahead makes the others late"
+            ))
+        }));
     }
     lines
 }

@@ -92,7 +92,9 @@ impl Progress {
             p50 as f64 / 1000.0,
             p99 as f64 / 1000.0,
         );
-        for line in bad::lines(&self.plan, &self.metrics).into_iter().chain(bad::late_lines(&self.metrics)) {
+        let bad = bad::lines(&self.plan, &self.metrics);
+        let empty = bad::empty_columns(&self.plan, &self.metrics);
+        for line in bad.into_iter().chain(empty).chain(bad::late_lines(&self.metrics)) {
             let _ = write!(text, "\n{line}");
         }
         text
@@ -144,9 +146,11 @@ fn log(over: &AtomicBool, plan: &Plan, metrics: &Metrics, watch: &bad::Watch) {
         next += LOG_EVERY;
         let sum = |counters: &mut dyn Iterator<Item = u64>| counters.sum::<u64>();
         let records = sum(&mut metrics.sources.iter().map(|s| s.records.load(Relaxed)));
+        // How many there were at the start; live there is no telling.
+        let total = sum(&mut metrics.sources.iter().map(|s| s.total.load(Relaxed)));
         tracing::info!(
             records,
-            of = sum(&mut metrics.sources.iter().map(|s| s.total.load(Relaxed))),
+            of = (records <= total).then_some(total),
             records_per_second = meter.rate(records) as u64,
             watermark = %time(metrics.watermark_ms.load(Relaxed)),
             epoch = metrics.epoch.load(Relaxed),
@@ -236,7 +240,7 @@ impl Meter {
 }
 
 /// Event time as people read it.
-fn time(ms: i64) -> String {
+pub(super) fn time(ms: i64) -> String {
     match ms {
         i64::MIN => "before time".into(),
         i64::MAX => "the end".into(),

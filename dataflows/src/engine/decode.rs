@@ -23,7 +23,7 @@ use super::container::BatchContainer;
 use super::source::RawChunk;
 use super::watermark::{Mark, Progress, Span};
 use super::{EngineError, Shared};
-use crate::metrics::{Metrics, count};
+use crate::metrics::{Metrics, Newest, count};
 use crate::plan::SourcePlan;
 
 /// The streams of a source on a worker.
@@ -134,13 +134,23 @@ fn decode_chunk(
     if let Some(first) = decoded.dead.first() {
         counters.reason.get_or_init(|| first.reason.clone());
     }
+    for (column, seen) in decoded.rows.columns().iter().zip(&counters.seen) {
+        if !seen.load(Relaxed) && column.null_count() < column.len() {
+            seen.store(true, Relaxed);
+        }
+    }
     let mut batch = Batch::read(assemble.rows(&decoded.rows)?, origin);
     let times = batch.times();
     // A table promises nothing, so nothing in it is behind.
     let out_of_order_ms = assemble.out_of_order_ms.unwrap_or(i64::MAX);
     let mut span = None;
     if let Some((least, greatest, behind)) = look(times, out_of_order_ms) {
-        counters.newest_ms.fetch_max(greatest, Relaxed);
+        if counters.newest_ms.fetch_max(greatest, Relaxed) < greatest {
+            let row = times.iter().position(|&time| time == greatest).unwrap_or_default();
+            let record = decoded.indices.as_ref().map_or(row, |indices| indices[row] as usize);
+            let offset = Offset(chunk.records.offsets.get(record).copied().unwrap_or_default());
+            counters.note_newest(Newest { time_ms: greatest, partition: origin.partition, offset });
+        }
         span = Some(Span { origin, least, greatest });
         if behind {
             batch.promises = promises(times, out_of_order_ms);

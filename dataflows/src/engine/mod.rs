@@ -206,6 +206,12 @@ fn build(
         let watermarks = Watermarks::new(setups.clone());
         let board = Rc::new(RefCell::new(Board::new(Rc::clone(watermarks.view()))));
 
+        metrics.partitions.get_or_init(|| {
+            let of = |(index, history): (usize, &Vec<_>)| {
+                (0..history.len()).map(move |number| (index, PartitionId(number as u32)))
+            };
+            histories.iter().enumerate().flat_map(of).collect()
+        });
         let mut own = Vec::new();
         let mut first = Vec::new();
         let mut partition = 0;

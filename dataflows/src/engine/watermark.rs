@@ -133,19 +133,28 @@ impl Watermarks {
         if each().all(|((view, setup), _)| view.ended && (setup.bounded || !setup.timed)) {
             return EventTime::MAX;
         }
-        let reached = |view: &PartitionView, setup: &PartitionSetup| setup.promise(view.max_time);
-        let active =
-            each().filter(
-                |((view, setup), idle)| {
-                    if setup.timed { !(**idle || view.ended && setup.bounded) } else { !view.ended }
-                },
-            );
-        let least = active
-            .map(|((view, setup), _)| if setup.timed { reached(view, setup) } else { EventTime::MIN })
-            .min();
-        let timed = each().filter(|((_, setup), _)| setup.timed);
-        let furthest = || timed.map(|((view, setup), _)| reached(view, setup)).max();
-        least.or_else(furthest).unwrap_or(EventTime::MIN)
+        let least = self.slowest().map(|(_, reached)| reached);
+        least.or_else(|| self.furthest()).unwrap_or(EventTime::MIN)
+    }
+
+    /// The first partition of those that have promised the least, and that: of those that count.
+    fn slowest(&self) -> Option<(usize, EventTime)> {
+        let each = self.view.iter().zip(&self.setup).zip(&self.idle).enumerate();
+        let active = each.filter(|(_, ((view, setup), idle))| {
+            if setup.timed { !(**idle || view.ended && setup.bounded) } else { !view.ended }
+        });
+        active.map(|(index, ((view, setup), _))| (index, setup.promise(view.max_time))).min_by_key(|slow| slow.1)
+    }
+
+    fn furthest(&self) -> Option<EventTime> {
+        let timed = self.view.iter().zip(&self.setup).filter(|(_, setup)| setup.timed);
+        timed.map(|(view, setup)| setup.promise(view.max_time)).max()
+    }
+
+    /// The partition for which the others wait.
+    fn waits_for(&self) -> Option<usize> {
+        let (slowest, reached) = self.slowest()?;
+        (Some(reached) < self.furthest()).then_some(slowest)
     }
 
     pub(super) fn view(&self) -> &Rc<Vec<PartitionView>> {
@@ -185,6 +194,7 @@ pub(super) fn ticks<'scope>(
                 board.borrow_mut().note(epoch, epoch + 1, watermarks.view());
                 done = epoch + 1;
                 metrics.watermark_ms.store(tick.watermark.0, Relaxed);
+                metrics.waits_for.store(watermarks.waits_for().unwrap_or(usize::MAX), Relaxed);
                 output.give(&cap, &mut vec![tick]);
             }
             if frontier > done && frontier < u64::MAX {
@@ -217,13 +227,17 @@ mod tests {
         let timed = PartitionSetup { timed: true, out_of_order_ms: 10, bounded: false };
         let table = PartitionSetup { timed: false, out_of_order_ms: 0, bounded: false };
         let mut marks = Watermarks::new(vec![timed, timed, table]);
+        assert_eq!(marks.waits_for(), None, "nobody is further on");
         assert_eq!(watermark(&mut marks, vec![told(0, 100, Mark::None)]), EventTime::MIN);
+        assert_eq!(marks.waits_for(), Some(1));
         assert_eq!(
             watermark(&mut marks, vec![told(1, 50, Mark::None)]),
             EventTime::MIN,
             "the table is not read yet"
         );
+        assert_eq!(marks.waits_for(), Some(2));
         assert_eq!(watermark(&mut marks, vec![told(2, -1, Mark::HistoryEnd)]), EventTime(40));
+        assert_eq!(marks.waits_for(), Some(1));
         assert_eq!(watermark(&mut marks, vec![told(1, -1, Mark::Idle)]), EventTime(90));
         assert_eq!(watermark(&mut marks, vec![told(1, 60, Mark::None)]), EventTime(90), "it never goes down");
         assert_eq!(
