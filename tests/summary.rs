@@ -41,19 +41,26 @@ fn set_up(partitions: &str) -> (TempDir, impl Fn(&[&str]) -> Command) {
         command.args(arguments).args(["--data", "data"]).current_dir(&path);
         command
     };
-    assert!(levada(&["topics", "create", "readings", "--partitions", partitions]).status().unwrap().success());
+    assert!(
+        levada(&["topics", "create", "readings", "--partitions", partitions]).status().unwrap().success()
+    );
     (folder, levada)
 }
 
 #[test]
 fn a_record_far_ahead_and_a_column_that_no_record_has_are_named() {
     let (_folder, levada) = set_up("1");
-    assert!(levada(&["topics", "produce", "readings", "--file", "readings.jsonl"]).status().unwrap().success());
+    assert!(
+        levada(&["topics", "produce", "readings", "--file", "readings.jsonl"]).status().unwrap().success()
+    );
     let output = levada(&["run", "job.toml", "--until-drained"]).output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(said.contains("readings: `zone` is null in all of 20 records\n"), "{said}");
     assert!(said.contains("minutes: 7 of 20 rows came too late"), "{said}");
-    assert!(said.contains("readings: its latest time is 2099-01-01 00:12:00, at offset 12 of partition 0;"), "{said}");
+    assert!(
+        said.contains("readings: its latest time is 2099-01-01 00:12:00, at offset 12 of partition 0;"),
+        "{said}"
+    );
 }
 
 #[test]

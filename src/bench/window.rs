@@ -190,8 +190,12 @@ pub fn run(options: &Options) -> Result<Report, BenchError> {
     let (input, output) = (folder.path().join("events.jsonl"), folder.path().join("minutes.jsonl"));
     write_input(&input, options.events, options.keys)?;
     let part = |part, workers| PartOptions { part, input: input.clone(), output: output.clone(), workers };
-    let parts =
-        [part(Part::Decode, 1), part(Part::DecodeAll, 1), part(Part::Job, 1), part(Part::Job, options.workers)];
+    let parts = [
+        part(Part::Decode, 1),
+        part(Part::DecodeAll, 1),
+        part(Part::Job, 1),
+        part(Part::Job, options.workers),
+    ];
     // Once uncounted, so that the input and the program are in the page cache.
     let windows = measure_apart(&parts[2])?.rows;
     let mut costs: [Vec<PartCost>; 4] = Default::default();

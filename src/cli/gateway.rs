@@ -29,7 +29,7 @@ Routes:
                                           or ?cursor= resumes without a gap
   /v1/events?topics=A,B                   Several topics on one connection; last and from may have a
                                           value for each, between commas
-  /v1/topics/TOPIC/records                A page: ?partition=, ?from=OFFSET, ?limit=
+  /v1/topics/TOPIC/records                A page: ?partition=, ?from=offset:N, ?limit=
   /v1/topics/TOPIC/latest?key=FIELD       The newest record of each value of a field
   /v1/jobs, /v1/jobs/JOB/graph, /v1/pages The jobs given by --job
   /healthz, /readyz, /metrics
@@ -78,7 +78,11 @@ impl GatewayArgs {
         match self.serve(global.data_dir.clone(), jobs) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                eprintln!("error: {error}");
+                let taken = matches!(&error, GatewayCommandError::Gateway(GatewayError::Listen { source, .. })
+                    if source.kind() == std::io::ErrorKind::AddrInUse);
+                let help =
+                    if taken { "; --listen takes another, as 127.0.0.1:0 for any that is free" } else { "" };
+                eprintln!("error: {error}{help}");
                 ExitCode::FAILURE
             }
         }
@@ -90,8 +94,15 @@ impl GatewayArgs {
             let (mut interrupt, mut terminate) =
                 (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
             let gateway =
-                Gateway::bind(GatewayConfig { jobs, ..GatewayConfig::new(data_dir, self.listen) }).await?;
+                Gateway::bind(GatewayConfig { jobs, ..GatewayConfig::new(data_dir.clone(), self.listen) })
+                    .await?;
             tracing::info!("listening on http://{}", gateway.address());
+            if !data_dir.is_dir() {
+                tracing::warn!("{} is not there: no topics until a job makes it", data_dir.display());
+            }
+            if !gateway.address().ip().is_loopback() {
+                tracing::warn!("whoever reaches this address may read every topic: there is no log-in yet");
+            }
             if let Some(file) = &self.address_file {
                 std::fs::write(file, gateway.address().to_string())?;
             }
@@ -112,7 +123,9 @@ fn info(loaded: &Loaded) -> JobInfo {
     let plan = &loaded.plan;
     let read = plan.sources.iter().map(|source| source.reader.describe());
     let written = plan.sinks.iter().map(|sink| sink.writer.describe());
-    let topics = read.chain(written).filter_map(|at| at.strip_prefix("topic ").map(String::from));
+    let dead_letters = plan.dead_letters.iter().map(|writer| writer.describe());
+    let topics =
+        read.chain(written).chain(dead_letters).filter_map(|at| at.strip_prefix("topic ").map(String::from));
     let page = loaded
         .spec
         .page

@@ -79,7 +79,7 @@ impl Topics {
     fn execute(self, data_dir: &Path, out: &mut dyn Write) -> Result<(), Failure> {
         let log = Log::open(data_dir)?;
         match self.command {
-            Command::List { json } => list(&log.topics()?, json, out),
+            Command::List { json } => list(&log, json, out),
             Command::Create { topic, partitions, retain_bytes, retain } => {
                 let retain_ms = match retain.as_deref().map(parse_duration_ms) {
                     None => None,
@@ -114,16 +114,17 @@ impl Topics {
     }
 }
 
-fn list(topics: &[TopicInfo], json: bool, out: &mut dyn Write) -> Result<(), Failure> {
+fn list(log: &Log, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
+    let topics = log.topics()?;
     if json {
         let topics: Vec<_> = topics.iter().map(topic_json).collect();
         return Ok(writeln!(out, "{:#}", json!(topics))?);
     }
     if topics.is_empty() {
-        return Ok(writeln!(out, "There are no topics.")?);
+        return Ok(writeln!(out, "There are no topics in {}.", log.root().display())?);
     }
     let mut rows = vec![["TOPIC", "PARTITIONS", "RECORDS", "SIZE", "CREATED"].map(str::to_owned)];
-    for topic in topics {
+    for topic in &topics {
         rows.push([
             topic.name.clone(),
             topic.partitions.len().to_string(),

@@ -67,21 +67,25 @@ pub async fn latest(shared: Arc<Shared>, topic: String, field: String) -> Result
     let view = shared.views.get(&topic, &field).await;
     let mut held = Arc::clone(&view).lock_owned().await;
     let log = shared.log.clone();
-    let done = blocking(move || {
+    blocking(move || {
         let mut view = match held.take() {
             Some(view) => view,
             None => View::open(&log, &topic, field)?,
         };
         let left = view.read_on()?;
-        let body = if left == 0 { Ok(view.to_json()) } else { Err(left) };
+        let body = match left {
+            0 if view.rows.is_empty() && view.without_key > 0 => Err(view.no_key()),
+            0 => Ok(view.to_json()),
+            left => {
+                let problem = Problem::unavailable("the topic is still being read; ask again");
+                Err(problem.with("records_left", left))
+            }
+        };
         // After an error the view is not put back: the next request makes a new one.
         *held = Some(view);
         Ok(body)
     })
-    .await?;
-    done.map_err(|left| {
-        Problem::unavailable("the topic is still being read; ask again").with("records_left", left)
-    })
+    .await?
 }
 
 impl Views {
@@ -161,6 +165,16 @@ impl View {
         }
         self.bytes = bytes;
         self.rows.insert(key, Row { partition, timestamp_ms: record.timestamp_ms, envelope });
+    }
+
+    /// That no record has the field.
+    fn no_key(&self) -> Problem {
+        let (field, topic, records) = (&self.field, self.topic.name(), self.without_key);
+        let detail = format!(
+            "parameter key: none of the {records} records of {topic:?} has a field {field:?} that is a text, a \
+             number, true or false"
+        );
+        Problem::bad_request(detail).with("parameter", "key")
     }
 
     fn to_json(&self) -> Vec<u8> {

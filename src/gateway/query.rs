@@ -139,9 +139,15 @@ fn begin(text: &str) -> Result<Begin, Problem> {
 
 /// What `…/records` takes: partition, offset, limit.
 pub fn page(pairs: Pairs) -> Result<(u32, Option<u64>, usize), Problem> {
-    let found = known(pairs, &["partition", "from", "limit"])?;
+    let mut found = known(pairs, &["partition", "from", "limit"])?;
     let partition = number(&found, "partition", u32::MAX.into())?.unwrap_or(0);
     let limit = number(&found, "limit", MAX_LIMIT as u64)?.unwrap_or(100);
+    // As a stream's `from` has it too.
+    if let Some(from) = found.get_mut("from")
+        && let Some(offset) = from.strip_prefix("offset:")
+    {
+        *from = offset.to_owned();
+    }
     Ok((partition as u32, number(&found, "from", u64::MAX)?, limit as usize))
 }
 

@@ -189,8 +189,9 @@ fn operations(shared: &Arc<Shared>) -> BoxedFilter<(Response,)> {
     let ready =
         warp::path!("readyz").and(read_only()).and(with(shared)).then(|shared: Arc<Shared>| async move {
             let log = shared.log.clone();
-            match blocking(move || log.topics().map(drop)).await {
-                Ok(()) => body(b"ready\n".to_vec(), "text/plain"),
+            match blocking(move || log.topics().map(|_| log.root().is_dir())).await {
+                Ok(true) => body(b"ready\n".to_vec(), "text/plain"),
+                Ok(false) => Problem::unavailable("the folder of the topics is not there").into_response(),
                 Err(error) => {
                     tracing::warn!(%error, "not ready");
                     Problem::unavailable("the topics cannot be read; the gateway's log says why")

@@ -166,8 +166,10 @@ impl Connections {
 fn no_other_format<'p>(
     paths: impl IntoIterator<Item = &'p PathBuf>,
 ) -> Result<(), (Option<&'static str>, String)> {
-    const OTHERS: &[&str] =
-        &["parquet", "avro", "arrow", "feather", "orc", "proto", "xml", "yaml", "yml", "xls", "xlsx", "sqlite", "db"];
+    const OTHERS: &[&str] = &[
+        "parquet", "avro", "arrow", "feather", "orc", "proto", "xml", "yaml", "yml", "xls", "xlsx", "sqlite",
+        "db",
+    ];
     for path in paths {
         let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
         if OTHERS.contains(&ending.to_ascii_lowercase().as_str()) {

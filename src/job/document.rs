@@ -173,12 +173,12 @@ fn step<'n, 't>(node: &'n Node<'t>, key: &str) -> Option<(Range<usize>, &'n Node
 fn syntax_errors(text: &str, errors: &[toml::de::Error]) -> Vec<Diagnostic> {
     const TWICE: &str = "duplicate key";
     let mut found = Vec::new();
-    let open = unclosed(text).filter(|open| {
-        errors.iter().any(|error| error.span().is_some_and(|span| span.start > *open))
-    });
+    let open = unclosed(text)
+        .filter(|open| errors.iter().any(|error| error.span().is_some_and(|span| span.start > *open)));
     if let Some(open) = open {
         let before = text.get(..open).unwrap_or_default();
-        let is_header = before.lines().last().is_none_or(|line| line.trim().is_empty()) || before.ends_with('\n');
+        let is_header =
+            before.lines().last().is_none_or(|line| line.trim().is_empty()) || before.ends_with('\n');
         let what = if is_header { "the header of a table" } else { "the list" };
         found.push(Diagnostic::error(format!("{what} that begins here has no `]`")).at(open..open + 1));
     }

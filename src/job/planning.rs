@@ -238,7 +238,11 @@ impl Planner<'_> {
         );
         self.cx.problem(path, message);
         let Some(source) = self.spec.source.get(*name) else { return };
-        let times = source.common.schema.iter().find(|(_, kind)| kind.data_type == levada_types::Batch::timestamp_type());
+        let times = source
+            .common
+            .schema
+            .iter()
+            .find(|(_, kind)| kind.data_type == levada_types::Batch::timestamp_type());
         let table = format!("[source.{name}.{}]", source.connector.kind());
         let help = match times {
             Some((column, _)) => format!("add to `{table}`: `event_time = {{ column = \"{column}\" }}`"),

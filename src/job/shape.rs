@@ -255,7 +255,9 @@ impl<'s> Walk<'s> {
         let message = format!("{what} must be {}, not {found}", wanted.join(" or "));
         let diagnostic = Diagnostic::error(message).at(node.span());
         let value = match node.get_ref() {
-            DeValue::Table(table) if wanted == ["a list"] => return self.report_table(diagnostic, choices, table),
+            DeValue::Table(table) if wanted == ["a list"] => {
+                return self.report_table(diagnostic, choices, table);
+            }
             DeValue::String(text) => text.to_string(),
             DeValue::Integer(number) => number.as_str().to_string(),
             DeValue::Float(number) => number.as_str().to_string(),
@@ -291,7 +293,8 @@ impl<'s> Walk<'s> {
         let [table] = choices else { return None };
         let Some(properties) = table.get("properties").and_then(Value::as_object) else {
             // The names are the author's own; in most such tables a name may stand for itself.
-            let takes = self.choices(table.get("additionalProperties")?).iter().any(|one| accepts(one, scalar));
+            let takes =
+                self.choices(table.get("additionalProperties")?).iter().any(|one| accepts(one, scalar));
             let bare = value.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
             return (takes && bare).then(|| format!("`{{ {value} = {} }}`", toml_value(scalar, value)));
         };
@@ -309,9 +312,10 @@ impl<'s> Walk<'s> {
 
     /// `[step.d.decide.policies]` where each of a list is a table of its own.
     fn report_table(&mut self, diagnostic: Diagnostic, choices: &[&'s Object], table: &DeTable<'_>) {
-        let of_tables = choices.iter().filter_map(|choice| choice.get("items")).any(|items| {
-            self.choices(items).iter().any(|item| types(item).contains(&"a table"))
-        });
+        let of_tables = choices
+            .iter()
+            .filter_map(|choice| choice.get("items"))
+            .any(|items| self.choices(items).iter().any(|item| types(item).contains(&"a table")));
         let single = table.values().any(|value| !value.get_ref().is_table());
         let header = self.path.join(".");
         self.report(match of_tables && single {
@@ -372,7 +376,9 @@ fn elsewhere(what: &str, name: &str) -> Option<&'static str> {
             "that is a `decide` step, with `[[...policies]]`"
         }
         ("verb", "merge" | "concat" | "append") => "that is a `union` step",
-        ("connector", "topic" | "topics" | "embedded") => "a topic of the data folder is of the connector `log`",
+        ("connector", "topic" | "topics" | "embedded") => {
+            "a topic of the data folder is of the connector `log`"
+        }
         ("connector", "csv" | "json" | "jsonl") => "that is of the connector `file`",
         _ => return None,
     })

@@ -34,7 +34,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 impl Watch {
     /// Nothing was said yet.
     pub fn new(plan: &Plan) -> Watch {
-        let waiting = Waiting { since: Instant::now(), watermark_ms: i64::MIN, records: None, told: BTreeSet::new() };
+        let waiting =
+            Waiting { since: Instant::now(), watermark_ms: i64::MIN, records: None, told: BTreeSet::new() };
         Watch {
             warned: plan.sources.iter().map(|_| AtomicBool::new(false)).collect(),
             waiting: Mutex::new(waiting),
@@ -75,7 +76,12 @@ impl Waiting {
         let watermark_ms = metrics.watermark_ms.load(Relaxed);
         let waits_for = metrics.waits_for.load(Relaxed);
         if watermark_ms != self.watermark_ms || waits_for == usize::MAX {
-            *self = Waiting { since: Instant::now(), watermark_ms, records: None, told: std::mem::take(&mut self.told) };
+            *self = Waiting {
+                since: Instant::now(),
+                watermark_ms,
+                records: None,
+                told: std::mem::take(&mut self.told),
+            };
             return None;
         }
         if self.since.elapsed() < PATIENCE {
@@ -107,7 +113,11 @@ pub fn empty_columns(plan: &Plan, metrics: &Metrics) -> Vec<String> {
         if good > 0 && !empty.is_empty() {
             let records = grouped(good);
             let are = if empty.len() == 1 { "is" } else { "are" };
-            lines.push(format!("{}: {} {are} null in all of {records} records", source.name, empty.join(", ")));
+            lines.push(format!(
+                "{}: {} {are} null in all of {records} records",
+                source.name,
+                empty.join(", ")
+            ));
         }
     }
     lines

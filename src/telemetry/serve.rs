@@ -18,7 +18,11 @@ const MAX_REQUEST_BYTES: u64 = 8192;
 /// # Errors
 /// When the address cannot be bound.
 pub fn metrics(address: SocketAddr, registry: Registry) -> Result<SocketAddr, String> {
-    let failed = |error: std::io::Error| format!("failed to serve metrics at {address}: {error}");
+    let failed = |error: std::io::Error| {
+        let taken = error.kind() == std::io::ErrorKind::AddrInUse;
+        let help = if taken { "; --metrics takes another, as 127.0.0.1:0 for any that is free" } else { "" };
+        format!("failed to serve metrics at {address}: {error}{help}")
+    };
     let listener = TcpListener::bind(address).map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     std::thread::Builder::new()

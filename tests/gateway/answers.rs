@@ -102,7 +102,7 @@ async fn topics_and_their_records_are_read_by_offset() {
         json!({"topic": "decisions", "partition": 1, "offset": 2, "time": "2013-01-01T10:17:00Z", "value": {"number": 2}})
     );
     assert_eq!(page["records"].as_array().map(Vec::len), Some(2));
-    let end = get(served.address, "/v1/topics/decisions/records?partition=1&from=5").await.json();
+    let end = get(served.address, "/v1/topics/decisions/records?partition=1&from=offset:5").await.json();
     assert_eq!(end["records"], json!([]));
     served.stop().await;
 }
@@ -125,6 +125,10 @@ async fn the_latest_record_of_each_key_follows_the_topic() {
     assert_eq!(latest["latest"]["EWR"]["value"]["delay"], json!(3));
     assert_eq!(latest["latest"]["EWR"]["offset"], json!(2));
     assert_eq!(latest["latest"]["7"]["value"]["delay"], json!(4));
+    let none = get(served.address, "/v1/topics/delays/latest?key=orign").await;
+    assert_eq!(none.status, 400);
+    let detail = none.json()["detail"].to_string();
+    assert!(detail.contains("none of the 7 records") && detail.contains("orign"), "{detail}");
     append(&writers, 0, "{\"origin\":\"JFK\",\"delay\":8}");
     assert_eq!(get(served.address, path).await.json()["latest"]["JFK"]["value"]["delay"], json!(8));
     served.stop().await;

@@ -38,15 +38,19 @@ pub struct Log {
 }
 
 impl Log {
-    /// Opens the folder, creating it when it is not there.
+    /// Opens the folder. One that is not there has no topics, and is made with the first.
     ///
     /// # Errors
-    /// When it cannot be created or reached.
+    /// When it cannot be reached, or is no folder.
     pub fn open(root: impl Into<PathBuf>) -> Result<Log> {
         let root = root.into();
-        fs::create_dir_all(&root).map_err(LogError::io("create", &root))?;
-        let root = fs::canonicalize(&root).map_err(LogError::io("open", &root))?;
-        Ok(Log { root })
+        let failed = LogError::io("open", &root);
+        let found = match fs::canonicalize(&root) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => std::path::absolute(&root),
+            Ok(found) if !found.is_dir() => Err(io::ErrorKind::NotADirectory.into()),
+            found => found,
+        };
+        Ok(Log { root: found.map_err(failed)? })
     }
 
     /// The folder.
@@ -155,7 +159,11 @@ impl Log {
     /// When the folder or a topic in it cannot be read.
     pub fn topics(&self) -> Result<Vec<TopicInfo>> {
         let mut topics = Vec::new();
-        for entry in fs::read_dir(&self.root).map_err(LogError::io("list", &self.root))? {
+        let entries = match fs::read_dir(&self.root) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(topics),
+            entries => entries.map_err(LogError::io("list", &self.root))?,
+        };
+        for entry in entries {
             let entry = entry.map_err(LogError::io("list", &self.root))?;
             // Files and other folders may stand beside the topics.
             if !entry.path().is_dir() {

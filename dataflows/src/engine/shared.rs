@@ -56,10 +56,13 @@ impl Shared {
         }
     }
 
-    /// Notes the first failure; the workers then stop without publishing anything more.
+    /// Notes the first failure, with which the run ends; the workers then stop without publishing anything
+    /// more. Others are only logged.
     pub(crate) fn fail(&self, error: EngineError) {
-        tracing::error!("{error}");
         let mut first = self.error.lock().unwrap_or_else(PoisonError::into_inner);
+        if first.is_some() {
+            tracing::error!("{error}");
+        }
         first.get_or_insert(error);
         self.failed.store(true, Relaxed);
     }

@@ -140,10 +140,15 @@ impl Watermarks {
     /// The first partition of those that have promised the least, and that: of those that count.
     fn slowest(&self) -> Option<(usize, EventTime)> {
         let each = self.view.iter().zip(&self.setup).zip(&self.idle).enumerate();
-        let active = each.filter(|(_, ((view, setup), idle))| {
-            if setup.timed { !(**idle || view.ended && setup.bounded) } else { !view.ended }
-        });
-        active.map(|(index, ((view, setup), _))| (index, setup.promise(view.max_time))).min_by_key(|slow| slow.1)
+        let active =
+            each.filter(
+                |(_, ((view, setup), idle))| {
+                    if setup.timed { !(**idle || view.ended && setup.bounded) } else { !view.ended }
+                },
+            );
+        active
+            .map(|(index, ((view, setup), _))| (index, setup.promise(view.max_time)))
+            .min_by_key(|slow| slow.1)
     }
 
     fn furthest(&self) -> Option<EventTime> {

@@ -41,7 +41,8 @@ pub fn blame(tree: &Expr, text: &str, schema: &Schema) -> Option<ExpressionProbl
             compile::type_of(side.clone(), schema).is_ok_and(|data_type| wanted(&data_type))
         };
         let time = |data_type: &DataType| matches!(data_type, DataType::Timestamp(..));
-        if (is(left, time) && is(right, DataType::is_numeric)) || (is(right, time) && is(left, DataType::is_numeric))
+        if (is(left, time) && is(right, DataType::is_numeric))
+            || (is(right, time) && is(left, DataType::is_numeric))
         {
             problem.help = Some("write a length of time as `interval '5 minutes'`".into());
         }

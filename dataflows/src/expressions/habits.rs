@@ -68,8 +68,11 @@ pub fn instead(name: &str) -> Option<String> {
         "float" | "double" | "to_float" | "tofloat" | "parse_float" => "write `cast(x as float)`",
         "str" | "string" | "text" | "tostring" | "to_string" => "write `cast(x as string)`",
         "bool" | "boolean" | "to_bool" | "to_boolean" => "write `cast(x as bool)`",
-        "timestamp" => "write `timestamp '2013-01-01T12:00:00Z'`, or `cast(x as timestamp)` of a text or milliseconds",
-        "lag" | "lead" | "prev" | "next" | "row_number" | "rank" | "dense_rank" | "ntile" | "delta" | "rate" => {
+        "timestamp" => {
+            "write `timestamp '2013-01-01T12:00:00Z'`, or `cast(x as timestamp)` of a text or milliseconds"
+        }
+        "lag" | "lead" | "prev" | "next" | "row_number" | "rank" | "dense_rank" | "ntile" | "delta"
+        | "rate" => {
             "an expression sees one row only; a window step's `first`, `last` and `count`, or a detect step, look at several"
         }
         "countif" | "count_if" | "sumif" | "sum_if" | "avgif" | "avg_if" => {

@@ -184,11 +184,12 @@ fn is_comparison(op: &BinaryOperator) -> bool {
 /// A text that lacks its quotes looks like a column that is not there: `origin = JFK`.
 fn check_text(column: &Expr, other: &Expr, schema: &Schema) -> Result<(), ExpressionProblem> {
     let (Expr::Identifier(column), Expr::Identifier(name)) = (column, other) else { return Ok(()) };
-    let is_text = schema.field_with_name(&column.value).is_ok_and(|field| field.data_type() == &DataType::Utf8);
+    let is_text =
+        schema.field_with_name(&column.value).is_ok_and(|field| field.data_type() == &DataType::Utf8);
     if !is_text || name.quote_style.is_some() {
         return Ok(());
     }
-    let hint = format!("a text stands in single quotes: '{}'", name.value);
+    let hint = format!("text goes in single quotes: '{}'", name.value);
     check_column(&name.value, name, schema).map_err(|problem| problem.help(hint))
 }
 

@@ -396,7 +396,9 @@ fn text_in_double_quotes_is_seen() {
     let name = problem("origin = \"JFK\"");
     assert_eq!(name.help.as_deref(), Some("text goes in single quotes: 'JFK'"));
     assert!(name.unknown.is_some());
-    assert_eq!(problem("origin = JFK").help, None);
+    let bare = problem("origin = JFK");
+    assert_eq!(bare.help.as_deref(), Some("text goes in single quotes: 'JFK'"));
+    assert_eq!(problem("k = JFK").help, None, "which is no text");
 }
 
 /// Columns that are called as words of SQL.

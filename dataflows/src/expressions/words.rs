@@ -120,10 +120,10 @@ fn arguments(message: &str) -> Option<String> {
         "No function matches",
         "does not support zero arguments",
         " expects ",
-        " requires ",
         NO_START,
     ];
-    if !SIGNS.iter().any(|sign| message.contains(sign)) {
+    let is_call = message.to_ascii_lowercase().starts_with("function '") && message.contains("' requires ");
+    if !is_call && !SIGNS.iter().any(|sign| message.contains(sign)) {
         return None;
     }
     let name = match message.contains(NO_START) {

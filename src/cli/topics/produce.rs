@@ -32,6 +32,9 @@ pub(super) struct Produce {
     /// How many records to append at once; 1 makes each line of a pipe visible as it comes
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     batch: u32,
+    /// Begin with this line of the file, counted from 1: to go on where a bad line stopped it
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    from_line: u64,
     /// Produce lines that are no JSON object, or lack the key or time, without what they lack
     #[arg(long)]
     keep_bad: bool,
@@ -59,11 +62,17 @@ impl Produce {
         let writer = topic.writers(WriterOptions::default())?;
         let (mut produced, mut bad, mut time) = (0u64, 0u64, 0);
         loop {
-            let records = lines
+            let mut records = lines
                 .next(self.batch as usize)
                 .map_err(|error| Failure::Other(format!("read {}: {error}", self.file.display())))?;
             if records.is_empty() {
                 break;
+            }
+            let skipped = records.offsets.partition_point(|line| *line < self.from_line);
+            records.offsets.drain(..skipped);
+            records.spans.drain(..skipped);
+            if records.is_empty() {
+                continue;
             }
             let mut keys = Vec::with_capacity(records.len());
             let mut times = Vec::with_capacity(records.len());
@@ -83,7 +92,7 @@ impl Produce {
                             0 => "nothing was produced".to_string(),
                             _ => format!(
                                 "the lines before {first} were produced ({produced} records): once it is mended, \
-                                 go on with line {first}"
+                                 go on with --from-line {first}"
                             ),
                         };
                         return Err(Failure::Other(format!(

@@ -39,14 +39,19 @@ impl Export {
     pub(super) fn execute(&self, log: &Log, out: &mut dyn Write) -> Result<(), Failure> {
         let topic = log.topic(&self.topic)?;
         let mut left = self.limit.unwrap_or(u64::MAX);
+        let (mut beyond, mut ends) = (true, Vec::new());
         for partition in partitions(&topic, self.partition) {
             // What is appended meanwhile is left for the next time, so that an export ends.
             let end = topic.bounds(partition)?.next;
             let mut reader = match self.from {
                 None => topic.reader(partition, Start::Beginning)?,
                 Some(from) if from < end => topic.reader(partition, Start::Offset(from))?,
-                Some(_) => continue,
+                Some(_) => {
+                    ends.push(format!("{end} of partition {partition}"));
+                    continue;
+                }
             };
+            beyond = false;
             while left > 0 && reader.position() < end {
                 let wanted = left.min(end - reader.position()).min(BLOCK_RECORDS as u64) as usize;
                 let fetched = reader.read(wanted, BLOCK_BYTES)?;
@@ -58,6 +63,10 @@ impl Export {
                     line(partition, &record, self.with_position, out)?;
                 }
             }
+        }
+        if let (Some(from), true) = (self.from, beyond) {
+            let (topic, ends) = (&self.topic, ends.join(", "));
+            eprintln!("nothing is exported: {topic} ends before offset {from}, at {ends}");
         }
         Ok(())
     }

@@ -28,7 +28,9 @@ fn a_topic_is_filled_shown_exported_and_deleted() {
     let (data, file) = (folder.path().join("data"), folder.path().join("a.jsonl"));
     let lines: String = (0..25).map(|n| format!("{{\"k\":\"k{}\",\"t\":{n}}}\n", n % 3)).collect();
     fs::write(&file, &lines).unwrap();
-    assert_eq!(run(&data, "list").unwrap(), "There are no topics.\n");
+    let none = format!("There are no topics in {}.\n", data.display());
+    assert_eq!(run(&data, "list").unwrap(), none);
+    assert!(!data.exists(), "looking makes no folder");
     let produce = format!("produce events --file {} --key k --time t --batch 4", file.display());
     assert_eq!(run(&data, &produce).unwrap(), "produced 25 records to events\n");
     assert_eq!(run(&data, "export events").unwrap(), lines);
@@ -82,11 +84,16 @@ fn a_bad_line_stops_producing_unless_it_is_to_be_kept() {
         error,
         format!(
             "failed to produce line 3 of {}: not JSON: it breaks off after 5 bytes; the lines before 3 were \
-             produced (2 records): once it is mended, go on with line 3 (with --keep-bad such lines are \
+             produced (2 records): once it is mended, go on with --from-line 3 (with --keep-bad such lines are \
              produced too)",
             file.display()
         )
     );
+    let mended = "{\"t\":1}\n{\"t\":2}\n{\"t\":3}\n{\"t\":4}\n{\"t\":5}";
+    fs::write(folder.path().join("b.jsonl"), mended).unwrap();
+    let go_on = produce.replace("a.jsonl", "b.jsonl").replace("events", "mended") + " --from-line 4";
+    assert_eq!(run(&data, &go_on).unwrap(), "produced 2 records to mended\n");
+    assert_eq!(run(&data, "export mended").unwrap(), "{\"t\":4}\n{\"t\":5}\n");
     let kept = run(&data, &format!("{produce} --keep-bad")).unwrap();
     assert_eq!(kept, "produced 5 records to events, 3 of them without key or time\n");
     let tail = run(&data, "tail events -n 3 --with-position").unwrap();
