@@ -13,3 +13,4 @@ mod outputs;
 mod same_bytes;
 mod shop;
 mod summary;
+mod tables;

@@ -189,12 +189,16 @@ fn nothing_is_deleted_before_all_else_that_can_fail_has_not() {
     let shop = Shop::new();
     assert_eq!((shop.run("").0, shop.owned()), (0, 10));
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let socket = shop.0.path().join("socket");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
     let metrics = format!("--fresh --metrics {}", taken.local_addr().unwrap());
     shop.write("hosts.txt", "# the processes\nlocalhost\n");
     for (options, told) in [
         (metrics.as_str(), "failed to serve metrics"),
         ("--fresh --process 1", "wants --hosts"),
-        ("--fresh --set sink.report.file.path=out", "it is a folder"),
+        ("--fresh --set sink.report.file.path=out", "what is there is no file"),
+        ("--fresh --set sink.report.file.path=socket", "what is there is no file"),
+        ("--append --set sink.report.file.path=socket", "there is something that is no file"),
         ("--fresh --set sink.owned.log.partitions=0", "a topic has 1 to 1024 partitions, not 0"),
         ("--append --hosts hosts.txt", "line 2 of hosts.txt: `localhost` is no address"),
     ] {
@@ -202,6 +206,7 @@ fn nothing_is_deleted_before_all_else_that_can_fail_has_not() {
         assert_eq!((code, shop.owned()), (1, 10), "{options}: {said}");
         assert!(said.contains(told), "{options}: {said}");
     }
+    assert!(!fs::metadata(&socket).unwrap().is_file(), "no file has taken its place");
 }
 
 #[test]

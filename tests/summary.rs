@@ -2,6 +2,8 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -57,10 +59,9 @@ fn a_record_far_ahead_and_a_column_that_no_record_has_are_named() {
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(said.contains("readings: `zone` is null in all of 20 records\n"), "{said}");
     assert!(said.contains("minutes: 7 of 20 rows came too late"), "{said}");
-    assert!(
-        said.contains("readings: its latest time is 2099-01-01 00:12:00, at offset 12 of partition 0;"),
-        "{said}"
-    );
+    let ahead = "readings: the record at offset 12 of partition 0 says 2099-01-01 00:12:00, far ahead of all others, \
+                 whose latest is 2026-01-01 00:19:00";
+    assert!(said.contains(ahead), "{said}");
 }
 
 #[test]
@@ -70,10 +71,28 @@ fn a_partition_that_is_waited_for_is_named() {
     assert!(levada(&one).status().unwrap().success());
     let mut run = levada(&["run", "job.toml"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let lines = BufReader::new(run.stderr.take().unwrap()).lines();
-    let warning = lines.map_while(Result::ok).find(|line| line.contains(" WARN "));
+    let (found, warning) = mpsc::channel();
+    let reader = std::thread::spawn(move || {
+        let warning = lines.map_while(Result::ok).find(|line| line.contains(" WARN "));
+        let _ = found.send(warning);
+    });
+    let warning = warning.recv_timeout(Duration::from_secs(120)).ok().flatten().unwrap_or_default();
     run.kill().unwrap();
     run.wait().unwrap();
-    let warning = warning.unwrap_or_default();
+    reader.join().unwrap();
     assert!(warning.contains("has given nothing yet, and the job's time stands still"), "{warning}");
     assert!(warning.contains("`idle`"), "{warning}");
+}
+
+#[test]
+fn times_of_another_unit_are_asked_about() {
+    let (folder, levada) = set_up("1");
+    let lines = (0..3).map(|n| format!("{{\"meter\":\"a\",\"low\":1,\"at\":{}}}\n", 1_767_225_600 + n));
+    std::fs::write(folder.path().join("seconds.jsonl"), lines.collect::<String>()).unwrap();
+    assert!(
+        levada(&["topics", "produce", "readings", "--file", "seconds.jsonl"]).status().unwrap().success()
+    );
+    let output = levada(&["run", "job.toml", "--until-drained"]).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("readings: its latest time is 1970-01-21 10:53:45; are these seconds?"), "{said}");
 }

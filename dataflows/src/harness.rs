@@ -12,9 +12,9 @@
 
 use std::collections::BTreeMap;
 
-use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array};
 use arrow::compute::concat_batches;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{SchemaRef, TimestampMillisecondType};
 use levada_types::{Batch, Epoch, EventTime, KeyGroup, KeyHasher, Offset, Origin, PartitionId, StateChanges};
 
 use crate::engine::cutting::{Mark, PartitionSetup, Progress, Span, Watermarks, promises};
@@ -102,7 +102,9 @@ fn drive(
     let mut running = hosts(workers);
     let mut stored: BTreeMap<(KeyGroup, Vec<u8>), Vec<u8>> = BTreeMap::new();
     let (mut all_rows, mut all_late) = (Vec::new(), Vec::new());
+    let mut before = EventTime::MIN;
     for (number, (arrived, tick)) in arrivals.iter().enumerate() {
+        let watermark = tick.watermark.max(before);
         let mut shares: Vec<Vec<Vec<Batch>>> = vec![vec![Vec::new(); inputs.len()]; workers];
         for (index, batches) in arrived.iter().enumerate() {
             for batch in batches {
@@ -114,10 +116,16 @@ fn drive(
         let (mut rows, mut late) = (Vec::new(), Vec::new());
         for (host, share) in running.iter_mut().zip(shares) {
             let out = host.epoch(Epoch(number as u64), tick.clone(), share).unwrap();
+            for batch in &out.rows {
+                let times = batch.column(0).as_primitive::<TimestampMillisecondType>().values();
+                let fits = times.iter().all(|time| (before.0..watermark.0).contains(time));
+                assert!(fits, "in epoch {number}, from {before} to {watermark}: {times:?}");
+            }
             rows.extend(out.rows);
             rows.extend(out.passed.into_iter().map(|batch| batch.rows));
             late.extend(out.late);
         }
+        before = watermark;
         all_rows.push(order::canonical(&step.schema, &rows).unwrap());
         all_late.push(order::by_moment(&inputs[0], late).unwrap());
         if let Some(&(_, next)) = restarts.iter().find(|(epoch, _)| *epoch == number) {

@@ -3,6 +3,9 @@
 //! In: rows by and by. Out: those before the watermark, sorted by their first column, a time, and
 //! then by content. Every row comes out once, so what has come out over all epochs is sorted as a
 //! whole, wherever the epochs were cut. Costs a look at each waiting batch an epoch that lets some go.
+//!
+//! Rows without a time stand before all others, in the order in which their source has them: of two rows
+//! of a table's key the later one is to count.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Cursor;
@@ -12,7 +15,7 @@ use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::SchemaRef;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
-use levada_types::{Batch, EventTime, KeyGroup, KeyHasher, StateChanges};
+use levada_types::{Batch, EventTime, KeyGroup, KeyHasher, Origin, StateChanges};
 
 use crate::operator::OperatorError;
 use crate::order;
@@ -23,6 +26,8 @@ pub(crate) struct Held {
     /// The columns that tell a row's key group.
     key: Vec<usize>,
     rows: Vec<RecordBatch>,
+    /// Rows without a time, and where they were read.
+    timeless: Vec<(Origin, RecordBatch)>,
     /// No row is before this.
     least: i64,
     /// Groups that have rows in the last checkpoint.
@@ -32,16 +37,41 @@ pub(crate) struct Held {
 impl Held {
     /// None yet.
     pub(crate) fn new(schema: SchemaRef, key: Vec<usize>) -> Held {
-        Held { schema, key, rows: Vec::new(), least: i64::MAX, written: BTreeSet::new() }
+        Held {
+            schema,
+            key,
+            rows: Vec::new(),
+            timeless: Vec::new(),
+            least: i64::MAX,
+            written: BTreeSet::new(),
+        }
     }
 
-    /// Takes rows in.
-    pub(crate) fn add(&mut self, rows: RecordBatch) {
-        let batch = Batch::derived(rows);
-        if let Some(&least) = batch.times().iter().min() {
-            self.least = self.least.min(least);
+    /// Takes rows in, which were read at `origin`.
+    pub(crate) fn add(&mut self, rows: RecordBatch, origin: Origin) {
+        let batch = Batch::read(rows, origin);
+        let times = batch.times();
+        let Some(&least) = times.iter().min() else { return };
+        self.least = self.least.min(least);
+        if times.iter().all(|&time| time == EventTime::MIN.0) {
+            self.timeless.push((origin, batch.rows));
+        } else {
             self.rows.push(batch.rows);
         }
+    }
+
+    /// The rows without a time: those that were read, in the order of their source, then those that some
+    /// step has made, by content.
+    fn take_timeless(&mut self) -> Result<Vec<RecordBatch>, OperatorError> {
+        let mut all = std::mem::take(&mut self.timeless);
+        all.sort_by_key(|(origin, _)| *origin);
+        let read = all.partition_point(|(origin, _)| *origin < Origin::MADE);
+        let mut rows: Vec<RecordBatch> = all.into_iter().map(|(_, rows)| rows).collect();
+        let made = rows.split_off(read);
+        if !made.is_empty() {
+            rows.push(order::canonical(&self.schema, &made)?);
+        }
+        Ok(rows)
     }
 
     /// Lets the rows before the watermark go, sorted, in pieces of a good size.
@@ -52,6 +82,7 @@ impl Held {
         if self.least >= watermark.0 {
             return Ok(Vec::new());
         }
+        let mut ready = self.take_timeless()?;
         let mut due = Vec::new();
         let mut later = Vec::new();
         self.least = i64::MAX;
@@ -75,13 +106,15 @@ impl Held {
         }
         // Many small remainders would be looked at again each epoch: keep them together.
         self.rows = if later.len() > 16 { vec![concat_batches(&self.schema, &later)?] } else { later };
-        if due.is_empty() {
-            return Ok(Vec::new());
+        if !due.is_empty() {
+            ready.push(order::canonical(&self.schema, &due)?);
         }
-        let sorted = order::canonical(&self.schema, &due)?;
-        let total = sorted.num_rows();
-        let starts = (0..total).step_by(Batch::MAX_ROWS);
-        Ok(starts.map(|start| sorted.slice(start, Batch::MAX_ROWS.min(total - start))).collect())
+        let pieces = |rows: RecordBatch| {
+            let total = rows.num_rows();
+            let starts = (0..total).step_by(Batch::MAX_ROWS);
+            starts.map(move |start| rows.slice(start, Batch::MAX_ROWS.min(total - start)))
+        };
+        Ok(ready.into_iter().flat_map(pieces).collect())
     }
 
     /// Appends the rows, an entry `name` a key group, and what is there no more.
@@ -93,10 +126,14 @@ impl Held {
         name: &[u8],
         changes: &mut StateChanges,
     ) -> Result<(), OperatorError> {
-        if self.rows.is_empty() && self.written.is_empty() {
+        if self.rows.is_empty() && self.timeless.is_empty() && self.written.is_empty() {
             return Ok(());
         }
-        let rows = concat_batches(&self.schema, &self.rows)?;
+        // Those without a time come back in their order, and before what will be read.
+        let timeless = self.take_timeless()?;
+        self.timeless = timeless.into_iter().map(|rows| (Origin::default(), rows)).collect();
+        let waiting = self.timeless.iter().map(|(_, rows)| rows).chain(&self.rows);
+        let rows = concat_batches(&self.schema, waiting)?;
         let mut hasher = KeyHasher::default();
         let columns: Vec<&ArrayRef> = self.key.iter().map(|&c| rows.column(c)).collect();
         let mut groups = BTreeMap::<KeyGroup, Vec<u32>>::new();
@@ -119,7 +156,15 @@ impl Held {
     /// # Errors
     /// When they cannot be understood.
     pub(crate) fn restore(&mut self, group: KeyGroup, value: &[u8]) -> Result<(), OperatorError> {
-        decode_rows(value)?.into_iter().for_each(|rows| self.add(rows));
+        for rows in decode_rows(value)? {
+            let timeless = |time: i64| time == EventTime::MIN.0;
+            let batch = Batch::derived(rows);
+            let (times, rows) = (batch.times(), &batch.rows);
+            if times.iter().any(|&time| timeless(time)) {
+                self.add(select(rows, times, timeless)?, Origin::default());
+            }
+            self.add(select(rows, times, |time| !timeless(time))?, Origin::MADE);
+        }
         self.written.insert(group);
         Ok(())
     }

@@ -139,10 +139,11 @@ impl Host {
                 InputOrder::Time => {
                     for batch in batches {
                         let Some((in_time, late)) = divide(&batch, before) else {
-                            input.held.add(batch.rows);
+                            input.held.add(batch.rows, batch.origin);
                             continue;
                         };
-                        input.held.add(take_record_batch(&batch.rows, &UInt32Array::from(in_time))?);
+                        let in_time = take_record_batch(&batch.rows, &UInt32Array::from(in_time))?;
+                        input.held.add(in_time, batch.origin);
                         // Only the first input's late rows have a stream to go to.
                         if place == 0 {
                             out.emit_late(&batch, late)?;
@@ -228,7 +229,7 @@ impl Late {
         watermark: EventTime,
     ) -> Result<Vec<Batch>, OperatorError> {
         for batch in late {
-            self.held.add(order::with_moments(&self.schema, &batch, before)?);
+            self.held.add(order::with_moments(&self.schema, &batch, before)?, Origin::MADE);
         }
         let gone = self.held.release(watermark)?;
         Ok(gone.iter().map(|rows| order::without_moments(&self.schema, rows)).collect::<Result<_, _>>()?)

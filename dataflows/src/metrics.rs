@@ -53,7 +53,9 @@ pub struct SourceMetrics {
     pub total: AtomicU64,
     /// The greatest event time seen.
     pub newest_ms: AtomicI64,
-    /// The record that has it.
+    /// The least event time seen; `i64::MAX` before the first.
+    pub oldest_ms: AtomicI64,
+    /// The record that has the greatest.
     pub newest: Mutex<Option<Newest>>,
     /// Of each column that is decoded, whether any record had a value.
     pub seen: Vec<AtomicBool>,
@@ -64,6 +66,8 @@ pub struct SourceMetrics {
 pub struct Newest {
     /// Milliseconds since the Unix epoch.
     pub time_ms: i64,
+    /// The greatest time of all others; `i64::MIN` if there are none.
+    pub before_ms: i64,
     /// Its partition.
     pub partition: PartitionId,
     /// Its offset there.
@@ -71,11 +75,24 @@ pub struct Newest {
 }
 
 impl SourceMetrics {
-    /// Notes a record, if there was none that is newer.
+    /// Notes a record that was the newest when it was read.
     pub fn note_newest(&self, newest: Newest) {
         let mut known = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.is_none_or(|known| known.time_ms < newest.time_ms) {
-            *known = Some(newest);
+        *known = Some(match *known {
+            None => newest,
+            Some(known) if known.time_ms < newest.time_ms => {
+                Newest { before_ms: newest.before_ms.max(known.time_ms), ..newest }
+            }
+            // Another worker was faster.
+            Some(known) => Newest { before_ms: known.before_ms.max(newest.time_ms), ..known },
+        });
+    }
+
+    /// Notes a time that is not the greatest.
+    pub fn note_other(&self, time_ms: i64) {
+        let mut known = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.as_mut().filter(|known| time_ms < known.time_ms) {
+            known.before_ms = known.before_ms.max(time_ms);
         }
     }
 }
@@ -125,6 +142,7 @@ impl Metrics {
                 .map(|s| SourceMetrics {
                     name: s.name.clone(),
                     newest_ms: AtomicI64::new(i64::MIN),
+                    oldest_ms: AtomicI64::new(i64::MAX),
                     seen: s.decoded.fields().iter().map(|_| AtomicBool::new(false)).collect(),
                     ..Default::default()
                 })

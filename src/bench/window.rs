@@ -199,8 +199,11 @@ pub fn run(options: &Options) -> Result<Report, BenchError> {
     // Once uncounted, so that the input and the program are in the page cache.
     let windows = measure_apart(&parts[2])?.rows;
     let mut costs: [Vec<PartCost>; 4] = Default::default();
-    for _ in 0..options.repeat.max(1) {
-        for (part, costs) in parts.iter().zip(&mut costs) {
+    for repetition in 0..options.repeat.max(1) {
+        for turn in 0..parts.len() {
+            // Another begins each time, so that what one leaves behind does not always meet the same.
+            let index = (repetition + turn) % parts.len();
+            let (part, costs) = (&parts[index], &mut costs[index]);
             let cost = measure_apart(part)?;
             let expected = if part.part == Part::Job { windows } else { options.events };
             if cost.rows != expected {

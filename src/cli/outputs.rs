@@ -85,8 +85,8 @@ impl<'a> Outputs<'a> {
     /// Whether the files could be written: what they stand in is made if it is not there.
     fn prepare_files(&self) -> Result<(), String> {
         for file in &self.files {
-            if file.is_dir() {
-                return Err(format!("failed to write {}: it is a folder", file.display()));
+            if file.exists() && !file.is_file() {
+                return Err(format!("failed to write {}: what is there is no file", file.display()));
             }
             let folder = file.parent().unwrap_or(Path::new(""));
             fs::create_dir_all(folder)

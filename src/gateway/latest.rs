@@ -49,6 +49,8 @@ struct View {
     readers: Vec<Reader>,
     rows: BTreeMap<String, Row>,
     bytes: usize,
+    /// Whether any record has the field, whatever its value.
+    has_field: bool,
     /// Records without the field, or where it is no key.
     without_key: u64,
     /// Records that there was no room for.
@@ -74,7 +76,7 @@ pub async fn latest(shared: Arc<Shared>, topic: String, field: String) -> Result
         };
         let left = view.read_on()?;
         let body = match left {
-            0 if view.rows.is_empty() && view.without_key > 0 => Err(view.no_key()),
+            0 if view.is_unknown() => Err(view.no_such_field()),
             0 => Ok(view.to_json()),
             left => {
                 let problem = Problem::unavailable("the topic is still being read; ask again");
@@ -112,7 +114,16 @@ impl View {
         let readers = (0..topic.partitions())
             .map(|partition| topic.reader(partition, Start::Beginning))
             .collect::<Result<_, _>>()?;
-        Ok(View { topic, field, readers, rows: BTreeMap::new(), bytes: 0, without_key: 0, refused: 0 })
+        Ok(View {
+            topic,
+            field,
+            readers,
+            rows: BTreeMap::new(),
+            bytes: 0,
+            has_field: false,
+            without_key: 0,
+            refused: 0,
+        })
     }
 
     /// Reads to where the topic ends now; how many records are left when that is too many.
@@ -142,7 +153,9 @@ impl View {
 
     fn take(&mut self, partition: u32, record: &RecordRef<'_>) {
         let value: Option<Value> = serde_json::from_slice(record.value).ok();
-        let key = match value.as_ref().and_then(|value| value.get(&self.field)) {
+        let found = value.as_ref().and_then(|value| value.get(&self.field));
+        self.has_field |= found.is_some();
+        let key = match found {
             Some(Value::String(text)) => text.clone(),
             Some(other @ (Value::Number(_) | Value::Bool(_))) => other.to_string(),
             _ => {
@@ -167,13 +180,18 @@ impl View {
         self.rows.insert(key, Row { partition, timestamp_ms: record.timestamp_ms, envelope });
     }
 
-    /// That no record has the field.
-    fn no_key(&self) -> Problem {
-        let (field, topic, records) = (&self.field, self.topic.name(), self.without_key);
-        let detail = format!(
-            "parameter key: none of the {records} records of {topic:?} has a field {field:?} that is a text, a \
-             number, true or false"
-        );
+    /// Whether there are records, and none has the field, not even with null.
+    fn is_unknown(&self) -> bool {
+        self.without_key > 0 && !self.has_field
+    }
+
+    fn no_such_field(&self) -> Problem {
+        let (field, topic) = (&self.field, self.topic.name());
+        let records = match self.without_key {
+            1 => "the one record".to_owned(),
+            n => format!("any of the {n} records"),
+        };
+        let detail = format!("parameter key: there is no field {field:?} in {records} of {topic:?}");
         Problem::bad_request(detail).with("parameter", "key")
     }
 

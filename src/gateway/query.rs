@@ -148,7 +148,11 @@ pub fn page(pairs: Pairs) -> Result<(u32, Option<u64>, usize), Problem> {
     {
         *from = offset.to_owned();
     }
-    Ok((partition as u32, number(&found, "from", u64::MAX)?, limit as usize))
+    let from = number(&found, "from", u64::MAX).map_err(|_| {
+        let text = found.get("from").map_or("", String::as_str);
+        wrong("from", format!("expected offset:N, N being a whole number, and found {text:?}"))
+    })?;
+    Ok((partition as u32, from, limit as usize))
 }
 
 /// What `…/latest` takes: the name of a field.

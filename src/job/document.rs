@@ -13,6 +13,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::place::{self, Extent};
 use super::report::Diagnostic;
+use super::syntax;
 
 /// A value and where it stands.
 pub type Node<'t> = Spanned<DeValue<'t>>;
@@ -91,7 +92,7 @@ impl<'t> Document<'t> {
     pub fn parse(texts: &'t Texts) -> Result<Self, Vec<Diagnostic>> {
         let (file, flags) = texts.segments.split_at(1);
         let (root, errors) = DeTable::parse_recoverable(&file[0].text);
-        let mut found = summed_up(syntax_errors(&file[0].text, &errors));
+        let mut found = syntax::errors(&file[0].text, &errors);
         let mut root = Spanned::new(0..0, DeValue::Table(root.into_inner()));
         for flag in flags {
             if let Err(diagnostic) = lay_over(&mut root, flag) {
@@ -165,148 +166,6 @@ fn step<'n, 't>(node: &'n Node<'t>, key: &str) -> Option<(Range<usize>, &'n Node
             Some((value.span(), value))
         }
         _ => None,
-    }
-}
-
-/// Syntax errors, less those that only follow from another: the later ones of a line, and the keys of
-/// a table that is there twice.
-fn syntax_errors(text: &str, errors: &[toml::de::Error]) -> Vec<Diagnostic> {
-    const TWICE: &str = "duplicate key";
-    let mut found = Vec::new();
-    let open = unclosed(text)
-        .filter(|open| errors.iter().any(|error| error.span().is_some_and(|span| span.start > *open)));
-    if let Some(open) = open {
-        let before = text.get(..open).unwrap_or_default();
-        let is_header =
-            before.lines().last().is_none_or(|line| line.trim().is_empty()) || before.ends_with('\n');
-        let what = if is_header { "the header of a table" } else { "the list" };
-        found.push(Diagnostic::error(format!("{what} that begins here has no `]`")).at(open..open + 1));
-    }
-    let mut last_line = None;
-    let mut twice: Option<usize> = None;
-    for error in errors {
-        let span = error.span().unwrap_or_default();
-        if open.is_some_and(|open| span.start >= open) {
-            continue;
-        }
-        let before = text.get(..span.start).unwrap_or(text);
-        let line = before.bytes().filter(|&byte| byte == b'\n').count();
-        let start_of_line = before.rfind('\n').map_or(0, |end| end + 1);
-        let is_header = text[start_of_line..].trim_start().starts_with('[');
-        let is_twice = error.message().trim_end() == TWICE;
-        let same_table = |header: usize| !before.get(header..).unwrap_or("").contains("\n[");
-        if last_line.replace(line) == Some(line) || (is_twice && twice.is_some_and(same_table)) {
-            continue;
-        }
-        if is_twice && is_header {
-            twice = Some(span.start);
-        }
-        found.push(match unquoted(text, start_of_line, error.message()) {
-            Some((value, place)) => no_toml_value(&value).at(place),
-            None => syntax(error, text.get(span.clone()).unwrap_or(""), is_twice).at(span),
-        });
-    }
-    found
-}
-
-/// The first of a great many errors, and how many more there are: a file that is no TOML at all has one a line.
-fn summed_up(mut found: Vec<Diagnostic>) -> Vec<Diagnostic> {
-    const SHOWN: usize = 8;
-    let more = found.len().saturating_sub(SHOWN);
-    if more > 1
-        && let Some(first) = found.get(SHOWN)
-    {
-        let here = first.span.clone().unwrap_or_default();
-        let rest = Diagnostic::error(format!("from here on {more} more lines are no TOML")).at(here);
-        found.truncate(SHOWN);
-        found.push(rest.help("a job file looks like `config/jobs/first.toml`"));
-    }
-    found
-}
-
-/// The bracket of a list that is still open where the next field or table begins.
-fn unclosed(text: &str) -> Option<usize> {
-    let mut open: Vec<(usize, u8)> = Vec::new();
-    let mut start = 0;
-    for line in text.split_inclusive('\n') {
-        if let Some(&(at, b'[')) = open.last()
-            && begins_anew(line)
-        {
-            return Some(at);
-        }
-        let mut quote = None;
-        let mut escaped = false;
-        // Texts of several lines are left to the parser.
-        if line.contains("\"\"\"") || line.contains("'''") {
-            return None;
-        }
-        for (offset, byte) in line.bytes().enumerate() {
-            match (quote, byte) {
-                (Some(b'"'), b'\\') if !escaped => {
-                    escaped = true;
-                    continue;
-                }
-                (Some(sign), byte) if byte == sign && !escaped => quote = None,
-                (Some(_), _) => {}
-                (None, b'"' | b'\'') => quote = Some(byte),
-                (None, b'#') => break,
-                (None, b'[' | b'{') => open.push((start + offset, byte)),
-                (None, b']' | b'}') => drop(open.pop()),
-                _ => {}
-            }
-            escaped = false;
-        }
-        start += line.len();
-    }
-    open.first().filter(|(_, sign)| *sign == b'[').map(|(at, _)| *at)
-}
-
-/// Whether a line is `key = …` or `[table]`.
-fn begins_anew(line: &str) -> bool {
-    let is_name = |name: &str| {
-        let name = name.trim();
-        let bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-        !name.is_empty() && name.chars().all(bare) && name.contains(|c: char| c.is_ascii_alphabetic())
-    };
-    let header = line.trim().trim_start_matches('[').split(']').next().unwrap_or_default();
-    match line.trim_start().starts_with('[') {
-        true => line.contains(']') && is_name(header),
-        false => line.split_once('=').is_some_and(|(key, _)| is_name(key)),
-    }
-}
-
-/// The value of `key = a >= 3`, which is a text without its quotes, and its place.
-fn unquoted(text: &str, start_of_line: usize, message: &str) -> Option<(String, Range<usize>)> {
-    if !message.starts_with("unexpected key or value") {
-        return None;
-    }
-    let line = text.get(start_of_line..)?.lines().next()?;
-    let (key, value) = line.split_once('=')?;
-    let first = value.trim().chars().next()?;
-    if !begins_anew(line) || matches!(first, '"' | '\'' | '[' | '{' | '#') {
-        return None;
-    }
-    let start = start_of_line + key.len() + 1 + (value.len() - value.trim_start().len());
-    Some((value.trim().to_string(), start..start + value.trim().len()))
-}
-
-fn no_toml_value(value: &str) -> Diagnostic {
-    let help = match value.contains(['"', '\'']) {
-        true => "text stands in quotes".into(),
-        false => format!("text stands in quotes: `\"{value}\"`"),
-    };
-    Diagnostic::error(format!("`{value}` is not a TOML value")).help(help)
-}
-
-fn syntax(error: &toml::de::Error, there: &str, is_twice: bool) -> Diagnostic {
-    let message = error.message().trim_end();
-    let no_value =
-        message.starts_with("string values must be quoted") || message.starts_with("invalid boolean");
-    match there {
-        key if is_twice => Diagnostic::error(format!("`{key}` is there twice")),
-        "" if no_value => Diagnostic::error("there is no value"),
-        word if no_value => no_toml_value(word),
-        _ => Diagnostic::error(message),
     }
 }
 

@@ -20,6 +20,7 @@ mod prune;
 mod report;
 mod shape;
 mod spec;
+mod syntax;
 #[cfg(test)]
 mod tests;
 mod world;

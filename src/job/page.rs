@@ -221,7 +221,9 @@ impl JsonSchema for Span {
         "Span".into()
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        object(json!({ "type": "string", "description": "A duration, as `90s`, `1h` or `14d`." }))
+        object(
+            json!({ "type": "string", "pattern": levada_types::DURATION_PATTERN, "description": "A duration, as `90s`, `1h` or `14d`." }),
+        )
     }
 }
 

@@ -20,11 +20,11 @@ use levada_dataflows::plan::{
     StreamId, unknown_schema,
 };
 use levada_types::decode::dead_letter_schema;
-use levada_types::{SinkFactory, TIME_COLUMN};
+use levada_types::{Batch, SinkFactory, TIME_COLUMN};
 
 use super::connect::Connections;
 use super::page::{self, PageColumn};
-use super::spec::{JobSettings, JobSpec, SinkConnector, SinkSpec, SourceConnector};
+use super::spec::{ColumnType, JobSettings, JobSpec, SinkConnector, SinkSpec, SourceConnector};
 use super::{Environment, prune};
 use names::Found;
 use sources::SourceView;
@@ -238,15 +238,14 @@ impl Planner<'_> {
         );
         self.cx.problem(path, message);
         let Some(source) = self.spec.source.get(*name) else { return };
-        let times = source
-            .common
-            .schema
-            .iter()
-            .find(|(_, kind)| kind.data_type == levada_types::Batch::timestamp_type());
+        let is_time = |kind: &ColumnType| kind.data_type == Batch::timestamp_type() && !kind.nullable;
+        let times = source.common.schema.iter().find(|(_, kind)| is_time(kind));
         let table = format!("[source.{name}.{}]", source.connector.kind());
         let help = match times {
             Some((column, _)) => format!("add to `{table}`: `event_time = {{ column = \"{column}\" }}`"),
-            None => format!("`{table}` needs a column of type `timestamp`, and that as its `event_time`"),
+            None => format!(
+                "`{table}` needs a column of type `timestamp` (without `?`), and that as its `event_time`"
+            ),
         };
         if let Some(problem) = self.cx.problems.last_mut() {
             problem.help = Some(help);

@@ -9,7 +9,7 @@ mod choice;
 
 use std::ops::Range;
 
-use levada_types::{nearest, parse_duration_ms};
+use levada_types::{DURATION_PATTERN, nearest};
 use serde_json::{Map, Value};
 use toml::de::{DeTable, DeValue};
 
@@ -278,8 +278,8 @@ impl<'s> Walk<'s> {
                 Some(form) => diagnostic.help(format!("write {form}")),
                 None => diagnostic,
             },
-            (["a string"], Some(about), DeValue::Integer(_)) if is_duration(&about) => {
-                diagnostic.help(format!("write a duration with its unit: `\"{value}s\"`. {about}"))
+            (["a string"], ..) if choices.iter().any(|choice| is_duration(choice)) => {
+                diagnostic.help("a duration stands in quotes and has a unit, ms, s, m, h or d: `\"30s\"`")
             }
             (["a string"], Some(about), _) => diagnostic.help(format!("text stands in quotes. {about}")),
             (["a string"], None, _) => diagnostic.help(format!("write `\"{value}\"`")),
@@ -288,23 +288,28 @@ impl<'s> Walk<'s> {
     }
 
     /// How a table would be written of which only a value was given: `` `{ gap = "30m" }` ``, or which fields
-    /// it has.
+    /// it has. Nothing where that would be a guess.
     fn form(&self, choices: &[&'s Object], scalar: &DeValue<'_>, value: &str) -> Option<String> {
+        const OF_COLUMNS: &[&str] = &["columns", "on", "parameters"];
         let [table] = choices else { return None };
         let Some(properties) = table.get("properties").and_then(Value::as_object) else {
-            // The names are the author's own; in most such tables a name may stand for itself.
-            let takes =
-                self.choices(table.get("additionalProperties")?).iter().any(|one| accepts(one, scalar));
+            // Where columns are named anew, a name may stand for itself.
+            let field = self.path.last().map_or("", String::as_str);
             let bare = value.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
-            return (takes && bare).then(|| format!("`{{ {value} = {} }}`", toml_value(scalar, value)));
+            let itself = OF_COLUMNS.contains(&field) && bare && scalar.is_str();
+            return itself.then(|| format!("`{{ {value} = \"{value}\" }}`"));
         };
         let required = table.get("required").and_then(Value::as_array);
         let required: Vec<&str> = required.into_iter().flatten().filter_map(Value::as_str).collect();
+        let is_connector =
+            self.path.len() == 3 && matches!(self.path.first().map(String::as_str), Some("source" | "sink"));
         if let [field] = required.as_slice()
             && let [one] = self.choices(properties.get(*field)?).as_slice()
             && accepts(one, scalar)
+            && !is_connector
         {
-            return Some(format!("`{{ {field} = {} }}`", toml_value(scalar, value)));
+            let value = if scalar.is_str() { format!("\"{value}\"") } else { value.to_string() };
+            return Some(format!("`{{ {field} = {value} }}`"));
         }
         let fields: Vec<String> = properties.keys().map(|name| format!("`{name}`")).collect();
         Some(format!("`{{ ... }}` with its fields {}", fields.join(", ")))
@@ -317,9 +322,9 @@ impl<'s> Walk<'s> {
             .filter_map(|choice| choice.get("items"))
             .any(|items| self.choices(items).iter().any(|item| types(item).contains(&"a table")));
         let single = table.values().any(|value| !value.get_ref().is_table());
-        let header = self.path.join(".");
+        let (name, header) = (self.path.last().map_or("", String::as_str), header(&self.path));
         self.report(match of_tables && single {
-            true => diagnostic.help(format!("write `[[{header}]]`, once for each")),
+            true => diagnostic.help(format!("write `[[{header}]]` once for each, or `{name} = [{{ ... }}]`")),
             false => diagnostic,
         });
     }
@@ -358,10 +363,6 @@ impl<'s> Walk<'s> {
     }
 }
 
-fn toml_value(scalar: &DeValue<'_>, value: &str) -> String {
-    if scalar.is_str() { format!("\"{value}\"") } else { value.to_string() }
-}
-
 /// What does here what is called so elsewhere.
 fn elsewhere(what: &str, name: &str) -> Option<&'static str> {
     Some(match (what, name) {
@@ -384,9 +385,18 @@ fn elsewhere(what: &str, name: &str) -> Option<&'static str> {
     })
 }
 
-/// Whether the example that a description gives is a duration.
-fn is_duration(about: &str) -> bool {
-    about.split('`').skip(1).step_by(2).any(|example| parse_duration_ms(example).is_ok())
+fn is_duration(schema: &Object) -> bool {
+    schema.get("pattern").and_then(Value::as_str) == Some(DURATION_PATTERN)
+}
+
+/// A table's name as a header writes it.
+fn header(path: &[String]) -> String {
+    let bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    let quoted = path.iter().map(|part| match !part.is_empty() && part.chars().all(bare) {
+        true => part.clone(),
+        false => format!("{part:?}"),
+    });
+    quoted.collect::<Vec<_>>().join(".")
 }
 
 /// Without the full stop.

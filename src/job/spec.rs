@@ -44,6 +44,7 @@ pub struct JobSettings {
     pub description: Option<String>,
     /// How long a live epoch lasts: what arrives in it is handled together.
     #[serde(default = "default_epoch")]
+    #[schemars(extend("pattern" = levada_types::DURATION_PATTERN))]
     pub epoch: String,
     /// How many epochs may be on their way at once: the back pressure.
     #[serde(default = "default_in_flight")]
@@ -142,9 +143,11 @@ pub struct EventTimeSpec {
     /// How far behind the newest record before it in its partition a record may come and still be in time.
     /// One that comes later than that is late, except to a window that ends after the newest less this.
     #[serde(default = "default_out_of_order")]
+    #[schemars(extend("pattern" = levada_types::DURATION_PATTERN))]
     pub out_of_order: String,
     /// After how long a silence a live partition stops holding back the others. Never, by default.
     #[serde(default)]
+    #[schemars(extend("pattern" = levada_types::DURATION_PATTERN))]
     pub idle: Option<String>,
 }
 

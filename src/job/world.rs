@@ -63,7 +63,7 @@ fn header(table: &[&str; 3], source: &SourceSpec, config: &FileSourceConfig, cx:
     match files.columns() {
         Ok(None) => {}
         Ok(Some(columns)) => {
-            if let Some(delimiter) = other_delimiter(&columns, source) {
+            if let Some(delimiter) = other_delimiter(&columns, source, config.csv.delimiter) {
                 let first = files.first_name();
                 cx.problem(table, format!("the header of {first} is one column, `{}`", columns[0]));
                 if let Some(problem) = cx.problems.last_mut() {
@@ -89,8 +89,9 @@ fn header(table: &[&str; 3], source: &SourceSpec, config: &FileSourceConfig, cx:
 }
 
 /// What seems to stand between the fields of a header that has turned out to be one column.
-fn other_delimiter(columns: &[String], source: &SourceSpec) -> Option<String> {
+fn other_delimiter(columns: &[String], source: &SourceSpec, used: char) -> Option<String> {
     let [all] = columns else { return None };
     let is_meant = source.common.schema.contains_key(all.as_str());
-    [';', '\t', '|', ','].into_iter().find(|&sign| !is_meant && all.contains(sign)).map(String::from)
+    let signs = [';', '\t', '|', ','].into_iter().filter(|&sign| sign != used && !is_meant);
+    signs.into_iter().find(|&sign| all.contains(sign)).map(String::from)
 }

@@ -1,22 +1,60 @@
 //! What is wrong with the data, said plainly: bad records, late ones, columns that no record has; how many,
 //! why, and where they are.
 
-use std::collections::BTreeSet;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use levada_dataflows::metrics::{Metrics, SourceMetrics};
-use levada_dataflows::plan::Plan;
+use levada_dataflows::plan::{Plan, SourcePlan, StreamId};
 use levada_types::PartitionId;
 
 use super::progress::{grouped, time};
 
-/// Warns once of each source most of whose records are bad.
-/// And once of each partition for which all others wait.
+/// Warns while a job runs: once of each source most of whose records are bad, once of each table that grows and
+/// has no times, and of a partition for which all others wait, each time that it comes to that.
 pub struct Watch {
-    warned: Vec<AtomicBool>,
-    waiting: Mutex<Waiting>,
+    /// Whether a source's bad records were told of.
+    told: Vec<bool>,
+    /// Whether it was told that rows of a table came that have no time.
+    grown: Vec<bool>,
+    waiting: Waiting,
+}
+
+impl Watch {
+    /// Nothing was said yet.
+    pub fn new(plan: &Plan) -> Watch {
+        let none = vec![false; plan.sources.len()];
+        Watch { told: none.clone(), grown: none, waiting: Waiting::new() }
+    }
+
+    /// Looks at the counters, and warns where it has not.
+    pub fn look(&mut self, plan: &Plan, metrics: &Metrics) {
+        for (source, told) in metrics.sources.iter().zip(&mut self.told) {
+            let (dead, records) = (source.dead.load(Relaxed), source.records.load(Relaxed));
+            if dead * 2 > records && !*told {
+                *told = true;
+                tracing::warn!("{}", line(plan, source));
+            }
+        }
+        for ((source, planned), grown) in metrics.sources.iter().zip(&plan.sources).zip(&mut self.grown) {
+            let is_table = planned.event_time.is_none() && planned.reader.unbounded();
+            let total = source.total.load(Relaxed);
+            if is_table && !*grown && total > 0 && source.records.load(Relaxed) > total {
+                *grown = true;
+                tracing::warn!(
+                    "{}: rows came to this table while the job runs, and count from now on; it has no `event_time`, \
+                     so a run from the beginning, which reads it whole first, will see them earlier",
+                    source.name
+                );
+            }
+        }
+        if let Some((index, partition)) = self.waiting.look(metrics)
+            && let Some(warning) = waits_for(plan, metrics, index, partition)
+        {
+            tracing::warn!("{warning}");
+        }
+    }
 }
 
 /// Since when the job's time stands still.
@@ -25,75 +63,61 @@ struct Waiting {
     watermark_ms: i64,
     /// What had been read when that had been so for a while.
     records: Option<u64>,
-    told: BTreeSet<usize>,
-}
-
-/// How long it may stand still before that is said.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-impl Watch {
-    /// Nothing was said yet.
-    pub fn new(plan: &Plan) -> Watch {
-        let waiting =
-            Waiting { since: Instant::now(), watermark_ms: i64::MIN, records: None, told: BTreeSet::new() };
-        Watch {
-            warned: plan.sources.iter().map(|_| AtomicBool::new(false)).collect(),
-            waiting: Mutex::new(waiting),
-        }
-    }
-
-    /// Looks at the counters, and warns where it has not.
-    pub fn look(&self, plan: &Plan, metrics: &Metrics) {
-        for (source, warned) in metrics.sources.iter().zip(&self.warned) {
-            let (dead, records) = (source.dead.load(Relaxed), source.records.load(Relaxed));
-            if dead * 2 > records && !warned.swap(true, Relaxed) {
-                tracing::warn!("{}", line(plan, source));
-            }
-        }
-        if let Some(silent) = self.waiting.lock().ok().and_then(|mut waiting| waiting.look(metrics)) {
-            let (index, partition) = silent;
-            let event_time = plan.sources.get(index).and_then(|source| source.event_time.as_ref());
-            let name = metrics.sources.get(index).map_or("", |source| &source.name);
-            let said = match metrics.watermark_ms.load(Relaxed) {
-                i64::MIN => "has given nothing yet".to_string(),
-                watermark => format!("has given nothing newer than {} for a while", time(watermark)),
-            };
-            // One that may fall idle is waited for no longer than that, and a table until it is read.
-            if event_time.is_some_and(|event_time| event_time.idle_ms.is_none()) {
-                tracing::warn!(
-                    "{name}: partition {} {said}, and the job's time stands still until it does; with `idle` in \
-                     its source's `event_time` a silent partition is not waited for",
-                    partition.0
-                );
-            }
-        }
-    }
+    /// The partitions that were named, and when.
+    told: BTreeMap<usize, Instant>,
 }
 
 impl Waiting {
-    /// The partition for which the others have been waiting for some time, once.
+    /// How long it may stand still before that is said.
+    const PATIENCE: Duration = Duration::from_secs(5);
+    /// How long a partition is not named again.
+    const AGAIN: Duration = Duration::from_secs(600);
+
+    fn new() -> Waiting {
+        Waiting { since: Instant::now(), watermark_ms: i64::MIN, records: None, told: BTreeMap::new() }
+    }
+
+    /// The partition for which the others have been waiting for some time.
     fn look(&mut self, metrics: &Metrics) -> Option<(usize, PartitionId)> {
         let watermark_ms = metrics.watermark_ms.load(Relaxed);
         let waits_for = metrics.waits_for.load(Relaxed);
         if watermark_ms != self.watermark_ms || waits_for == usize::MAX {
-            *self = Waiting {
-                since: Instant::now(),
-                watermark_ms,
-                records: None,
-                told: std::mem::take(&mut self.told),
-            };
+            self.since = Instant::now();
+            self.watermark_ms = watermark_ms;
+            self.records = None;
             return None;
         }
-        if self.since.elapsed() < PATIENCE {
+        if self.since.elapsed() < Self::PATIENCE {
             return None;
         }
         // Where nothing comes at all nobody waits, unless it never began.
         let records = metrics.sources.iter().map(|source| source.records.load(Relaxed)).sum();
         let before = *self.records.get_or_insert(records);
-        let partition = metrics.partitions.get()?.get(waits_for)?;
         let waits = records > before || watermark_ms == i64::MIN;
-        (waits && self.told.insert(waits_for)).then_some(*partition)
+        let told = self.told.get(&waits_for).is_some_and(|at| at.elapsed() < Self::AGAIN);
+        if !waits || told {
+            return None;
+        }
+        let partition = metrics.partitions.get()?.get(waits_for)?;
+        self.told.insert(waits_for, Instant::now());
+        Some(*partition)
     }
+}
+
+/// What to say of a partition that is waited for; nothing of one that may fall idle, for it is waited for no
+/// longer than that, nor of a table's, which is being read.
+fn waits_for(plan: &Plan, metrics: &Metrics, source: usize, partition: PartitionId) -> Option<String> {
+    let source = plan.sources.get(source)?;
+    let event_time = source.event_time.as_ref().filter(|event_time| event_time.idle_ms.is_none())?;
+    let said = match metrics.watermark_ms.load(Relaxed) {
+        i64::MIN => "nothing yet".to_string(),
+        promise => format!("nothing newer than {} for a while", time(promise + event_time.out_of_order_ms)),
+    };
+    Some(format!(
+        "{}: partition {} has given {said}, and the job's time stands still until it does; with `idle` in its \
+         source's `event_time` a silent partition is not waited for",
+        source.name, partition.0
+    ))
 }
 
 /// A line for each source that had bad records.
@@ -123,8 +147,9 @@ pub fn empty_columns(plan: &Plan, metrics: &Metrics) -> Vec<String> {
     lines
 }
 
-/// A line for each step to which rows came too late, and one for how far the sources have come.
-pub fn late_lines(metrics: &Metrics) -> Vec<String> {
+/// A line for each step to which rows came too late, and one for each record that is far ahead of all others
+/// and may be why.
+pub fn late_lines(plan: &Plan, metrics: &Metrics) -> Vec<String> {
     let mut lines = Vec::new();
     for step in &metrics.steps {
         let unseen = step.late_unseen.load(Relaxed);
@@ -150,19 +175,61 @@ pub fn late_lines(metrics: &Metrics) -> Vec<String> {
             ));
         }
     }
-    if !lines.is_empty() {
-        // One record far ahead makes all that come behind it late.
-        lines.extend(metrics.sources.iter().filter_map(|source| {
-            let newest = (*source.newest.lock().ok()?)?;
-            let (at, partition, offset) = (time(newest.time_ms), newest.partition.0, newest.offset.0);
-            let name = &source.name;
-            Some(format!(
-                "{name}: its latest time is {at}, at offset {offset} of partition {partition}; one that is far \
-                 ahead makes the others late"
-            ))
-        }));
+    let late = metrics.steps.iter().enumerate().filter(|(_, step)| step.late.load(Relaxed) > 0);
+    let sources: BTreeSet<usize> =
+        late.flat_map(|(step, _)| sources_of(plan, StreamId::Step(step))).collect();
+    for source in sources {
+        lines.extend(far_ahead(&plan.sources[source], &metrics.sources[source]));
     }
     lines
+}
+
+/// A line for each source whose times are all in 1970 or so far on that they must be of another unit.
+pub fn other_units(metrics: &Metrics) -> Vec<String> {
+    const DAY_MS: i64 = 86_400_000;
+    // Seconds of this century, taken for milliseconds, are in the first months of 1970, and microseconds
+    // some ten thousand years ahead.
+    const SECONDS: std::ops::Range<i64> = 10 * DAY_MS..50 * DAY_MS;
+    const BEYOND_MS: i64 = 3_000 * 365 * DAY_MS;
+    let line = |source: &SourceMetrics| {
+        let (oldest, newest) = (source.oldest_ms.load(Relaxed), source.newest_ms.load(Relaxed));
+        let unit = match (SECONDS.contains(&oldest) && SECONDS.contains(&newest), oldest > BEYOND_MS) {
+            (true, _) => "seconds",
+            (_, true) if oldest <= newest => "microseconds or less",
+            _ => return None,
+        };
+        let (name, newest) = (&source.name, time(newest));
+        Some(format!(
+            "{name}: its latest time is {newest}; are these {unit}? Numbers are milliseconds since 1970"
+        ))
+    };
+    metrics.sources.iter().filter_map(line).collect()
+}
+
+/// The sources behind a stream.
+fn sources_of(plan: &Plan, stream: StreamId) -> BTreeSet<usize> {
+    match stream {
+        StreamId::Source(source) => BTreeSet::from([source]),
+        StreamId::Step(step) | StreamId::Late(step) => {
+            plan.steps[step].from.iter().flat_map(|from| sources_of(plan, *from)).collect()
+        }
+    }
+}
+
+/// Says where a source's newest record is, if it is further from the others than they are from one another.
+fn far_ahead(plan: &SourcePlan, source: &SourceMetrics) -> Option<String> {
+    let newest = (*source.newest.lock().ok()?)?;
+    let others = newest.before_ms.checked_sub(source.oldest_ms.load(Relaxed))?;
+    if newest.time_ms.checked_sub(newest.before_ms)? <= others {
+        return None;
+    }
+    let (name, at, before) = (&source.name, time(newest.time_ms), time(newest.before_ms));
+    let what = if plan.reader.unbounded() { "offset" } else { "line" };
+    let (partition, offset) = (newest.partition.0, newest.offset.0);
+    Some(format!(
+        "{name}: the record at {what} {offset} of partition {partition} says {at}, far ahead of all others, whose \
+         latest is {before}: those that come after it are late"
+    ))
 }
 
 /// The sources that had records, and not one that was good.

@@ -50,10 +50,10 @@ impl Progress {
             std::thread::Builder::new()
                 .name("progress".into())
                 .spawn(move || {
-                    let watch = bad::Watch::new(&plan);
+                    let mut watch = bad::Watch::new(&plan);
                     match Self::is_live() {
-                        true => draw(&over, &plan, &metrics, &watch),
-                        false => log(&over, &plan, &metrics, &watch),
+                        true => draw(&over, &plan, &metrics, &mut watch),
+                        false => log(&over, &plan, &metrics, &mut watch),
                     }
                     // What went by too fast to be seen.
                     watch.look(&plan, &metrics);
@@ -94,14 +94,15 @@ impl Progress {
         );
         let bad = bad::lines(&self.plan, &self.metrics);
         let empty = bad::empty_columns(&self.plan, &self.metrics);
-        for line in bad.into_iter().chain(empty).chain(bad::late_lines(&self.metrics)) {
+        let late = bad::late_lines(&self.plan, &self.metrics);
+        for line in bad.into_iter().chain(empty).chain(bad::other_units(&self.metrics)).chain(late) {
             let _ = write!(text, "\n{line}");
         }
         text
     }
 }
 
-fn draw(over: &AtomicBool, plan: &Plan, metrics: &Metrics, watch: &bad::Watch) {
+fn draw(over: &AtomicBool, plan: &Plan, metrics: &Metrics, watch: &mut bad::Watch) {
     let total: u64 = metrics.sources.iter().map(|s| s.total.load(Relaxed)).sum();
     let bar = ProgressBar::with_draw_target(Some(total.max(1)), ProgressDrawTarget::stderr());
     let known = "{prefix}  {bar:30.cyan/dim}  {percent:>3} %  {elapsed}  {msg}";
@@ -131,7 +132,7 @@ fn draw(over: &AtomicBool, plan: &Plan, metrics: &Metrics, watch: &bad::Watch) {
     bar.finish_and_clear();
 }
 
-fn log(over: &AtomicBool, plan: &Plan, metrics: &Metrics, watch: &bad::Watch) {
+fn log(over: &AtomicBool, plan: &Plan, metrics: &Metrics, watch: &mut bad::Watch) {
     let mut meter = Meter::new();
     let mut next = Instant::now() + LOG_EVERY;
     loop {

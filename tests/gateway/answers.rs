@@ -128,7 +128,7 @@ async fn the_latest_record_of_each_key_follows_the_topic() {
     let none = get(served.address, "/v1/topics/delays/latest?key=orign").await;
     assert_eq!(none.status, 400);
     let detail = none.json()["detail"].to_string();
-    assert!(detail.contains("none of the 7 records") && detail.contains("orign"), "{detail}");
+    assert!(detail.contains("any of the 7 records") && detail.contains("orign"), "{detail}");
     append(&writers, 0, "{\"origin\":\"JFK\",\"delay\":8}");
     assert_eq!(get(served.address, path).await.json()["latest"]["JFK"]["value"]["delay"], json!(8));
     served.stop().await;

@@ -56,6 +56,13 @@ impl SinkFactory for FileSink {
                 target.display()
             )));
         }
+        if fs::metadata(&target).is_ok_and(|there| !there.is_file()) {
+            // A finished file takes the name of what is there, be it a device or a pipe.
+            let path = target.display();
+            return Err(ConnectorError::configuration(format!(
+                "write {path}: there is something that is no file"
+            )));
+        }
         let create = || -> io::Result<Output> {
             fs::create_dir_all(folder(&target))?;
             let mut output = Output::new(compression, File::create(&partial)?)?;

@@ -46,7 +46,9 @@ impl Log {
         let root = root.into();
         let failed = LogError::io("open", &root);
         let found = match fs::canonicalize(&root) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => std::path::absolute(&root),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !root.is_symlink() => {
+                std::path::absolute(&root)
+            }
             Ok(found) if !found.is_dir() => Err(io::ErrorKind::NotADirectory.into()),
             found => found,
         };
@@ -67,6 +69,12 @@ impl Log {
         check_config(name, &config)?;
         let draft = self.hidden("new", name);
         let path = self.root.join(name);
+        if !self.root.is_dir() {
+            fs::create_dir_all(&self.root).map_err(LogError::io("create", &self.root))?;
+            // The folder's own name is to last as well.
+            let above = self.root.parent().unwrap_or(&self.root);
+            sync_folder(above).map_err(LogError::io("sync", above))?;
+        }
         // Left over by a process of the same id that died here.
         let _ = fs::remove_dir_all(&draft);
         for partition in 0..config.partitions {

@@ -145,11 +145,19 @@ fn decode_chunk(
     let out_of_order_ms = assemble.out_of_order_ms.unwrap_or(i64::MAX);
     let mut span = None;
     if let Some((least, greatest, behind)) = look(times, out_of_order_ms) {
+        counters.oldest_ms.fetch_min(least, Relaxed);
         if counters.newest_ms.fetch_max(greatest, Relaxed) < greatest {
+            let others = times.iter().filter(|&&time| time < greatest).max();
             let row = times.iter().position(|&time| time == greatest).unwrap_or_default();
             let record = decoded.indices.as_ref().map_or(row, |indices| indices[row] as usize);
-            let offset = Offset(chunk.records.offsets.get(record).copied().unwrap_or_default());
-            counters.note_newest(Newest { time_ms: greatest, partition: origin.partition, offset });
+            counters.note_newest(Newest {
+                time_ms: greatest,
+                before_ms: others.copied().unwrap_or(i64::MIN),
+                partition: origin.partition,
+                offset: Offset(chunk.records.offsets.get(record).copied().unwrap_or_default()),
+            });
+        } else {
+            counters.note_other(greatest);
         }
         span = Some(Span { origin, least, greatest });
         if behind {

@@ -150,10 +150,10 @@ pub fn run(plan: Arc<Plan>, how: &Run, metrics: Arc<Metrics>) -> Result<(), Engi
         work(worker, &plan, &histories, &how_each, &for_workers, &metrics);
     })
     .map_err(EngineError::Start)?;
-    for result in guards.join() {
-        result.map_err(EngineError::Start)?;
-    }
-    shared.take_failure().map_or(Ok(()), Err)
+    let ended: Result<Vec<()>, String> = guards.join().into_iter().collect();
+    // What a worker said itself tells more than that it ended.
+    shared.take_failure().map_or(Ok(()), Err)?;
+    ended.map(drop).map_err(EngineError::Start)
 }
 
 /// One worker: builds the dataflow and steps it until it is done.

@@ -36,16 +36,11 @@ pub fn blame(tree: &Expr, text: &str, schema: &Schema) -> Option<ExpressionProbl
     }
     if let (None, Expr::BinaryOp { left, op: BinaryOperator::Plus | BinaryOperator::Minus, right }) =
         (&problem.help, &part)
+        && matches!(right.as_ref(), Expr::Value(_))
+        && let Ok(DataType::Timestamp(..)) = compile::type_of(left.as_ref().clone(), schema)
+        && compile::type_of(right.as_ref().clone(), schema).is_ok_and(|right| right.is_numeric())
     {
-        let is = |side: &Expr, wanted: fn(&DataType) -> bool| {
-            compile::type_of(side.clone(), schema).is_ok_and(|data_type| wanted(&data_type))
-        };
-        let time = |data_type: &DataType| matches!(data_type, DataType::Timestamp(..));
-        if (is(left, time) && is(right, DataType::is_numeric))
-            || (is(right, time) && is(left, DataType::is_numeric))
-        {
-            problem.help = Some("write a length of time as `interval '5 minutes'`".into());
-        }
+        problem.help = Some("write a length of time as `interval '5 minutes'`".into());
     }
     // A problem with an operand names it first.
     let operand = problem.message.split('`').nth(1).unwrap_or_default().to_string();

@@ -47,7 +47,7 @@ fn refused(token: &TokenWithSpan, message: &str, length: usize) -> ExpressionPro
     ExpressionProblem { until: Some((line, column + length)), ..problem }
 }
 
-/// What does the work of a function that other languages have: `name` is in lower case.
+/// What does the work of a function of one row that other languages have: `name` is in lower case.
 pub fn instead(name: &str) -> Option<String> {
     let how = match name {
         "year" | "quarter" | "month" | "week" | "day" | "hour" | "minute" | "second" => {
@@ -55,34 +55,96 @@ pub fn instead(name: &str) -> Option<String> {
         }
         "dayofweek" | "day_of_week" | "weekday" => "write `extract(dow from x)`; Sunday is 0",
         "dayofyear" | "day_of_year" => "write `extract(doy from x)`",
-        "dateadd" | "date_add" | "timestampadd" | "date_sub" => "write `x + interval '1 day'`",
+        "dateadd" | "date_add" | "timestampadd" => "write `x + interval '1 day'`",
+        "datesub" | "date_sub" => "write `x - interval '1 day'`",
         "datediff" | "date_diff" | "timestampdiff" | "timediff" => {
             "write `a - b`, which is the milliseconds between two timestamps"
         }
         "if" | "iif" | "iff" | "ifelse" => "write `case when a then b else c end`",
         "is_null" | "isnull" => "write `x is null`",
         "is_not_null" | "isnotnull" | "notnull" => "write `x is not null`",
-        "int" | "integer" | "bigint" | "to_int" | "toint" | "to_number" | "parse_int" => {
-            "write `cast(x as int)`"
+        "int" | "integer" | "bigint" | "to_int" | "toint" | "parse_int" => "write `cast(x as int)`",
+        "float" | "double" | "to_float" | "tofloat" | "to_number" | "parse_float" => {
+            "write `cast(x as float)`"
         }
-        "float" | "double" | "to_float" | "tofloat" | "parse_float" => "write `cast(x as float)`",
         "str" | "string" | "text" | "tostring" | "to_string" => "write `cast(x as string)`",
         "bool" | "boolean" | "to_bool" | "to_boolean" => "write `cast(x as bool)`",
-        "timestamp" => {
-            "write `timestamp '2013-01-01T12:00:00Z'`, or `cast(x as timestamp)` of a text or milliseconds"
-        }
+        "timestamp" => "write `cast(x as timestamp)`, of a text or of milliseconds since 1970",
         "lag" | "lead" | "prev" | "next" | "row_number" | "rank" | "dense_rank" | "ntile" | "delta"
-        | "rate" => {
-            "an expression sees one row only; a window step's `first`, `last` and `count`, or a detect step, look at several"
-        }
-        "countif" | "count_if" | "sumif" | "sum_if" | "avgif" | "avg_if" => {
-            "in a window step, write for instance `count(*) filter (where ...)`"
-        }
-        "count_distinct" | "countdistinct" | "nunique" => "in a window step, write `count(distinct x)`",
-        "percentile" | "percentile_cont" | "percentile_disc" | "quantile" | "median" | "approx_median" => {
-            "in a window step, write `approx_percentile(x, 0.5)`"
-        }
-        _ => return None,
+        | "rate" => "an expression sees one row only; window and detect steps look at several",
+        _ => return of_many(name).map(|how| format!("in a window step, {how}")),
     };
     Some(how.into())
+}
+
+/// The same of a function of many rows, where one is wanted.
+pub fn of_many(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "countif" | "count_if" => "write `count(*) filter (where x > 1)`",
+        "sumif" | "sum_if" => "write `sum(x) filter (where x > 1)`",
+        "avgif" | "avg_if" => "write `avg(x) filter (where x > 1)`",
+        "count_distinct" | "countdistinct" | "nunique" | "approx_distinct" => "write `count(distinct x)`",
+        "mean" => "write `avg(x)`",
+        "percentile" | "percentile_cont" | "percentile_disc" | "quantile" | "approx_percentile_cont" => {
+            "write `approx_percentile(x, 0.9)`"
+        }
+        "median" | "approx_median" => "write `approx_percentile(x, 0.5)`",
+        "stddev_pop" | "stddev_samp" | "std" | "stdev" => "write `stddev(x)`",
+        "first_value" | "any_value" => "write `first(x)`",
+        "last_value" => "write `last(x)`",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::{DataType, Field, Schema};
+    use levada_types::Batch;
+
+    use super::*;
+    use crate::expressions::{AggregateExpression, Expression};
+
+    /// What stands between the first backticks.
+    fn advised(help: &str) -> &str {
+        help.split('`').nth(1).unwrap_or_default()
+    }
+
+    #[test]
+    fn what_is_advised_can_be_written() {
+        let of = |x: DataType, a: DataType| {
+            let fields = [("x", x.clone()), ("a", a), ("b", x.clone()), ("c", x)];
+            Schema::new(fields.map(|(name, kind)| Field::new(name, kind, true)).to_vec())
+        };
+        let time = Batch::timestamp_type();
+        let times = of(time.clone(), time);
+        for name in
+            ["hour", "month", "second", "weekday", "dayofyear", "dateadd", "date_sub", "datediff", "isnull"]
+        {
+            let help = instead(name).unwrap();
+            assert!(Expression::parse(advised(&help), &times).is_ok(), "{name}: {help}");
+        }
+        let texts = of(DataType::Utf8, DataType::Boolean);
+        for name in ["if", "is_not_null", "int", "to_number", "string", "bool", "timestamp"] {
+            let help = instead(name).unwrap();
+            assert!(Expression::parse(advised(&help), &texts).is_ok(), "{name}: {help}");
+        }
+        let numbers = of(DataType::Float64, DataType::Float64);
+        for name in [
+            "countif",
+            "sumif",
+            "avgif",
+            "nunique",
+            "mean",
+            "quantile",
+            "median",
+            "std",
+            "any_value",
+            "last_value",
+        ] {
+            let help = of_many(name).unwrap();
+            assert!(AggregateExpression::parse(advised(help), &numbers).is_ok(), "{name}: {help}");
+            assert_eq!(instead(name), Some(format!("in a window step, {help}")));
+        }
+        assert_eq!((instead("round"), of_many("hour")), (None, None));
+    }
 }

@@ -52,7 +52,7 @@ use crate::operator::OperatorError;
 use crate::plan::{PlanContext, Problem};
 
 pub use aggregate::AggregateExpression;
-pub use habits::instead;
+pub(crate) use habits::of_many;
 pub(crate) use words::a_type;
 
 /// An expression that has been checked against a schema. Cheap to clone, shared between threads.

@@ -222,7 +222,12 @@ fn check_function(function: &Function) -> Result<(), ExpressionProblem> {
             "`{name}` is not allowed: a job is a function of its inputs; use the event's time (`_time`)"
         )),
         Named::Aggregate => {
-            refuse(format!("`{name}` works on many rows and is not possible here; use a window step"))
+            let message = format!("`{name}` works on many rows and is not possible here; use a window step");
+            let problem = ExpressionProblem::new(message).at(at);
+            Err(match habits::instead(&name) {
+                Some(instead) => problem.help(instead),
+                None => problem,
+            })
         }
         Named::Unknown => Err(match habits::instead(&name) {
             Some(instead) => ExpressionProblem::new(format!("there is no function `{name}`")).help(instead),

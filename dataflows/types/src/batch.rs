@@ -46,6 +46,11 @@ pub struct Origin {
     pub offset: Offset,
 }
 
+impl Origin {
+    /// That of rows which some step has made.
+    pub const MADE: Origin = Origin { source: u16::MAX, partition: PartitionId(0), offset: Offset(0) };
+}
+
 impl Batch {
     /// Rows that one batch holds at most: enough to amortise a call, few enough for the cache.
     pub const MAX_ROWS: usize = 4096;
@@ -57,7 +62,7 @@ impl Batch {
 
     /// A batch of rows made by a step, which has no source position of its own.
     pub fn derived(rows: RecordBatch) -> Batch {
-        Batch::read(rows, Origin::default())
+        Batch::read(rows, Origin::MADE)
     }
 
     /// The same rows with other columns.

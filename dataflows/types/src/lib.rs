@@ -32,4 +32,4 @@ pub use scoring::{FieldKind, ScoreError, Scorer, ScorerFactory, TokenField};
 pub use sink::{Sink, SinkFactory};
 pub use source::{RawRecords, Read, ReaderWaker, RecordReader, SourceFactory, StartAt};
 pub use state::{StateChange, StateChanges};
-pub use time::{EventTime, parse_duration_ms};
+pub use time::{DURATION_PATTERN, EventTime, parse_duration_ms};

@@ -37,6 +37,9 @@ impl fmt::Display for EventTime {
     }
 }
 
+/// What a duration looks like, for the JSON Schema of job files. By it a field is known to be one.
+pub const DURATION_PATTERN: &str = r"^\s*([0-9]+(ms|s|m|h|d))+\s*$";
+
 /// Milliseconds of a duration as a job file writes it: a whole number and a unit, `250ms`, `10s`,
 /// `5m`, `1h`, `7d`; parts may follow one another, `1h30m`.
 ///

@@ -61,6 +61,7 @@ impl Produce {
         }
         let writer = topic.writers(WriterOptions::default())?;
         let (mut produced, mut bad, mut time) = (0u64, 0u64, 0);
+        let mut last_line = 0;
         loop {
             let mut records = lines
                 .next(self.batch as usize)
@@ -68,6 +69,7 @@ impl Produce {
             if records.is_empty() {
                 break;
             }
+            last_line = records.offsets.last().copied().unwrap_or(last_line);
             let skipped = records.offsets.partition_point(|line| *line < self.from_line);
             records.offsets.drain(..skipped);
             records.spans.drain(..skipped);
@@ -89,7 +91,10 @@ impl Produce {
                             log.delete_topic(&self.topic)?;
                         }
                         let so_far = match produced {
-                            0 => "nothing was produced".to_string(),
+                            0 if self.from_line == 1 => "nothing was produced".to_string(),
+                            0 => format!(
+                                "nothing was produced: once it is mended, go on with --from-line {first}"
+                            ),
                             _ => format!(
                                 "the lines before {first} were produced ({produced} records): once it is mended, \
                                  go on with --from-line {first}"
@@ -121,6 +126,15 @@ impl Produce {
             produced += batch.len() as u64;
         }
         writer.sync()?;
+        if self.from_line > 1 && produced == 0 {
+            if is_new {
+                drop(writer);
+                log.delete_topic(&self.topic)?;
+            }
+            let (line, file) = (self.from_line, self.file.display());
+            let reason = format!("produce from line {line} of {file}: it ends with line {last_line}");
+            return Err(Failure::Other(reason));
+        }
         let what = if self.key.is_none() && self.time.is_none() { "no JSON" } else { "without key or time" };
         let without = if bad > 0 { format!(", {bad} of them {what}") } else { String::new() };
         Ok(writeln!(out, "produced {} to {}{without}", count(produced, "record"), self.topic)?)

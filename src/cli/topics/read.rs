@@ -66,7 +66,7 @@ impl Export {
         }
         if let (Some(from), true) = (self.from, beyond) {
             let (topic, ends) = (&self.topic, ends.join(", "));
-            eprintln!("nothing is exported: {topic} ends before offset {from}, at {ends}");
+            eprintln!("nothing is exported from offset {from} on: {topic} ends before offset {ends}");
         }
         Ok(())
     }

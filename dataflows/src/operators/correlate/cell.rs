@@ -169,6 +169,21 @@ mod tests {
     }
 
     #[test]
+    fn cells_are_of_every_type_and_numbers_of_two() {
+        let bytes = cells(BooleanArray::from(vec![Some(false), Some(true), None]));
+        assert!(bytes[..2].is_sorted() && bytes[2].is_none());
+        assert_eq!([0, 1].map(|i| json(bytes[i].as_ref().unwrap())), [false, true].map(Value::from));
+
+        let bytes = cells(TimestampMillisecondArray::from(vec![Some(-5), Some(7), None]));
+        assert!(bytes[..2].is_sorted() && bytes[2].is_none());
+        assert_eq!(json(bytes[0].as_ref().unwrap()), Value::from(-5));
+
+        assert_eq!(cells(Int64Array::from(vec![None])), [None]);
+        let ints: ArrayRef = Arc::new(Int64Array::from(vec![Some(3), None]));
+        assert_eq!([0, 1].map(|row| Column::of(&ints).number(row)), [Some(3.0), None]);
+    }
+
+    #[test]
     fn nulls_and_nans_are_no_cells_and_the_zeros_are_one() {
         let bytes = cells(Float64Array::from(vec![None, Some(f64::NAN), Some(0.0), Some(-0.0)]));
         assert_eq!(bytes[..2], [None, None]);

@@ -26,6 +26,7 @@ pub struct CorrelateSpec {
     #[serde(default)]
     pub severity: Option<String>,
     /// An incident without a new event for this long closes. At least the greatest `within`.
+    #[schemars(extend("pattern" = levada_types::DURATION_PATTERN))]
     pub close_after: String,
     /// An incident opens, and is first told of, with this many events.
     #[serde(default = "default_min_events")]
@@ -35,9 +36,11 @@ pub struct CorrelateSpec {
     pub max_events: u64,
     /// An incident whose first event is this old closes with the note `max_age`, and links no more.
     #[serde(default = "default_max_age")]
+    #[schemars(extend("pattern" = levada_types::DURATION_PATTERN))]
     pub max_age: String,
     /// An open incident that has changed is told of at most once in this long.
     #[serde(default = "default_update_every")]
+    #[schemars(extend("pattern" = levada_types::DURATION_PATTERN))]
     pub update_every: String,
     /// A column that names an event; an incident lists its first 20.
     #[serde(default)]
@@ -57,6 +60,7 @@ pub struct LinkSpec {
     /// The columns in which both events agree.
     pub on: Vec<String>,
     /// How far apart in event time they may be.
+    #[schemars(extend("pattern" = levada_types::DURATION_PATTERN))]
     pub within: String,
     /// What an edge of this link adds to the incident's `strength`.
     #[serde(default = "default_weight")]

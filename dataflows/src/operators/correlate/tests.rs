@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch, StringArray, TimestampMillisecondArray};
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, TimestampMillisecondType};
-use levada_types::{Batch, Epoch, EventTime, StateChanges};
+use levada_types::{Batch, Epoch, EventTime, KeyGroup, StateChanges};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -70,6 +70,21 @@ fn step(extra: serde_json::Value) -> PlannedStep {
     plan(&spec(extra), &[schema()])
 }
 
+/// The step driven alone.
+fn operator(extra: serde_json::Value) -> Correlate {
+    let mut cx = PlanContext { models: &|_| unreachable!(), problems: Vec::new() };
+    Correlate::new(Arc::new(spec(extra).settings(&schema(), &mut cx).unwrap()))
+}
+
+/// The rows of one epoch, as they are emitted.
+fn epoch(operator: &mut Correlate, events: &[Event], before: i64, watermark: i64) -> Vec<RecordBatch> {
+    let inputs = [events.chunks(Batch::MAX_ROWS).map(|part| Batch::derived(batch(part))).collect()];
+    let (before, watermark) = (EventTime(before), EventTime(watermark));
+    let mut out = Outputs::default();
+    operator.on_epoch(&EpochInput { epoch: Epoch(0), before, watermark, inputs: &inputs }, &mut out).unwrap();
+    out.rows
+}
+
 /// All events in one epoch, the end in the next.
 fn whole(events: &[Event]) -> Story {
     Story { epochs: vec![(vec![vec![batch(events)]], EventTime::MIN), (vec![vec![]], EventTime::MAX)] }
@@ -108,6 +123,7 @@ struct Row {
     events: i64,
     severity: f64,
     peak: f64,
+    peak_at: i64,
     strength: f64,
     reasons: String,
     a_distinct: i64,
@@ -136,6 +152,7 @@ fn rows(told: &RecordBatch) -> Vec<Row> {
             events: int("events", i),
             severity: float("severity", i),
             peak: float("peak", i),
+            peak_at: time("peak_at", i),
             strength: float("strength", i),
             reasons: text("reasons", i),
             a_distinct: int("a_distinct", i),
@@ -159,6 +176,8 @@ struct Known {
     last_at: i64,
     events: i64,
     severity: f64,
+    peak: f64,
+    peak_at: i64,
     strength: f64,
     members: Vec<String>,
 }
@@ -170,6 +189,8 @@ impl From<&Row> for Known {
             last_at: row.last_at,
             events: row.events,
             severity: row.severity,
+            peak: row.peak,
+            peak_at: row.peak_at,
             strength: row.strength,
             members: row.members.clone(),
         }
@@ -208,11 +229,15 @@ fn components(events: &[Event], until: i64, min: usize) -> Vec<Known> {
         let edges = |near: &dyn Fn(&Event, &Event) -> bool| {
             (0..n).filter(|&i| label[i] == *component && (0..i).any(|j| near(events[i], events[j]))).count()
         };
+        let peak = members.iter().map(|&i| events[i].severity).fold(f64::NEG_INFINITY, f64::max);
+        let first_peak = members.iter().find(|&&i| events[i].severity == peak);
         found.push(Known {
             first_at: events[members[0]].time,
             last_at: events[members[members.len() - 1]].time,
             events: members.len() as i64,
             severity: members.iter().map(|&i| events[i].severity).sum(),
+            peak,
+            peak_at: events[*first_peak.unwrap()].time,
             strength: edges(&by_a) as f64 + 0.5 * edges(&by_b) as f64,
             members: members.iter().take(20).map(|&i| events[i].name.clone()).collect(),
         });
@@ -325,15 +350,14 @@ proptest! {
         events in events(),
         jitter in proptest::collection::vec(0i64..25, 1..40),
         cuts in proptest::collection::vec(prop::bool::weighted(0.4), 1..20),
+        restarts in proptest::collection::vec(prop::bool::weighted(0.3), 1..20),
         max in prop_oneof![Just(1000), Just(6)],
     ) {
-        let spec = spec(json!({ "max_events": max }));
-        let mut cx = PlanContext { models: &|_| unreachable!(), problems: Vec::new() };
-        let mut operator = Correlate::new(Arc::new(spec.settings(&schema(), &mut cx).unwrap()));
+        let mut operator = operator(json!({ "max_events": max }));
         let mut before = EventTime::MIN;
         let mut held: Vec<Event> = Vec::new();
         let story = cut(&events, &jitter, &cuts);
-        let mut stored = BTreeSet::new();
+        let mut stored = BTreeMap::new();
         for (number, (arrived, watermark)) in story.epochs.iter().enumerate() {
             for part in &arrived[0] {
                 for i in 0..part.num_rows() {
@@ -357,9 +381,15 @@ proptest! {
             operator.checkpoint(&mut changes).unwrap();
             for change in changes.changes {
                 match change.value {
-                    Some(_) => stored.insert(change.key),
+                    Some(value) => stored.insert(change.key, value),
                     None => stored.remove(&change.key),
                 };
+            }
+            if restarts[number % restarts.len()] {
+                operator = self::operator(json!({ "max_events": max }));
+                let mut entries = StateChanges::default();
+                stored.iter().for_each(|(key, value)| entries.put(KeyGroup(0), key.clone(), value.clone()));
+                operator.restore(entries).unwrap();
             }
             prop_assert_eq!(stored.len(), operator.links.len() + operator.components.len());
             before = watermark;
@@ -455,10 +485,119 @@ fn identity_is_of_the_first_event_and_nothing_else() {
     let one = id(&[event(5, "x", "", 1.0, "e2")]);
     assert_eq!(one, id(&[event(9, "x", "q", 7.0, "e3"), event(40, "z", "", 1.0, "e4")]));
     assert_eq!(one.len(), 16);
+    // Of simultaneous events it is the same one, in whatever order they come.
+    let (x, y) = (event(3, "x", "", 1.0, "e1"), event(3, "x", "", 1.0, "e2"));
+    let both = |events: &[Event]| epoch(&mut operator(json!({})), events, i64::MIN, i64::MAX);
+    assert_eq!(both(&[x.clone(), y.clone()]), both(&[y, x]));
     // Equal events that nothing links are incidents of their own.
     let lonely = event(3, "", "", 1.0, "e1");
     let told = tell(json!({ "min_events": 1 }), &[lonely.clone(), lonely.clone(), lonely]);
     assert_eq!(told.iter().map(|r| &r.incident).collect::<BTreeSet<_>>().len(), 3);
+}
+
+#[test]
+fn identity_tells_when_and_in_which_column() {
+    let ids = |events: &[Event]| {
+        let told = tell(json!({ "min_events": 1 }), events);
+        told.into_iter().map(|row| row.incident).collect::<BTreeSet<_>>().len()
+    };
+    assert_eq!(ids(&[event(0, "x", "", 1.0, "e1"), event(100, "x", "", 1.0, "e1")]), 2);
+    assert_eq!(ids(&[event(0, "x", "", 1.0, "e1"), event(0, "", "x", 1.0, "e1")]), 2);
+}
+
+#[test]
+fn a_link_of_two_columns_needs_both() {
+    let link = json!([{ "name": "both", "on": ["a", "b"], "within": "10ms" }]);
+    let told = tell(
+        json!({ "link": link }),
+        &[
+            event(0, "x", "y", 1.0, "x1"),
+            event(1, "x", "z", 1.0, "other b"),
+            event(2, "x", "", 1.0, "null"),
+            event(3, "x", "", 1.0, "null"),
+            // The bytes of these cells are alike where one begins with the other's.
+            event(4, "psq", "r", 1.0, "split"),
+            event(5, "p", "qsr", 1.0, "split"),
+            event(6, "x", "y", 1.0, "x2"),
+        ],
+    );
+    assert_eq!(told.len(), 2, "{told:#?}");
+    assert_eq!((told[0].at, told[0].events, &told[0].members), (6, 2, &vec!["x1".into(), "x2".into()]));
+}
+
+#[test]
+fn nulls_are_not_counted_or_listed_and_what_is_not_finite_weighs_nothing() {
+    let told = tell(
+        json!({ "members": "a" }),
+        &[
+            event(0, "", "m", f64::NAN, "e1"),
+            event(1, "x", "m", f64::INFINITY, "e2"),
+            event(2, "", "m", 2.0, "e3"),
+        ],
+    );
+    let last = &told[told.len() - 1];
+    assert_eq!((last.events, last.severity, last.peak, last.peak_at), (3, 2.0, 2.0, 2));
+    assert_eq!((last.a_distinct, last.a_top.as_str(), &last.members), (1, r#"[["x",1]]"#, &vec!["x".into()]));
+}
+
+#[test]
+fn rows_without_an_event_time_are_left_out() {
+    let told = tell(json!({ "min_events": 1 }), &[event(i64::MIN, "x", "", 1.0, "e1"), event(0, "y", "", 1.0, "e2")]);
+    assert_eq!(told.iter().map(|r| (r.at, r.members.join(" "))).collect::<Vec<_>>(), [(0, "e2".into()), (30, "e2".into())]);
+}
+
+#[test]
+fn what_never_opened_is_kept_only_as_long_as_something_can_link_to_it() {
+    let mut operator = operator(json!({ "close_after": "1h" }));
+    epoch(&mut operator, &[event(0, "x", "", 1.0, "e1")], i64::MIN, 20);
+    assert_eq!((operator.links.len(), operator.components.len()), (0, 1));
+    epoch(&mut operator, &[], 20, 21);
+    assert_eq!(operator.components.len(), 0);
+}
+
+#[test]
+fn at_the_ends_of_time_all_ends_too() {
+    let mut operator = operator(json!({ "min_events": 1 }));
+    let (first, last) = (i64::MIN + 1, i64::MAX - 1);
+    let all = [event(first, "x", "", 1.0, "x"), event(last - 1, "y", "", 1.0, "y1"), event(last, "y", "", 1.0, "y2")];
+    let told: Vec<Row> = epoch(&mut operator, &all, i64::MIN, i64::MAX).iter().flat_map(rows).collect();
+    let lines: Vec<(i64, &str, i64)> = told.iter().map(|r| (r.at, r.kind.as_str(), r.events)).collect();
+    let expected = [(first, "opened", 1), (first + 30, "closed", 1), (last - 1, "opened", 1), (last, "closed", 2)];
+    assert_eq!(lines, expected);
+    assert!(told.iter().all(|r| r.note.is_none()), "{told:#?}");
+    assert_eq!((operator.links.len(), operator.components.len()), (0, 0));
+    assert!(operator.timers.0.is_empty() && operator.changed.is_empty());
+}
+
+#[test]
+fn batches_are_of_bounded_size() {
+    let all: Vec<Event> = (0..5000).map(|i| event(i, "", "", 1.0, "e")).collect();
+    let told = epoch(&mut operator(json!({ "min_events": 1 })), &all, i64::MIN, i64::MAX);
+    let sizes: Vec<usize> = told.iter().map(RecordBatch::num_rows).collect();
+    assert_eq!(sizes, [Batch::MAX_ROWS, Batch::MAX_ROWS, 10_000 - 2 * Batch::MAX_ROWS]);
+}
+
+#[test]
+fn a_state_that_does_not_fit_is_refused() {
+    let mut first = operator(json!({}));
+    epoch(&mut first, &[event(0, "x", "m", 1.0, "e1"), event(1, "x", "m", 1.0, "e2")], i64::MIN, 2);
+    let mut state = StateChanges::default();
+    first.checkpoint(&mut state).unwrap();
+    let refused = |extra, keep: &dyn Fn(u8) -> bool| {
+        let mut entries = state.clone();
+        entries.changes.retain(|change| keep(change.key[0]));
+        operator(extra).restore(entries).unwrap_err().to_string()
+    };
+    let link = |name: &str| json!({ "name": name, "on": ["a"], "within": "10ms" });
+    let all = |_| true;
+    let fewer = refused(json!({ "link": [link("one")] }), &all);
+    assert!(fewer.contains("the step has fewer links than it had"), "{fewer}");
+    for extra in [json!({ "link": [link("one"), link("two"), link("three")] }), json!({ "count": [] })] {
+        let other = refused(extra, &all);
+        assert!(other.contains("the step has other links or counts than it had"), "{other}");
+    }
+    let missing = refused(json!({}), &|kind| kind != COMPONENTS);
+    assert!(missing.contains("an entry that another one names is missing"), "{missing}");
 }
 
 #[test]
@@ -531,6 +670,27 @@ fn merging_moves_little() {
     assert!(operator.work.steps < 13 * all.len(), "{:?}", operator.work);
 }
 
+#[test]
+fn the_small_is_moved_into_the_large() {
+    // One event after the other is joined to ever the same incident, of a value an event.
+    const LEAVES: i64 = 1000;
+    let mut operator = operator(json!({
+        "link": [
+            { "name": "same a", "on": ["a"], "within": "1h" },
+            { "name": "same b", "on": ["b"], "within": "1h" },
+        ],
+        "close_after": "1h",
+    }));
+    let leaf = |i: i64| {
+        let a = format!("a{i}");
+        [event(2 * i, &a, "", 1.0, "e"), event(2 * i + 1, &a, "hub", 1.0, "e")]
+    };
+    let all: Vec<Event> = (0..LEAVES).flat_map(leaf).collect();
+    epoch(&mut operator, &all, i64::MIN, 2 * LEAVES);
+    // Of each leaf the incident itself, a value and a member.
+    assert!(operator.work.moved <= 3 * LEAVES as usize, "{:?}", operator.work);
+}
+
 fn problems(extra: serde_json::Value) -> Vec<Problem> {
     let mut cx = PlanContext { models: &|_| unreachable!(), problems: Vec::new() };
     assert!(spec(extra).plan(&[schema()], &mut cx).is_none());
@@ -571,6 +731,23 @@ fn every_problem_is_reported_where_it_is() {
     assert_eq!(paths(&found), ["close_after"]);
     assert!(found[0].message.contains("`same b` (`20ms`)"), "{}", found[0].message);
     assert_eq!(paths(&problems(json!({ "link": [] }))), ["link"]);
+    assert_eq!(paths(&problems(json!({ "min_events": 5, "max_events": 4 }))), ["max_events"]);
+
+    // Just what is allowed, and one more.
+    let links = |number: usize| -> serde_json::Value {
+        (0..number).map(|i| json!({ "name": i.to_string(), "on": ["a"], "within": "30ms" })).collect()
+    };
+    step(json!({ "link": links(32), "close_after": "30ms", "min_events": 5, "max_events": 5 }));
+    assert_eq!(paths(&problems(json!({ "link": links(33) }))), ["link"]);
+
+    // What JSON cannot say, and a type that has no cells.
+    let mut spec = spec(json!({ "count": ["day"] }));
+    spec.link[1].weight = f64::INFINITY;
+    let day = Field::new("day", DataType::Date32, true);
+    let input = Schema::new(schema().fields().iter().cloned().chain([Arc::new(day)]).collect::<Vec<_>>());
+    let mut cx = PlanContext { models: &|_| unreachable!(), problems: Vec::new() };
+    assert!(spec.settings(&input, &mut cx).is_none());
+    assert_eq!(paths(&cx.problems), ["link.1.weight", "count.0"]);
 }
 
 #[test]

@@ -27,6 +27,7 @@ pub struct PolicySpec {
     pub parameters: IndexMap<String, String>,
     /// For how long after it has fired it does not fire again for the same key, in event time: `3h`.
     #[serde(default)]
+    #[schemars(extend("pattern" = levada_types::DURATION_PATTERN))]
     pub cooldown: Option<String>,
     /// Policies with a higher priority have their turn first.
     #[serde(default)]

@@ -58,6 +58,7 @@ pub struct DetectSpec {
     pub carry: Vec<String>,
     /// A key without a value for longer than this begins anew.
     #[serde(default = "thirty_days")]
+    #[schemars(extend("pattern" = levada_types::DURATION_PATTERN))]
     pub forget_after: String,
 }
 

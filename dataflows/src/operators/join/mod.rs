@@ -9,7 +9,7 @@
 //! A stream row at `t` sees the newest table row of its key with a time `<= t`: at equal times the
 //! table goes first, and of several table rows of one key at one time the last in canonical order
 //! holds. A row of a table without event time stands before everything and has no age, so `within`
-//! does not apply to it. A row with a null key matches nothing and, in the table, is ignored.
+//! does not apply to it; of several of one key the last of their partition holds. A row with a null key matches nothing and, in the table, is ignored.
 //!
 //! In: the stream and the table, both in time order and by key. Out: each stream row at its own
 //! time, with the table's columns added (null where nothing matches; with `kind = "inner"` the row is
@@ -59,6 +59,7 @@ pub struct JoinSpec {
     /// How old a table row may be, at the time of the stream row, as in `6h`. Without it, any age. A
     /// table without event time has no age.
     #[serde(default)]
+    #[schemars(extend("pattern" = levada_types::DURATION_PATTERN))]
     pub within: Option<String>,
     /// A condition on table rows, in SQL: one that holds takes its key out of the table from its
     /// time on.

@@ -70,7 +70,10 @@ fn spec(extra: serde_json::Value) -> JoinSpec {
 /// What the join should give, from the meaning alone.
 fn slow(told: &[StreamRow], known: &[TableRow], inner: bool, within: Option<i64>, deletes: bool) -> Vec<(StreamRow, Option<TableRow>)> {
     let mut known = known.to_vec();
-    known.sort();
+    // Without times they stand as they came.
+    if known.iter().any(|row| row.0 != i64::MIN) {
+        known.sort();
+    }
     let see = |row: &StreamRow| {
         let seen = known.iter().rfind(|candidate| row.1.is_some() && candidate.1 == row.1 && candidate.0 <= row.0)?;
         let too_old = within.is_some_and(|ms| seen.0 != i64::MIN && row.0 - seen.0 > ms);

@@ -50,6 +50,7 @@ pub struct ScoreSpec {
     /// The model's manifest.
     pub model: String,
     /// How often a key is scored, as in `1h`: at each multiple of it since the Unix epoch, UTC.
+    #[schemars(extend("pattern" = levada_types::DURATION_PATTERN))]
     pub every: String,
     /// How many events a key must have to be scored, at most what the model's window holds.
     #[serde(default = "one")]
@@ -57,6 +58,7 @@ pub struct ScoreSpec {
     /// A key without an event for longer than this is not scored, and begins anew. At least `every`
     /// and at most 10,000 times it.
     #[serde(default = "a_day")]
+    #[schemars(extend("pattern" = levada_types::DURATION_PATTERN))]
     pub idle_after: String,
     /// The columns that it makes: new column = the model's output. Without it, all outputs under their
     /// own names.

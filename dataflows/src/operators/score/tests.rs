@@ -16,7 +16,7 @@ use serde_json::json;
 use super::operator::Score;
 use super::*;
 use crate::harness::{self, Story};
-use crate::operator::{EpochInput, Operator, Outputs};
+use crate::operator::{EpochInput, Operator, OperatorError, Outputs};
 use crate::order;
 use crate::plan::Problem;
 
@@ -317,6 +317,121 @@ fn many_scores_at_once_are_given_to_the_model_in_parts() {
     assert_eq!(told, [(7200, 0, 0)]);
 }
 
+/// The time of each score, how many events it is of, and the key.
+fn scores(extra: serde_json::Value, events: &[Row]) -> Vec<(i64, i64, Option<String>)> {
+    let step = harness::plan_with(&spec(extra), &[schema()], &models);
+    let story = Story { epochs: vec![(vec![vec![rows(events)]], EventTime::MAX)] };
+    let told = harness::check_contract(&step, &[schema()], &story).rows;
+    let at = told.column(2).as_primitive::<TimestampMillisecondType>().values().iter();
+    let counts = told.column(3).as_primitive::<Int64Type>().values().iter();
+    let keys = told.column(1).as_string::<i32>().iter().map(|key| key.map(String::from));
+    at.zip(counts).zip(keys).map(|((at, count), key)| (*at, *count, key)).collect()
+}
+
+#[test]
+fn a_key_is_idle_after_more_than_idle_after() {
+    let (jfk, ewr) = (KEYS[0], KEYS[1]);
+    let events = [event(0, jfk), event(0, ewr), event(HOUR, jfk), event(HOUR + 1, ewr)];
+    let mut told = scores(json!({ "idle_after": "1h" }), &events);
+    told.sort();
+    let line = |at, count, key: Option<&str>| (at, count, key.map(String::from));
+    let expected = [line(HOUR, 1, ewr), line(HOUR, 1, jfk), line(2 * HOUR, 1, ewr), line(2 * HOUR, 2, jfk)];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn before_1970_too_a_key_is_scored_at_the_next_multiple() {
+    let told = scores(json!({ "idle_after": "1h" }), &[event(-90 * MINUTE, None), event(-HOUR, None)]);
+    assert_eq!(told, [(-HOUR, 1, None), (0, 2, None)]);
+}
+
+/// A step with a model, to be driven alone.
+fn alone(model: impl ScorerFactory + 'static) -> Score {
+    let shared: Arc<dyn ScorerFactory> = Arc::new(model);
+    let open = |_: &str| Ok(shared.clone());
+    let mut cx = PlanContext { models: &open, problems: Vec::new() };
+    Score::new(spec(json!({})).checked(&schema(), &mut cx).unwrap())
+}
+
+/// One epoch of a step; gives how many scores it emits.
+fn epoch(score: &mut Score, events: &[Row], before: i64, watermark: i64) -> Result<usize, OperatorError> {
+    let inputs = [vec![Batch::derived(rows(events))]];
+    let (before, watermark) = (EventTime(before), EventTime(watermark));
+    let mut out = Outputs::default();
+    score.on_epoch(&EpochInput { epoch: Epoch(0), before, watermark, inputs: &inputs }, &mut out)?;
+    Ok(out.rows.iter().map(RecordBatch::num_rows).sum())
+}
+
+#[test]
+fn what_is_restored_is_scored_on_time_and_only_by_a_model_of_the_same_form() {
+    let mut first = alone(model());
+    assert_eq!(epoch(&mut first, &[event(0, KEYS[0])], i64::MIN, 1).unwrap(), 0);
+    let mut state = StateChanges::default();
+    first.checkpoint(&mut state).unwrap();
+
+    let mut second = alone(model());
+    second.restore(state.clone()).unwrap();
+    assert_eq!(epoch(&mut second, &[], 1, HOUR).unwrap(), 1);
+
+    // An event of 8 numbers is not one of 7, and is more than a window of 3 events of 2.
+    for width in [7, 2] {
+        let mut model = model();
+        model.fields.truncate(width);
+        let error = alone(model).restore(state.clone()).unwrap_err().to_string();
+        let expected = format!("a sequence of 8 numbers: the model has {width} fields and a window of 3");
+        assert!(error.contains(&expected), "{error}");
+    }
+}
+
+/// A model that does not give what it promises.
+struct Broken(Counting, Answers);
+
+#[derive(Clone)]
+struct Answers(Vec<Vec<f32>>);
+
+impl Scorer for Answers {
+    fn score(&mut self, _: &[Vec<i64>]) -> Result<Vec<Vec<f32>>, ScoreError> {
+        Ok(self.0.clone())
+    }
+}
+
+impl ScorerFactory for Broken {
+    fn open(&self) -> Result<Box<dyn Scorer>, ScoreError> {
+        Ok(Box::new(self.1.clone()))
+    }
+    fn version(&self) -> &str {
+        self.0.version()
+    }
+    fn window(&self) -> usize {
+        self.0.window()
+    }
+    fn fields(&self) -> &[TokenField] {
+        self.0.fields()
+    }
+    fn outputs(&self) -> &[String] {
+        self.0.outputs()
+    }
+}
+
+#[test]
+fn a_model_that_gives_too_much_or_too_little_is_found_out() {
+    for scores in [vec![], vec![vec![1.0; 2]; 2], vec![vec![1.0]], vec![vec![1.0; 3]]] {
+        let mut score = alone(Broken(model(), Answers(scores.clone())));
+        let error = epoch(&mut score, &[event(0, KEYS[0])], i64::MIN, HOUR).unwrap_err().to_string();
+        let expected = format!("the model gave {} results for 1 sequences, or not 2 outputs each", scores.len());
+        assert!(error.contains(&expected), "{error}");
+    }
+}
+
+#[test]
+fn a_value_that_is_listed_twice_is_its_first_place() {
+    let kind = FieldKind::Vocabulary { values: ["5", "7", "5"].map(String::from).to_vec() };
+    let field = TokenField { name: "number".into(), column: "number".into(), kind };
+    let mut cx = PlanContext { models: &models, problems: Vec::new() };
+    let tokens = Tokenizer::plan(&[field], &schema(), &mut cx).unwrap();
+    assert_eq!(tokens.remember(&rows(&[event(0, None)])), [2]);
+}
+
 #[test]
 fn events_at_the_ends_of_time_do_not_loop_or_overflow() {
     for every in ["1ms", "1h"] {
@@ -356,6 +471,11 @@ fn every_mistake_is_told_with_its_place() {
     );
     assert_eq!(problems(json!({ "idle_after": "59m" }))[0].path, ["idle_after"]);
     assert_eq!(problems(json!({ "every": "1s", "idle_after": "1d" }))[0].path, ["idle_after"]);
+    assert_eq!(problems(json!({ "every": "1s", "idle_after": "10001s" }))[0].path, ["idle_after"]);
+    harness::plan_with(&spec(json!({ "every": "1s", "idle_after": "10000s" })), &[schema()], &models);
+    assert_eq!(problems(json!({ "min_events": 0 }))[0].path, ["min_events"]);
+    assert_eq!(problems(json!({ "outputs": {} }))[0].path, ["outputs"]);
+    assert_eq!(problems(json!({ "outputs": { "origin": "a" } }))[0].path, ["key", "0"]);
 
     // A model that does not load, and one that reads what the stream has not.
     let broken = |_: &str| -> Result<Arc<dyn ScorerFactory>, ScoreError> {
@@ -383,6 +503,28 @@ fn every_mistake_is_told_with_its_place() {
         ]
     );
     assert_eq!(cx.problems[0].wrong.as_deref(), Some("carier"));
+
+    // Columns of the wrong types, and an output of the name of a column that the step makes itself.
+    let unfit = |_: &str| -> Result<Arc<dyn ScorerFactory>, ScoreError> {
+        let mut model = model();
+        model.fields[0].column = "sched".into();
+        model.fields[6].column = "delay".into();
+        model.fields[7].column = "carrier".into();
+        model.outputs[0] = "events".into();
+        Ok(Arc::new(model))
+    };
+    let mut cx = PlanContext { models: &unfit, problems: Vec::new() };
+    assert!(spec(json!({})).plan(&[schema()], &mut cx).is_none());
+    let told: Vec<&str> = cx.problems.iter().map(|problem| problem.message.as_str()).collect();
+    assert_eq!(
+        told,
+        [
+            "the model's field `carrier` is made from `sched`, which must be a string, int, float or bool but is of type timestamp",
+            "the model's field `hour` is made from `delay`, which must be a timestamp but is of type float",
+            "the model's field `elapsed` is made from `carrier`, which must be a timestamp but is of type string",
+            "this step would emit two columns `events`; rename it by `outputs`",
+        ]
+    );
 }
 
 #[test]

@@ -16,7 +16,7 @@ use super::cells::{
     Cell, Column, Count, Distinct, DistinctText, First, FirstText, FloatSum, IntSum, Kind, Last, LastText,
     Percentiles, SquareSum,
 };
-use crate::expressions::{AggregateExpression, ExpressionProblem, a_type, instead};
+use crate::expressions::{AggregateExpression, ExpressionProblem, a_type, of_many};
 use crate::operator::OperatorError;
 
 /// The functions that there are.
@@ -57,8 +57,8 @@ impl Aggregates {
         if !FUNCTIONS.contains(&function) {
             let known = FUNCTIONS.iter().map(|f| f.to_string()).collect();
             let problem = ExpressionProblem::unknown("aggregate function", function, known);
-            return Err(match instead(function) {
-                Some(instead) => ExpressionProblem { unknown: None, ..problem }.help(instead),
+            return Err(match of_many(function) {
+                Some(how) => ExpressionProblem { unknown: None, ..problem }.help(how),
                 None => problem.help("`levada functions` lists them all"),
             });
         }

@@ -34,6 +34,7 @@ pub struct WindowSpec {
     #[serde(default)]
     pub key: Vec<String>,
     /// Windows of this length, one after the other: `"1h"`.
+    #[schemars(extend("pattern" = levada_types::DURATION_PATTERN))]
     pub tumbling: Option<String>,
     /// Windows that overlap: `{ size = "1h", slide = "10m" }`.
     pub hopping: Option<HoppingSpec>,
@@ -42,6 +43,7 @@ pub struct WindowSpec {
     /// Shifts where tumbling and hopping windows begin, for instance to local midnight: days of
     /// New York in winter are `tumbling = "1d"` with `offset = "5h"`. By default windows are aligned
     /// with 1970-01-01 00:00 UTC.
+    #[schemars(extend("pattern" = levada_types::DURATION_PATTERN))]
     pub offset: Option<String>,
     /// The new columns: for each name an aggregate call, as `count(*)`, `avg(delay_min)` or
     /// `max(delay_min) filter (where not cancelled)`. Functions: `count`, `sum`, `avg`, `min`, `max`,
@@ -54,9 +56,11 @@ pub struct WindowSpec {
 #[serde(deny_unknown_fields)]
 pub struct HoppingSpec {
     /// How long a window is.
+    #[schemars(extend("pattern" = levada_types::DURATION_PATTERN))]
     pub size: String,
     /// How long after one window the next begins; at most the size, and together with it not so odd
     /// that a window would have more than 1,440 parts.
+    #[schemars(extend("pattern" = levada_types::DURATION_PATTERN))]
     pub slide: String,
 }
 
@@ -65,6 +69,7 @@ pub struct HoppingSpec {
 #[serde(deny_unknown_fields)]
 pub struct SessionSpec {
     /// How long a silence ends a session: rows less than this apart belong together.
+    #[schemars(extend("pattern" = levada_types::DURATION_PATTERN))]
     pub gap: String,
 }
 
