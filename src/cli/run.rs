@@ -155,6 +155,10 @@ impl Run {
         let summary = progress.finish();
         result.map_err(|error| error.to_string())?;
         println!("{}\n{summary}", plan.name);
+        if how.stop.load(Relaxed) && !plan.steps.is_empty() {
+            // Windows, but also what waits for the watermark in a join, and late rows that wait with it.
+            println!("it was stopped: what waited for event time to go on was not published");
+        }
         if let Some(look) = outputs.look() {
             println!("{look}");
         }

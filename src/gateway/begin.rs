@@ -3,10 +3,10 @@
 //! A client that has been there before says so with its cursor; the places that are no longer held are told
 //! to it as *jumps*. Otherwise it begins where it asks to.
 
-use std::collections::BTreeMap;
-
 use levada_connectors::log::{Bounds, LogError, Start, Topic};
 use serde_json::{Value, json};
+
+use super::cursor::Been;
 
 /// Where to begin without a cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,13 +32,17 @@ pub struct Jump {
     pub wanted: u64,
     /// What the partition holds.
     pub held: Bounds,
+    /// Whether that was in another topic, of the same name.
+    pub another: bool,
 }
 
 impl Jump {
     /// The jump as a client is told it.
     pub fn to_json(self, topic: &str) -> Value {
         let (wanted, first) = (self.wanted, self.held.first);
-        let reason = if wanted < first {
+        let reason = if self.another {
+            format!("the topic was deleted and made anew since, so this is not the topic of offset {wanted}")
+        } else if wanted < first {
             format!("offset {wanted} was deleted by retention; the first one held is {first}")
         } else {
             format!("offset {wanted} is beyond the end of the topic, so this is not the topic it was")
@@ -55,16 +59,19 @@ impl Jump {
 pub fn first_offsets(
     topic: &Topic,
     begin: Begin,
-    known: Option<&BTreeMap<u32, u64>>,
+    known: Option<&Been>,
 ) -> Result<(Vec<u64>, Vec<Jump>), LogError> {
     let (mut next, mut jumps) = (Vec::new(), Vec::new());
+    let another = known.and_then(|known| known.created_ms).is_some_and(|then| then != topic.created_ms());
     for partition in 0..topic.partitions() {
         let held = topic.bounds(partition)?;
         next.push(match (known, begin) {
-            (Some(known), _) => match known.get(&partition) {
-                Some(wanted) if (held.first..=held.next).contains(wanted) => *wanted,
+            (Some(known), _) => match known.offsets.get(&partition) {
+                // Whoever had read nothing has missed nothing.
+                Some(0) if another => held.first,
+                Some(wanted) if !another && (held.first..=held.next).contains(wanted) => *wanted,
                 Some(wanted) => {
-                    jumps.push(Jump { partition, wanted: *wanted, held });
+                    jumps.push(Jump { partition, wanted: *wanted, held, another });
                     held.first
                 }
                 None => held.first,

@@ -1,9 +1,10 @@
 //! Where a client is: the offset of the next record of every partition that it reads.
 //!
 //! ```text
-//!   decisions:0=124,1=456;incidents:0=7
-//!   topic     │ └ the next record to read     a topic without partitions ("incidents:"): nothing read yet
-//!             └ partition
+//!   decisions@19a4c:0=124,1=456;incidents@19a51:0=7
+//!   topic     │     │ └ the next record to read   a topic without partitions ("incidents:"): nothing read yet
+//!             │     └ partition
+//!             └ when the topic was created, so that one that was made anew is not taken for it; may be left out
 //! ```
 //!
 //! It is the `id` of every event, so whoever kept the last one resumes exactly, on any gateway that reads
@@ -22,7 +23,21 @@ const MAX_CURSOR_BYTES: usize = 32 << 10;
 /// A place in each of some topics.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cursor {
-    topics: BTreeMap<String, BTreeMap<u32, u64>>,
+    topics: BTreeMap<String, Been>,
+}
+
+/// Where a client has been in a topic.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Been {
+    /// When that topic was created, if the cursor says it.
+    pub created_ms: Option<i64>,
+    /// The next record of each partition.
+    pub offsets: BTreeMap<u32, u64>,
+}
+
+/// How a cursor calls a topic.
+pub fn cursor_name(topic: &str, created_ms: i64) -> String {
+    format!("{topic}@{created_ms:x}")
 }
 
 /// Why a text is no cursor.
@@ -33,8 +48,8 @@ pub struct CursorError {
 }
 
 impl Cursor {
-    /// The places in a topic, by partition; None when the cursor says nothing of it.
-    pub fn topic(&self, name: &str) -> Option<&BTreeMap<u32, u64>> {
+    /// The places in a topic; None when the cursor says nothing of it.
+    pub fn topic(&self, name: &str) -> Option<&Been> {
         self.topics.get(name)
     }
 
@@ -56,8 +71,16 @@ impl FromStr for Cursor {
         for part in text.split(';') {
             let (topic, places) = part
                 .split_once(':')
-                .filter(|(topic, _)| !topic.is_empty())
+                .filter(|(topic, _)| !topic.is_empty() && !topic.starts_with('@'))
                 .ok_or_else(|| wrong(format!("expected TOPIC:PARTITION=OFFSET,… and found {part:?}")))?;
+            let (topic, created) =
+                topic.split_once('@').map_or((topic, None), |(topic, at)| (topic, Some(at)));
+            let created_ms = created
+                .map(|at| {
+                    i64::from_str_radix(at, 16)
+                        .map_err(|_| wrong(format!("expected TOPIC@HEX and found {part:?}")))
+                })
+                .transpose()?;
             let mut offsets = BTreeMap::new();
             for place in places.split(',').filter(|_| !places.is_empty()) {
                 let (partition, offset) = place
@@ -69,7 +92,7 @@ impl FromStr for Cursor {
                     return Err(wrong(format!("partition {partition} of {topic:?} is there twice")));
                 }
             }
-            if topics.insert(topic.to_owned(), offsets).is_some() {
+            if topics.insert(topic.to_owned(), Been { created_ms, offsets }).is_some() {
                 return Err(wrong(format!("topic {topic:?} is there twice")));
             }
         }
@@ -148,8 +171,12 @@ mod tests {
             "decisions:0=124,1=9;incidents:0=7;late:"
         );
         let cursor: Cursor = text.parse()?;
-        assert_eq!(cursor.topic("decisions"), Some(&BTreeMap::from([(0, 124), (1, 456)])));
-        assert_eq!(cursor.topic("late"), Some(&BTreeMap::new()));
+        let been = Been { created_ms: None, offsets: BTreeMap::from([(0, 124), (1, 456)]) };
+        assert_eq!(cursor.topic("decisions"), Some(&been));
+        assert_eq!(cursor.topic("late"), Some(&Been::default()));
+        let named = cursor_name("decisions", 1_767_225_600_000);
+        let cursor: Cursor = format!("{named}:0=124,1=456").parse()?;
+        assert_eq!(cursor.topic("decisions"), Some(&Been { created_ms: Some(1_767_225_600_000), ..been }));
         assert_eq!(cursor.topic("other"), None);
         Ok(())
     }
@@ -166,7 +193,9 @@ mod tests {
             ("a:9999=1", "\"9999=1\""),
             ("a:0=99999999999999999999", "\"0=99999999999999999999\""),
             ("a:0=1,0=2", "twice"),
-            ("a:0=1;a:1=2", "twice"),
+            ("a:0=1;a@1:1=2", "twice"),
+            ("a@:0=1", "\"a@:0=1\""),
+            ("@1:0=1", "\"@1:0=1\""),
         ] {
             let error = text.parse::<Cursor>().expect_err(text).to_string();
             assert!(error.contains(found), "{text:?}: {error}");

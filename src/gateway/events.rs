@@ -30,7 +30,7 @@ use tokio::time::Instant;
 use super::Shared;
 use super::begin::{Begin, Jump, first_offsets};
 use super::behind::{read_log, write_id};
-use super::cursor::{Cursor, CursorText, cursor_text};
+use super::cursor::{Cursor, CursorText, cursor_name, cursor_text};
 use super::feed::Listener;
 use super::metrics::OfTopic;
 use super::ring::Look;
@@ -45,6 +45,8 @@ const RETRY_MS: u32 = 1000;
 /// A topic of a stream.
 struct Place {
     name: String,
+    /// What the cursor calls it: the name, and when it was created.
+    in_cursor: String,
     from: Begin,
     label: OfTopic,
     /// None while there is no such topic.
@@ -98,6 +100,7 @@ impl Events {
             .into_iter()
             .map(|(name, from)| Place {
                 label: OfTopic { topic: name.clone() },
+                in_cursor: name.clone(),
                 name,
                 from,
                 listener: None,
@@ -154,7 +157,7 @@ impl Events {
     }
 
     fn cursor_text(&self) -> String {
-        cursor_text(self.places.iter().map(|place| (place.name.as_str(), place.next.as_slice())))
+        cursor_text(self.places.iter().map(|place| (place.in_cursor.as_str(), place.next.as_slice())))
     }
 
     fn control(&self, what: &Value) -> String {
@@ -167,6 +170,7 @@ impl Events {
         let Some(feed) = self.shared.feeds.get(&place.name).await? else { return Ok(None) };
         let listener = feed.listen(&self.notify);
         let (topic, from) = (feed.topic().clone(), place.from);
+        place.in_cursor = cursor_name(&place.name, topic.created_ms());
         let known = self.cursor.as_ref().and_then(|cursor| cursor.topic(&place.name)).cloned();
         let (next, jumps) = blocking(move || first_offsets(&topic, from, known.as_ref())).await?;
         place.behind = next.iter().map(|_| None).collect();
@@ -338,7 +342,8 @@ impl Events {
             Err(LogError::OffsetOutOfRange { first, next: end, .. }) if first > wanted => {
                 *next = first;
                 let held = Bounds { first, next: end };
-                let jump = Jump { partition: partition as u32, wanted, held }.to_json(&place.name);
+                let jump =
+                    Jump { partition: partition as u32, wanted, held, another: false }.to_json(&place.name);
                 metrics.not_resumed.inc();
                 let gap = json!({ "kind": "gap", "resumed": false, "jumps": [jump] });
                 self.urgent = Some(self.control(&gap));
@@ -349,7 +354,7 @@ impl Events {
     }
 
     fn around(&self, topic: usize, partition: usize) -> CursorText {
-        let places = self.places.iter().map(|place| (place.name.as_str(), place.next.as_slice()));
+        let places = self.places.iter().map(|place| (place.in_cursor.as_str(), place.next.as_slice()));
         CursorText::around(places, topic, partition)
     }
 }

@@ -155,8 +155,7 @@ fn unclosed(text: &str) -> Option<Unclosed> {
     let mut open: Vec<Opened> = Vec::new();
     let mut fields: Option<usize> = None;
     let mut start = 0;
-    let mut lines = text.split_inclusive('\n');
-    while let Some(line) = lines.next() {
+    for line in text.split_inclusive('\n') {
         if let Some(last) = open.last() {
             // A header line ends whatever was open.
             if is_header_line(line) {

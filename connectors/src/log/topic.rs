@@ -108,6 +108,11 @@ impl Topic {
         &self.shared.file.config
     }
 
+    /// When it was created, in milliseconds since the Unix epoch: what tells it from another of its name.
+    pub fn created_ms(&self) -> i64 {
+        self.shared.file.created_ms
+    }
+
     /// How many partitions it has.
     pub fn partitions(&self) -> u32 {
         self.config().partitions

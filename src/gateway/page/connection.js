@@ -64,7 +64,8 @@ export class Connection {
     const ends = new Map(topics.flatMap(({ name, partitions }) => partitions.map(({ partition, next }) => [`${name}:${partition}`, next])));
     let behind = 0;
     for (const part of this.cursor.split(";")) {
-      const [topic, places] = part.split(":");
+      const [named, places] = part.split(":");
+      const [topic] = named.split("@");
       for (const place of places.split(",").filter(Boolean)) {
         const [partition, offset] = place.split("=");
         behind += Math.max(0, (ends.get(`${topic}:${partition}`) ?? 0) - Number(offset));

@@ -69,8 +69,14 @@ impl CsvDecoder {
     }
 }
 
-fn closed(record: &[u8], at: usize) -> &'static str {
-    if record.get(at) == Some(&b'"') { "not closed" } else { "closed before the field ends" }
+fn closed(record: &[u8], at: usize) -> String {
+    if record.get(at) != Some(&b'"') {
+        return "closed before the field ends".into();
+    }
+    match memchr::memchr_iter(b'\n', record).count() {
+        0 => "not closed".into(),
+        more => format!("not closed, so {more} more lines were taken for part of this record"),
+    }
 }
 
 impl Decoder for CsvDecoder {

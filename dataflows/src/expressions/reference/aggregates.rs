@@ -97,7 +97,7 @@ const ROWS: &[Row] = &[
         arguments: "(number, fraction)",
         takes: NUMBERS,
         gives: "float",
-        about: "the value below which that fraction (0 to 1) of the values lies, within 0.8 %",
+        about: "the value at place fraction * (n - 1), rounded down, of the n values in order from 0, within 0.8 %",
         example: "approx_percentile(x, 0.9)",
         distinct: false,
     },
