@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Measures what levada costs here, in about two minutes. Usage: bench.sh LEVADA
+# Measures what levada costs here, in about four minutes. Usage: bench.sh LEVADA
 # Results go to benches/runs/DATE-CORESc-CPU/ (BENCH_OUT sets another folder); benches/README.md says what
 # they mean. A busy machine makes wall times and latencies worse; machine.json tells the load.
 set -euo pipefail
 levada=${1:?usage: bench.sh LEVADA}
 cache=${LEVADA_CACHE:-$HOME/.cache/levada}
 export ORT_DYLIB_PATH=${ORT_DYLIB_PATH:-$cache/onnxruntime/libonnxruntime.so}
-events=4000000
+events=12000000
 keys=10000
 
 cpu=$(sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo | head -1)

@@ -19,5 +19,16 @@ fn a_small_window_run_reports_all_that_was_asked() {
         assert_eq!(measured["each_cpu_s"].as_array().map(Vec::len), Some(2), "{part}");
         assert!(measured["peak_memory_mib"].as_f64() > Some(1.0), "{part}");
     }
-    assert!(report["cpu_ratio"].as_f64() > Some(0.0) && report["wall_ratio"].as_f64() > Some(0.0));
+    for ratios in [&report, &report["best"]] {
+        assert!(ratios["cpu_ratio"].as_f64() > Some(0.0) && ratios["wall_ratio"].as_f64() > Some(0.0));
+    }
+    // Two repetitions: of each list the lesser number.
+    let least = |part: &str| {
+        let each = report[part]["each_cpu_s"].as_array().unwrap().iter().filter_map(Value::as_f64);
+        each.fold(f64::INFINITY, f64::min)
+    };
+    let expected = least("one_worker") / least("decode");
+    let told = report["best"]["cpu_ratio"].as_f64().unwrap();
+    // What is listed is rounded to four digits.
+    assert!((told / expected - 1.0).abs() < 2e-3, "{told} instead of {expected}");
 }

@@ -21,7 +21,7 @@ enum Command {
     /// A whole job (file, one-minute windows, file) beside nothing but the decoding of its input
     Window {
         /// How many events; 10,000 of them are a second of event time
-        #[arg(long, default_value_t = 4_000_000)]
+        #[arg(long, default_value_t = 12_000_000)]
         events: u64,
         /// How many users they are about
         #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
