@@ -83,11 +83,24 @@ fn output_of_before_is_refused_once_appended_to_or_deleted() {
     let (code, _, said) = shop.run("");
     assert_eq!(code, 1);
     assert_eq!(said.matches("error:").count(), 1, "{said}");
-    for part in
-        ["shop.owned (10 records)", "--fresh", "--append", "levada topics delete shop.owned --data .levada"]
-    {
+    for part in [
+        "shop.owned (10 records), file out/owned.csv",
+        "--fresh",
+        "levada topics delete shop.owned --data .levada",
+        "mv out/owned.csv ELSEWHERE",
+    ] {
         assert!(said.contains(part), "{part}: {said}");
     }
+    assert!(!said.contains("--append"), "a file is not appended to: {said}");
+    let report = shop.0.path().join("out/owned.csv");
+    let written = fs::read(&report).unwrap();
+    let (code, _, said) = shop.run("--append");
+    assert_eq!((code, shop.owned()), (1, 10), "{said}");
+    assert!(said.contains("output of before: file out/owned.csv") && !said.contains("--append"), "{said}");
+    assert_eq!(fs::read(&report).unwrap(), written);
+    fs::remove_file(&report).unwrap();
+    let (code, _, said) = shop.run("");
+    assert!(code == 1 && said.contains("--append   writes behind it") && !said.contains("mv "), "{said}");
     assert_eq!((shop.run("--append").0, shop.owned()), (0, 20));
 
     let other = shop.levada("topics create mine");
@@ -175,10 +188,19 @@ fn files_that_are_not_as_the_job_says_are_found_before_it_runs() {
     }
     let (code, _, at_run) = shop.run("");
     assert_eq!((code, at_run.contains("has no column `team`")), (1, true), "{at_run}");
+    shop.write("hosts.csv", "a,red,1\nb,blue,2\n");
+    let (code, said) = check("");
+    assert_eq!((code, said.matches("error:").count()), (1, 2), "one, and how many there are: {said}");
+    assert!(said.contains("the first line of hosts.csv names none of the columns: `a,red,1`"), "{said}");
     fs::rename(shop.0.path().join("hosts.csv"), shop.0.path().join("host.csv")).unwrap();
     let (code, said) = check("");
     assert_eq!(code, 1);
-    for part in ["there is no file `hosts.csv`", "job.toml:11:8", "did you mean `host.csv`?"] {
+    for part in [
+        "there is no file `hosts.csv`",
+        "job.toml:11:8",
+        "did you mean `host.csv`?",
+        "the path is seen from `",
+    ] {
         assert!(said.contains(part), "{part}: {said}");
     }
     assert_eq!(check("--offline").0, 0);
@@ -193,20 +215,28 @@ fn nothing_is_deleted_before_all_else_that_can_fail_has_not() {
     let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
     let metrics = format!("--fresh --metrics {}", taken.local_addr().unwrap());
     shop.write("hosts.txt", "# the processes\nlocalhost\n");
+    shop.write("one.txt", "127.0.0.1:7000\n");
     for (options, told) in [
         (metrics.as_str(), "failed to serve metrics"),
-        ("--fresh --process 1", "wants --hosts"),
         ("--fresh --set sink.report.file.path=out", "what is there is no file"),
         ("--fresh --set sink.report.file.path=socket", "what is there is no file"),
         ("--append --set sink.report.file.path=socket", "there is something that is no file"),
+        (
+            "--fresh --hosts one.txt",
+            "delete what the job wrote:\n  levada topics delete shop.dead-letters shop.owned",
+        ),
+        ("--fresh --hosts one.txt", "\n  rm out/owned.csv"),
         ("--fresh --set sink.owned.log.partitions=0", "a topic has 1 to 1024 partitions, not 0"),
-        ("--append --hosts hosts.txt", "line 2 of hosts.txt: `localhost` is no address"),
+        ("--fresh --hosts hosts.txt", "line 2 of hosts.txt: `localhost` is no address"),
     ] {
         let (code, _, said) = shop.run(options);
         assert_eq!((code, shop.owned()), (1, 10), "{options}: {said}");
         assert!(said.contains(told), "{options}: {said}");
     }
     assert!(!fs::metadata(&socket).unwrap().is_file(), "no file has taken its place");
+    let (code, _, said) = shop.run("--fresh --process 1");
+    assert_eq!((code, shop.owned()), (2, 10));
+    assert!(said.contains("required") && said.contains("--hosts <FILE>"), "{said}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use levada_dataflows::expressions::reference::{Reference, ReferenceKind, reference};
 use levada_dataflows::operators::detect::Detectors;
-use levada_types::nearest;
+use levada_types::{TIME_COLUMN, nearest};
 use serde_json::{Value, json};
 
 /// Lists every function, aggregate and operator that expressions may use, or explains one
@@ -58,6 +58,11 @@ fn unknown(name: &str, all: &[Reference]) -> String {
     if Detectors::NAMES.contains(&lower.as_str()) {
         return format!("`{name}` is a detector, no function: `[step.NAME.detect.detectors.{lower}]`");
     }
+    if lower == TIME_COLUMN {
+        return format!(
+            "`{TIME_COLUMN}` is a column, no function: every stream has it, the event time of its rows"
+        );
+    }
     let aliases = all.iter().flat_map(|entry| &entry.aliases).map(String::as_str);
     let known: Vec<&str> = all.iter().map(|entry| entry.name).chain(aliases).collect();
     let meant = match nearest(name, &known) {
@@ -95,8 +100,11 @@ fn one(entry: &Reference) -> String {
         let types = if argument.types.is_empty() { "…".into() } else { argument.types.join(" or ") };
         _ = writeln!(out, "\n  {}: {types}\n      {}", argument.name, argument.about);
     }
-    _ = writeln!(out, "\n  gives: {}", entry.gives());
-    if !entry.aliases.is_empty() {
+    // What an operator gives depends on its operands, and is said above.
+    if !matches!(entry.kind, ReferenceKind::Operator) {
+        _ = writeln!(out, "\n  gives: {}", entry.gives());
+    }
+    if !entry.aliases.is_empty() && !matches!(entry.kind, ReferenceKind::Operator) {
         _ = writeln!(out, "  also called: {}", entry.aliases.join(", "));
     }
     if let ReferenceKind::Aggregate { filter, distinct } = entry.kind {
@@ -156,7 +164,9 @@ mod tests {
                 entry.name
             );
             let page = one(entry);
-            assert!(page.contains("gives: ") && page.contains(entry.example), "{page}");
+            let says_type = page.contains("gives: ");
+            assert_eq!(says_type, !matches!(entry.kind, ReferenceKind::Operator), "{page}");
+            assert!(page.contains(entry.example), "{page}");
             assert!(is_called(entry, &entry.name.to_uppercase()));
         }
         assert!(text.contains("approx_percentile(number, fraction)"));
@@ -170,6 +180,13 @@ mod tests {
             told("approx_percentil"),
             "there is no function `approx_percentil`; did you mean `approx_percentile`?"
         );
+        assert_eq!(
+            told("_time"),
+            "`_time` is a column, no function: every stream has it, the event time of its rows"
+        );
+        for sign in ["<<", ">>", "|", "^", "!=", "<=", ">=", ">", "~*", "!~", "::", "==", "is not null"] {
+            assert!(all.iter().any(|entry| is_called(entry, sign)), "{sign}");
+        }
         assert_eq!(told("cusum"), "`cusum` is a detector, no function: `[step.NAME.detect.detectors.cusum]`");
         assert_eq!(
             told("frobnicate"),

@@ -54,32 +54,65 @@ impl<'a> Outputs<'a> {
         Ok(held)
     }
 
-    /// Refuses, with the ways out, when a topic holds records already.
+    /// The files that hold something. A file of nothing, as `mktemp` makes one, is nobody's output.
+    fn held_files(&self) -> Vec<&Path> {
+        let holds = |file: &&Path| fs::metadata(file).is_ok_and(|there| there.is_file() && there.len() > 0);
+        self.files.iter().map(PathBuf::as_path).filter(holds).collect()
+    }
+
+    /// Refuses, with the ways out, when a topic or a file holds something already. `append` is a way out for
+    /// topics only: a file is written whole.
     ///
     /// # Errors
     /// Then, and when the topics cannot be looked at.
-    pub fn refuse_held(&self, several_processes: bool) -> Result<(), String> {
-        let held = self.held().map_err(|error| error.to_string())?;
-        if held.is_empty() {
+    pub fn refuse_held(&self, append: bool, several_processes: bool) -> Result<(), String> {
+        let held = if append { Vec::new() } else { self.held().map_err(|error| error.to_string())? };
+        let files: Vec<String> = self.held_files().iter().map(|file| file.display().to_string()).collect();
+        let mut named: Vec<String> =
+            held.iter().map(|(name, records)| format!("{name} ({})", count(*records))).collect();
+        named.extend(files.iter().map(|file| format!("file {file}")));
+        if named.is_empty() {
             return Ok(());
         }
-        let named: Vec<String> =
-            held.iter().map(|(name, records)| format!("{name} ({})", count(*records))).collect();
-        let names: Vec<&str> = held.iter().map(|(name, _)| *name).collect();
+        let mut ways = String::new();
         // Of several processes none may delete what another already writes.
-        let fresh = match several_processes {
-            true => "",
-            false => "--fresh    deletes what this job wrote, and runs\n  ",
+        if !several_processes {
+            ways += "\n  --fresh    deletes what this job wrote, and runs";
+        }
+        if !held.is_empty() && files.is_empty() {
+            ways += "\n  --append   writes behind it, which tells its readers everything a second time";
+        }
+        if !held.is_empty() {
+            let names: Vec<&str> = held.iter().map(|(name, _)| *name).collect();
+            ways +=
+                &format!("\n  levada topics delete {} --data {}", names.join(" "), self.data_dir.display());
+        }
+        if !files.is_empty() {
+            ways += &format!(
+                "\n  mv {} ELSEWHERE    a file is written whole, never appended to",
+                files.join(" ")
+            );
+        }
+        let named = named.join(", ");
+        Err(format!("failed to run {}: there is output of before: {named}{ways}", self.job))
+    }
+
+    /// Why `--fresh` does not go with several processes, and what to do instead.
+    pub fn fresh_elsewhere(&self) -> String {
+        let topics: Vec<&str> = self.topics.iter().map(String::as_str).collect();
+        let files: Vec<String> = self.files.iter().map(|file| format!("\n  rm {}", file.display())).collect();
+        let delete = match topics.is_empty() {
+            true => String::new(),
+            false => {
+                format!("\n  levada topics delete {} --data {}", topics.join(" "), self.data_dir.display())
+            }
         };
-        Err(format!(
-            "failed to run {}: there is output of before: {}\n  \
-             {fresh}--append   writes behind it, which tells its readers everything a second time\n  \
-             levada topics delete {} --data {}",
+        format!(
+            "failed to run {}: --fresh is for one process; of several (--hosts), none may delete what another already \
+             writes. Before they start, delete what the job wrote:{delete}{}",
             self.job,
-            named.join(", "),
-            names.join(" "),
-            self.data_dir.display()
-        ))
+            files.concat()
+        )
     }
 
     /// Whether the files could be written: what they stand in is made if it is not there.
@@ -137,10 +170,12 @@ impl<'a> Outputs<'a> {
             .collect();
         match topics.as_slice() {
             [] => None,
-            [first, ..] => Some(format!(
-                "to look at it: levada topics export {first} --data {} | head",
-                self.data_dir.display()
-            )),
+            [first, others @ ..] => {
+                let others =
+                    if others.is_empty() { String::new() } else { format!("    (or {})", others.join(", ")) };
+                let data_dir = self.data_dir.display();
+                Some(format!("to look at it: levada topics export {first} --data {data_dir} | head{others}"))
+            }
         }
     }
 }

@@ -42,19 +42,19 @@ pub struct Run {
     #[command(flatten)]
     job: JobArgs,
     /// Worker threads [default: one a core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
     /// End once the history that the sources hold now has been processed (as a job of files alone does)
     #[arg(long)]
     until_drained: bool,
     /// Write behind what the job's topics hold already, rather than refuse. The sources are read from
     /// their start again, so a job that ran before writes its results a second time (decisions with the
-    /// same decision_id): a stopped job cannot go on where it was yet
+    /// same decision_id): a stopped job cannot go on where it was yet. Files are not appended to
     #[arg(long)]
     append: bool,
     /// First delete what this job's sinks have written: their topics and files, and its dead letters;
-    /// never what it reads
-    #[arg(long, conflicts_with_all = ["append", "hosts"])]
+    /// never what it reads. In one process only: of several, none may delete what another already writes
+    #[arg(long, conflicts_with = "append")]
     fresh: bool,
     /// Exit with status 3 if a record was bad, and not only if all of a source were
     #[arg(long)]
@@ -107,13 +107,11 @@ impl Run {
 
     fn go(self, loaded: Loaded, data_dir: &Path) -> Result<Bad, String> {
         let Loaded { spec, plan, .. } = loaded;
-        if self.process > 0 && self.hosts.is_none() {
-            return Err(
-                "--process says which of the processes of a job this is; it wants --hosts FILE".into()
-            );
-        }
         let cluster = self.cluster()?;
         let outputs = Outputs::of(&spec, data_dir);
+        if self.fresh && self.hosts.is_some() {
+            return Err(outputs.fresh_elsewhere());
+        }
         // Whether everything that is read is there, before anything is deleted.
         for source in &plan.sources {
             source.reader.partitions().map_err(|error| error.to_string())?;
@@ -136,8 +134,8 @@ impl Run {
             for deleted in outputs.delete()? {
                 tracing::info!("deleted {deleted}");
             }
-        } else if !self.append {
-            outputs.refuse_held(cluster.hosts.len() > 1)?;
+        } else {
+            outputs.refuse_held(self.append, cluster.hosts.len() > 1)?;
         }
         // Where nothing can come after the history, its end is the end.
         let bounded = plan.sources.iter().all(|source| !source.reader.unbounded());
@@ -156,8 +154,10 @@ impl Run {
         result.map_err(|error| error.to_string())?;
         println!("{}\n{summary}", plan.name);
         if how.stop.load(Relaxed) && !plan.steps.is_empty() {
-            // Windows, but also what waits for the watermark in a join, and late rows that wait with it.
-            println!("it was stopped: what waited for event time to go on was not published");
+            println!(
+                "it was stopped: what waited for event time to go on (open windows, the last rows of a join, late \
+                 rows) was not published"
+            );
         }
         if let Some(look) = outputs.look() {
             println!("{look}");

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use levada_connectors::codec::Format;
+use levada_connectors::codec::csv::CsvConfig;
 use levada_connectors::file::{FileSink, FileSinkConfig, FileSource, FileSourceConfig};
 use levada_connectors::topic::{Existing, LogSink, LogSinkConfig, LogSource, LogSourceConfig};
 use levada_types::{DecoderFactory, SinkFactory, SourceFactory};
@@ -124,8 +125,9 @@ impl Connections {
                 if spec.common.format.is_none() {
                     no_other_format(config.path.iter().chain(&config.paths))?;
                 }
-                let file = FileSource::new(config, format_of(spec, config))
-                    .map_err(|error| (None, error.to_string()))?;
+                let format = format_of(spec, config);
+                no_idle_csv(format, &config.csv)?;
+                let file = FileSource::new(config, format).map_err(|error| (None, error.to_string()))?;
                 let decoder = file.decoder();
                 Ok((Arc::new(file), decoder))
             }
@@ -147,6 +149,7 @@ impl Connections {
                     no_other_format([&config.path])?;
                 }
                 let format = spec.common.format.unwrap_or_else(|| Format::of(&config.path));
+                no_idle_csv(format, &config.csv)?;
                 Ok(Arc::new(FileSink::new(config.clone(), format)))
             }
         }
@@ -178,6 +181,16 @@ fn no_other_format<'p>(
             );
             return Err((Some("path"), message));
         }
+    }
+    Ok(())
+}
+
+/// Refuses to say how CSV is written where there is none.
+fn no_idle_csv(format: Format, csv: &CsvConfig) -> Result<(), (Option<&'static str>, String)> {
+    if format == Format::Json && *csv != CsvConfig::default() {
+        let message =
+            "the file holds JSON lines, by its name or its `format`; say `format = \"csv\"` if it is CSV";
+        return Err((Some("csv"), message.into()));
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use levada_types::{DURATION_PATTERN, nearest};
 use serde_json::{Map, Value};
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeArray, DeTable, DeValue};
 
 use super::document::Node;
 use super::report::Diagnostic;
@@ -262,6 +262,9 @@ impl<'s> Walk<'s> {
             DeValue::Integer(number) => number.as_str().to_string(),
             DeValue::Float(number) => number.as_str().to_string(),
             DeValue::Boolean(value) => value.to_string(),
+            DeValue::Array(values) if wanted == ["a table"] => {
+                return self.report_list(diagnostic, choices, values);
+            }
             _ => return self.report(diagnostic),
         };
         let about = choices.iter().find_map(|choice| choice.get("description")?.as_str()).map(first_sentence);
@@ -290,13 +293,11 @@ impl<'s> Walk<'s> {
     /// How a table would be written of which only a value was given: `` `{ gap = "30m" }` ``, or which fields
     /// it has. Nothing where that would be a guess.
     fn form(&self, choices: &[&'s Object], scalar: &DeValue<'_>, value: &str) -> Option<String> {
-        const OF_COLUMNS: &[&str] = &["columns", "on", "parameters"];
         let [table] = choices else { return None };
         let Some(properties) = table.get("properties").and_then(Value::as_object) else {
             // Where columns are named anew, a name may stand for itself.
-            let field = self.path.last().map_or("", String::as_str);
             let bare = value.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
-            let itself = OF_COLUMNS.contains(&field) && bare && scalar.is_str();
+            let itself = self.is_of_columns() && bare && scalar.is_str();
             return itself.then(|| format!("`{{ {value} = \"{value}\" }}`"));
         };
         let required = table.get("required").and_then(Value::as_array);
@@ -313,6 +314,28 @@ impl<'s> Walk<'s> {
         }
         let fields: Vec<String> = properties.keys().map(|name| format!("`{name}`")).collect();
         Some(format!("`{{ ... }}` with its fields {}", fields.join(", ")))
+    }
+
+    /// `on = ["user"]` where columns are named anew, and each may stand for itself.
+    fn report_list(&mut self, diagnostic: Diagnostic, choices: &[&'s Object], values: &DeArray<'_>) {
+        let entries = values.iter().map(|value| match value.get_ref() {
+            DeValue::String(name) => {
+                let form = self.form(choices, value.get_ref(), name)?;
+                Some(form.strip_prefix("`{ ")?.strip_suffix(" }`")?.to_string())
+            }
+            _ => None,
+        });
+        let entries: Option<Vec<String>> = entries.collect();
+        let entries = entries.filter(|entries| !entries.is_empty() && self.is_of_columns());
+        self.report(match entries {
+            Some(entries) => diagnostic.help(format!("write `{{ {} }}`", entries.join(", "))),
+            None => diagnostic,
+        });
+    }
+
+    /// Whether the field at hand names columns anew.
+    fn is_of_columns(&self) -> bool {
+        matches!(self.path.last().map(String::as_str), Some("columns" | "on" | "parameters"))
     }
 
     /// `[step.d.decide.policies]` where each of a list is a table of its own.

@@ -27,7 +27,10 @@ pub fn look(name: &str, source: &SourceSpec, cx: &mut PlanContext<'_>) {
             let at = table.iter().map(|part| (*part).to_string()).chain(field);
             cx.problem(at, format!("there is no file `{}`", path.display()));
             if let Some(problem) = cx.problems.last_mut() {
-                problem.help = meant(path, |_| true);
+                let seen_from = std::env::current_dir().ok().filter(|_| path.is_relative());
+                let seen_from = seen_from.map(|here| format!("the path is seen from `{}`", here.display()));
+                let help: Vec<String> = meant(path, |_| true).into_iter().chain(seen_from).collect();
+                problem.help = (!help.is_empty()).then(|| help.join("; "));
             }
         }
     }
@@ -72,6 +75,18 @@ fn header(table: &[&str; 3], source: &SourceSpec, config: &FileSourceConfig, cx:
                 }
                 return;
             }
+            let none = !source.common.schema.keys().any(|column| columns.contains(column));
+            if none && source.common.schema.values().any(|kind| !kind.nullable) {
+                let (first, line) = (files.first_name(), columns.join(&config.csv.delimiter.to_string()));
+                let what =
+                    format!("the first line of {first} names none of the columns: {}", shortened(&line));
+                cx.problem(table.iter().copied().chain(["schema"]), what);
+                if let Some(problem) = cx.problems.last_mut() {
+                    problem.help =
+                        Some("the first line of CSV is its header, with the names of the columns".into());
+                }
+                return;
+            }
             for (column, kind) in &source.common.schema {
                 if kind.nullable || columns.contains(column) {
                     continue;
@@ -94,4 +109,13 @@ fn other_delimiter(columns: &[String], source: &SourceSpec, used: char) -> Optio
     let is_meant = source.common.schema.contains_key(all.as_str());
     let signs = [';', '\t', '|', ','].into_iter().filter(|&sign| sign != used && !is_meant);
     signs.into_iter().find(|&sign| all.contains(sign)).map(String::from)
+}
+
+/// As much of a text as one looks at.
+fn shortened(text: &str) -> String {
+    const SHOWN: usize = 60;
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("`{}...`", &text[..end]),
+        None => format!("`{text}`"),
+    }
 }

@@ -260,5 +260,5 @@ fn line(plan: &Plan, source: &SourceMetrics) -> String {
         Some(writer) => format!("; see {}", writer.describe()),
         None => String::new(),
     };
-    format!("{}: {said}; the first: {reason}{place}", source.name)
+    format!("{}: {said}, the first of them because: {reason}{place}", source.name)
 }

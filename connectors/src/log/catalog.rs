@@ -18,7 +18,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use levada_types::nearest::is_slip;
 
-use super::config::{TOPIC_VERSION, TopicConfig, TopicFile, check_config};
+use super::config::{TOPIC_FILE, TOPIC_VERSION, TopicConfig, TopicFile, check_config};
 use super::error::{LogError, Result};
 use super::lock::Lock;
 use super::storage::sync_folder;
@@ -27,7 +27,6 @@ use super::topic::{Topic, TopicInfo};
 /// The longest topic name: file names may have 255 bytes, and hidden names need some.
 pub const MAX_TOPIC_NAME_BYTES: usize = 200;
 
-const TOPIC_FILE: &str = "topic.json";
 /// The longest `topic.json` that is read.
 const MAX_TOPIC_FILE_BYTES: u64 = 64 << 10;
 
@@ -79,17 +78,17 @@ impl Log {
         let _ = fs::remove_dir_all(&draft);
         for partition in 0..config.partitions {
             let folder = draft.join(partition.to_string());
-            fs::create_dir_all(&folder).map_err(LogError::io("create", &folder))?;
+            fs::create_dir_all(&folder).map_err(LogError::io("create", &path))?;
         }
         let file = TopicFile { version: TOPIC_VERSION, created_ms: now_ms(), config };
         let text = serde_json::to_vec_pretty(&file)
             .map_err(|error| LogError::TopicConfig { topic: name.to_owned(), reason: error.to_string() })?;
         let described = draft.join(TOPIC_FILE);
-        fs::write(&described, text).map_err(LogError::io("write", &described))?;
+        fs::write(&described, text).map_err(LogError::io("create", &path))?;
         fs::File::open(&described)
             .and_then(|file| file.sync_all())
             .and_then(|()| sync_folder(&draft))
-            .map_err(LogError::io("sync", &described))?;
+            .map_err(LogError::io("sync", &path))?;
         if let Err(error) = fs::rename(&draft, &path) {
             let _ = fs::remove_dir_all(&draft);
             return Err(match error.kind() {

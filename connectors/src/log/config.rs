@@ -37,7 +37,10 @@ impl Default for TopicConfig {
     }
 }
 
-/// What `topic.json` holds.
+/// The file that makes a folder a topic.
+pub(super) const TOPIC_FILE: &str = "topic.json";
+
+/// What it holds.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TopicFile {

@@ -106,6 +106,12 @@ pub enum LogError {
         /// One that is there and is called nearly so.
         near: Option<String>,
     },
+    /// The topic that was being read is not there any more.
+    #[error("failed to read topic {topic}: it was deleted while it was read")]
+    TopicGone {
+        /// The topic.
+        topic: String,
+    },
     /// The topic is there already.
     #[error("failed to create topic {topic}: it exists already in {}", root.display())]
     TopicExists {

@@ -3,10 +3,12 @@
 //! In: a topic that the [catalog](super::Log) has opened. Out: readers, writers, what each partition holds, and
 //! whether it is sound.
 
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::config::{TopicConfig, TopicFile};
+use super::config::{TOPIC_FILE, TopicConfig, TopicFile};
 use super::error::{LogError, Result};
 use super::lock::Lock;
 use super::look;
@@ -111,6 +113,23 @@ impl Topic {
     /// When it was created, in milliseconds since the Unix epoch: what tells it from another of its name.
     pub fn created_ms(&self) -> i64 {
         self.shared.file.created_ms
+    }
+
+    /// Whether the topic is still the one that was opened.
+    ///
+    /// # Errors
+    /// When it has been deleted meanwhile, or another was made in its place; or when that cannot be told.
+    pub fn check_current(&self) -> Result<()> {
+        let gone = || LogError::TopicGone { topic: self.name().to_owned() };
+        let described = self.shared.path.join(TOPIC_FILE);
+        match fs::read(&described) {
+            Ok(text) => match serde_json::from_slice::<TopicFile>(&text) {
+                Ok(now) if now.created_ms == self.created_ms() => Ok(()),
+                _ => Err(gone()),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(gone()),
+            Err(error) => Err(LogError::io("read", &described)(error)),
+        }
     }
 
     /// How many partitions it has.

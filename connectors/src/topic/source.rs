@@ -71,12 +71,14 @@ impl SourceFactory for LogSource {
             StartAt::Configured => self.start,
             StartAt::Offset(offset) => Start::Offset(offset.0),
         };
-        Ok(Box::new(LogReader { reader: self.topic()?.reader(partition.0, start)? }))
+        let topic = self.topic()?;
+        Ok(Box::new(LogReader { reader: topic.reader(partition.0, start)?, topic }))
     }
 }
 
 struct LogReader {
     reader: Reader,
+    topic: Topic,
 }
 
 impl RecordReader for LogReader {
@@ -85,11 +87,23 @@ impl RecordReader for LogReader {
     }
 
     fn read(&mut self, max_records: usize, wait: Duration) -> Result<Read, ConnectorError> {
-        let mut fetched = self.reader.read(max_records, MAX_READ_BYTES)?;
-        if fetched.is_empty() && max_records > 0 && !wait.is_zero() && self.reader.wait(wait)? {
-            fetched = self.reader.read(max_records, MAX_READ_BYTES)?;
+        let fetched = self.fetch(max_records, wait);
+        if fetched.as_ref().map_or(true, Fetched::is_empty) && !wait.is_zero() {
+            // Of a topic that is gone nothing ever comes, or an error that does not say so.
+            self.topic.check_current()?;
         }
+        let fetched = fetched?;
         Ok(if fetched.is_empty() { Read::Nothing } else { Read::Records(raw(&fetched)) })
+    }
+}
+
+impl LogReader {
+    fn fetch(&mut self, max_records: usize, wait: Duration) -> Result<Fetched, LogError> {
+        let fetched = self.reader.read(max_records, MAX_READ_BYTES)?;
+        if fetched.is_empty() && max_records > 0 && !wait.is_zero() && self.reader.wait(wait)? {
+            return self.reader.read(max_records, MAX_READ_BYTES);
+        }
+        Ok(fetched)
     }
 }
 

@@ -198,3 +198,41 @@ fn a_start_is_written_in_four_ways() {
     );
     assert_eq!(start(r#""middle""#), None);
 }
+
+#[test]
+fn a_topic_that_is_deleted_while_it_is_read_is_missed() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = Log::open(folder.path()).unwrap();
+    // Two topics of one name are told apart by the millisecond in which they were made.
+    let mut made_before = 0;
+    let mut make = || {
+        let topic = loop {
+            let topic = log.create_topic("in", TopicConfig::default()).unwrap();
+            if topic.created_ms() != made_before {
+                break topic;
+            }
+            log.delete_topic("in").unwrap();
+        };
+        made_before = topic.created_ms();
+        let writer = topic.writer(0, WriterOptions::default()).unwrap();
+        writer.append(&[RecordIn { value: b"{}", ..RecordIn::default() }]).unwrap();
+    };
+    let config = LogSourceConfig { topic: "in".into(), start: StartFrom::Beginning };
+    let source = LogSource::new(folder.path(), &config).unwrap();
+    let wait = Duration::from_millis(1);
+    for made_anew in [false, true] {
+        make();
+        let mut reader = source.open(PartitionId(0), StartAt::Configured).unwrap();
+        assert!(matches!(reader.read(10, wait), Ok(Read::Records(_))));
+        assert!(matches!(reader.read(10, wait), Ok(Read::Nothing)));
+        log.delete_topic("in").unwrap();
+        if made_anew {
+            make();
+        }
+        let error = reader.read(10, wait).unwrap_err();
+        assert_eq!(error.message, "read topic in: it was deleted while it was read");
+        if made_anew {
+            log.delete_topic("in").unwrap();
+        }
+    }
+}

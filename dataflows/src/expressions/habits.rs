@@ -30,6 +30,10 @@ pub fn check(tokens: &[TokenWithSpan]) -> Result<(), ExpressionProblem> {
             (Token::Neq, Token::Word(word)) if is_null(word) => {
                 ("nothing is unlike null, so this is never true; write `is not null`", 4)
             }
+            (Token::Lt | Token::LtEq | Token::Gt | Token::GtEq, Token::Word(word)) if is_null(word) => (
+                "nothing is more or less than null, so this is never true; write `is null` or `is not null`",
+                4,
+            ),
             _ => continue,
         };
         return Err(refused(pair[1], message, length));

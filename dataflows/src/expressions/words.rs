@@ -89,7 +89,8 @@ pub fn planning(error: &DataFusionError) -> ExpressionProblem {
         return ExpressionProblem::new(format!("a regular expression is wrong: {why}"));
     }
     let first = message.lines().next().unwrap_or_default().trim().trim_end_matches('.');
-    let message = arguments(first).or_else(|| joined(first)).or_else(|| operands(first));
+    let message =
+        arguments(first).or_else(|| joined(first)).or_else(|| like(first)).or_else(|| operands(first));
     ExpressionProblem::new(message.unwrap_or_else(|| lower_first(&type_names(first))))
 }
 
@@ -109,6 +110,16 @@ fn joined(message: &str) -> Option<String> {
     let meant = if left == "bool" || right == "bool" { "; conditions are joined by `or`" } else { "" };
     let (left, right) = (article(left), article(right));
     Some(format!("`||` joins texts and does not go between {left} and {right}{meant}"))
+}
+
+/// `like` between what is not text.
+fn like(message: &str) -> Option<String> {
+    let rest = message.strip_prefix("There isn't a common type to coerce ")?;
+    let (types, _) = rest.split_once(" in LIKE expression")?;
+    let words = type_names(types);
+    let (left, right) = words.split_once(" and ")?;
+    let (left, right) = (article(left), article(right));
+    Some(format!("`like` compares texts and does not go between {left} and {right}"))
 }
 
 /// `Function 'round' failed to match any signature, errors: …` and the like.

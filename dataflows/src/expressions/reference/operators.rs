@@ -85,11 +85,31 @@ const ROWS: &[Row] = &[
     ),
 ];
 
+/// Signs that have no row of their own, and are told of in this one.
+fn signs(name: &str) -> &'static [&'static str] {
+    match name {
+        "&" => &["|", "^", "<<", ">>"],
+        "=" => &["=="],
+        "<>" => &["!="],
+        "<" => &["<=", ">", ">="],
+        "is distinct from" => &["is not distinct from"],
+        "is null" => &["is not null"],
+        "is true" => &["is not true", "is false", "is not false"],
+        "between" => &["not between"],
+        "in" => &["not in"],
+        "like" => &["not like"],
+        "ilike" => &["not ilike"],
+        "~" => &["~*", "!~", "!~*"],
+        "cast" => &["::"],
+        _ => &[],
+    }
+}
+
 pub(super) fn all() -> Vec<Reference> {
     ROWS.iter()
         .map(|&(name, signature, about, example)| Reference {
             name,
-            aliases: Vec::new(),
+            aliases: signs(name).iter().map(|sign| (*sign).to_string()).collect(),
             kind: ReferenceKind::Operator,
             group: "operators",
             signature: signature.into(),

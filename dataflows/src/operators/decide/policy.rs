@@ -69,7 +69,15 @@ impl PolicySpec {
         for (name, text) in &self.parameters {
             match Expression::parse(text, seen) {
                 Ok(expression) => parameters.push((name.clone(), expression)),
-                Err(problem) => problem.report(cx, ["policies", &index, "parameters", name]),
+                Err(problem) => {
+                    // What is one word only may have been meant as a text.
+                    let is_word = text.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-'));
+                    let problem = match is_word && problem.unknown.is_some() {
+                        true => problem.help(format!("text goes in single quotes: \"'{text}'\"")),
+                        false => problem,
+                    };
+                    problem.report(cx, ["policies", &index, "parameters", name]);
+                }
             }
         }
         let cooldown = self.cooldown.as_deref().and_then(|text| cx.duration(at("cooldown"), text));

@@ -139,15 +139,12 @@ impl JoinSpec {
             cx.problem(["columns"], "no column is added; leave `columns` out to add all of the table's");
         }
         let mut added = Vec::new();
+        let mut of_both = Vec::new();
         for (new, column) in self.added(table) {
             if stream.index_of(&new).is_ok() {
                 match &self.columns {
                     Some(_) => cx.problem(["columns", &new], format!("there is a column `{new}` already")),
-                    None => cx.problem(
-                        ["table"],
-                        format!("both `{}` and `{}` have a column `{new}`; choose by `columns = {{ … }}`",
-                            self.from, self.table),
-                    ),
+                    None => of_both.push(new.clone()),
                 }
             }
             match position(table, &column) {
@@ -159,7 +156,29 @@ impl JoinSpec {
                 None => cx.unknown(["columns", &new], "table column", &column, names(table)),
             }
         }
+        // Of a key that names no column nobody knows which columns are left.
+        let key_is_known = self.on.values().all(|key| position(table, key).is_some());
+        if !of_both.is_empty() && key_is_known {
+            self.report_of_both(&of_both, cx);
+        }
         added
+    }
+
+    /// The stream and the table have columns of one name, and `columns` does not choose.
+    fn report_of_both(&self, of_both: &[String], cx: &mut PlanContext<'_>) {
+        if self.from == self.table {
+            return cx.problem(["table"], format!("the table is `{}` itself, which has all of its columns", self.from));
+        }
+        let named: Vec<String> = of_both.iter().map(|name| format!("`{name}`")).collect();
+        let (column, named) = (if named.len() == 1 { "a column" } else { "columns" }, named.join(", "));
+        cx.problem(["table"], format!("both `{}` and `{}` have {column} {named}", self.from, self.table));
+        let renamed = of_both.iter().map(|name| format!("{}_{name} = \"{name}\"", self.table));
+        let renamed = renamed.collect::<Vec<_>>().join(", ");
+        if let Some(problem) = cx.problems.last_mut() {
+            problem.help = Some(format!(
+                "say which columns of the table to add, and under which names: `columns = {{ {renamed} }}`"
+            ));
+        }
     }
 
     /// The join to run; reports every problem.
