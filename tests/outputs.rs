@@ -284,3 +284,34 @@ fn what_is_no_json_is_not_produced_and_leaves_no_topic() {
     let output = shop.levada("topics produce new --file hosts.csv --keep-bad");
     assert!(String::from_utf8(output.stdout).unwrap().ends_with("of them no JSON\n"));
 }
+
+#[test]
+fn what_no_job_wrote_is_not_deleted_for_a_fresh_run() {
+    let shop = Shop::new();
+    assert!(shop.levada("topics produce shop.owned --file requests.jsonl").status.success());
+    let (code, _, said) = shop.run("");
+    assert!(code == 1 && said.contains("no job wrote what is in shop.owned"), "{said}");
+    assert!(!said.contains("--fresh") && said.contains("levada topics delete shop.owned"), "{said}");
+    let (code, _, said) = shop.run("--fresh");
+    assert_eq!((code, shop.owned()), (1, 10), "{said}");
+    assert!(said.contains("no job wrote what is in topic shop.owned"), "{said}");
+}
+
+#[test]
+fn a_join_that_is_surely_not_meant_is_told() {
+    let shop = Shop::new();
+    // Two rows of one host, and hosts that no request is from.
+    shop.write("hosts.csv", "host,team,rank\nx,red,1\ny,blue,2\nx,green,3\n");
+    let (code, summary, said) = shop.run("");
+    assert_eq!(code, 0, "{said}");
+    for told in [
+        "3 of the table, 10 matched nothing",
+        "owned: none of 10 rows matched a row of `hosts`; look at `on` and `within`",
+        "owned: `hosts` has no `event_time`, so only the last row of a key counts: 1 of 3 rows were replaced before",
+    ] {
+        assert!(summary.contains(told), "{told}: {summary}");
+    }
+    shop.write("hosts.csv", "host,team,rank\na,red,1\n");
+    let (_, summary, _) = shop.run("--fresh");
+    assert!(!summary.contains("matched nothing") && !summary.contains("none of"), "{summary}");
+}

@@ -47,8 +47,8 @@ pub struct SourceMetrics {
     pub bytes: AtomicU64,
     /// Records that went to the dead letters.
     pub dead: AtomicU64,
-    /// Why the first of them did: the one that was met first by any worker.
-    pub reason: OnceLock<String>,
+    /// The first of them, by partition and offset.
+    pub first_dead: Mutex<Option<FirstDead>>,
     /// How many records the history holds, where it is known beforehand.
     pub total: AtomicU64,
     /// The greatest event time seen.
@@ -59,6 +59,17 @@ pub struct SourceMetrics {
     pub newest: Mutex<Option<Newest>>,
     /// Of each column that is decoded, whether any record had a value.
     pub seen: Vec<AtomicBool>,
+}
+
+/// A record that went to the dead letters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FirstDead {
+    /// Its partition.
+    pub partition: PartitionId,
+    /// Its offset there.
+    pub offset: Offset,
+    /// Why it did.
+    pub reason: String,
 }
 
 /// The record with the greatest event time.
@@ -75,6 +86,14 @@ pub struct Newest {
 }
 
 impl SourceMetrics {
+    /// Notes a record that went to the dead letters: which is the first does not depend on who met it when.
+    pub fn note_dead(&self, partition: PartitionId, offset: Offset, reason: &str) {
+        let mut first = self.first_dead.lock().unwrap_or_else(PoisonError::into_inner);
+        if first.as_ref().is_none_or(|first| (partition, offset) < (first.partition, first.offset)) {
+            *first = Some(FirstDead { partition, offset, reason: reason.into() });
+        }
+    }
+
     /// Notes a record that was the newest when it was read.
     pub fn note_newest(&self, newest: Newest) {
         let mut known = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
@@ -108,6 +127,10 @@ pub struct StepMetrics {
     pub rows_in: AtomicU64,
     /// Rows of a join's table.
     pub table_rows: AtomicU64,
+    /// Rows of a join's stream that matched none of its table.
+    pub unmatched: AtomicU64,
+    /// Rows of a join's table without times that took the place of another.
+    pub replaced: AtomicU64,
     /// Rows out.
     pub rows_out: AtomicU64,
     /// Rows that came too late.

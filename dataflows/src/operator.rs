@@ -85,6 +85,10 @@ pub struct Outputs {
     pub late_count: usize,
     /// How many of these are of other inputs than the first, and in no stream.
     pub late_unseen: usize,
+    /// Of a join: how many rows of the stream matched no row of the table.
+    pub unmatched: usize,
+    /// Of a join: how many rows of a table without times took the place of another.
+    pub replaced: usize,
 }
 
 impl Outputs {

@@ -76,6 +76,15 @@ impl PlanContext<'_> {
         if let Some(problem) = self.problems.last_mut() {
             problem.known = known.into_iter().collect();
             problem.wrong = Some(name.to_string());
+            let is_name = name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'));
+            if what == "column" && !is_name {
+                // The nearest name would be that of a part of it.
+                problem.help = Some(
+                    "the name of a column stands here; what is to be computed a select step computes before, in `add`"
+                        .into(),
+                );
+                problem.known.clear();
+            }
         }
     }
 

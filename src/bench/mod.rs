@@ -62,7 +62,7 @@ fn plan(text: &str, data_dir: &Path) -> Result<Arc<Plan>, BenchError> {
         data_dir: data_dir.to_path_buf(),
         existing: Existing::Refuse,
         models: &models,
-        look: false,
+        look: None,
     };
     match job::load_text("bench.toml", text, &[], &environment) {
         Ok(loaded) => Ok(Arc::new(loaded.plan)),

@@ -80,7 +80,7 @@ fn sources(out: &mut String, spec: &JobSpec, plan: &Plan) -> std::fmt::Result {
         let unused: Vec<&str> =
             declared.filter(|column| used.find(column).is_none()).map(String::as_str).collect();
         if !unused.is_empty() {
-            writeln!(out, "      never decoded: {}", unused.join(", "))?;
+            writeln!(out, "      never decoded, and so never why a record is bad: {}", unused.join(", "))?;
         }
     }
     Ok(())

@@ -16,7 +16,7 @@ pub use check::summary;
 
 use std::io::IsTerminal;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -101,6 +101,7 @@ impl JobArgs {
     /// # Errors
     /// The exit code, once everything has been said.
     pub fn load(&self, global: &Global, existing: Existing, look: bool) -> Result<Loaded, ExitCode> {
+        let look = look.then(|| self.job.parent().unwrap_or(Path::new("")).to_path_buf());
         let environment =
             Environment { data_dir: global.data_dir.clone(), existing, models: &open_model, look };
         let styled = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();

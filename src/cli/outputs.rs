@@ -8,7 +8,8 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use levada_connectors::log::{Log, LogError};
+use levada_connectors::log::{Bounds, Log, LogError, Start};
+use levada_connectors::topic::published;
 
 use crate::job::{JobSpec, SinkConnector};
 use crate::telemetry::progress::grouped;
@@ -54,6 +55,31 @@ impl<'a> Outputs<'a> {
         Ok(held)
     }
 
+    /// The topics whose newest record no job has published: somebody produced it, so they are not a job's to
+    /// delete.
+    fn produced(&self) -> Result<Vec<&str>, LogError> {
+        let log = Log::open(self.data_dir)?;
+        let mut produced = Vec::new();
+        for name in &self.topics {
+            let topic = match log.topic(name) {
+                Err(LogError::NoSuchTopic { .. }) => continue,
+                topic => topic?,
+            };
+            for partition in 0..topic.partitions() {
+                let Bounds { first, next } = topic.bounds(partition)?;
+                if next == first {
+                    continue;
+                }
+                let newest = topic.reader(partition, Start::Offset(next - 1))?.read(1, usize::MAX)?;
+                if newest.iter().next().is_some_and(|record| published(&record).is_none()) {
+                    produced.push(name.as_str());
+                    break;
+                }
+            }
+        }
+        Ok(produced)
+    }
+
     /// The files that hold something. A file of nothing, as `mktemp` makes one, is nobody's output.
     fn held_files(&self) -> Vec<&Path> {
         let holds = |file: &&Path| fs::metadata(file).is_ok_and(|there| there.is_file() && there.len() > 0);
@@ -75,9 +101,10 @@ impl<'a> Outputs<'a> {
             return Ok(());
         }
         let mut ways = String::new();
+        let produced = self.produced().map_err(|error| error.to_string())?;
         // Of several processes none may delete what another already writes.
-        if !several_processes {
-            ways += "\n  --fresh    deletes what this job wrote, and runs";
+        if !several_processes && produced.is_empty() {
+            ways += "\n  --fresh    deletes it, and runs";
         }
         if !held.is_empty() && files.is_empty() {
             ways += "\n  --append   writes behind it, which tells its readers everything a second time";
@@ -93,7 +120,10 @@ impl<'a> Outputs<'a> {
                 files.join(" ")
             );
         }
-        let named = named.join(", ");
+        let mut named = named.join(", ");
+        if !produced.is_empty() {
+            named += &format!("; no job wrote what is in {}", produced.join(", "));
+        }
         Err(format!("failed to run {}: there is output of before: {named}{ways}", self.job))
     }
 
@@ -137,6 +167,14 @@ impl<'a> Outputs<'a> {
         let failed = |error: LogError| error.to_string();
         let log = Log::open(self.data_dir).map_err(failed)?;
         let held = self.held().map_err(failed)?;
+        if let [first, ..] = self.produced().map_err(failed)?.as_slice() {
+            return Err(format!(
+                "failed to run {}: --fresh deletes what jobs wrote, and no job wrote what is in topic {first}; if it \
+                 is to go, `levada topics delete {first} --data {}`",
+                self.job,
+                self.data_dir.display()
+            ));
+        }
         let mut deleted = Vec::new();
         for name in &self.topics {
             match log.delete_topic(name) {

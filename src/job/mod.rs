@@ -57,8 +57,8 @@ pub struct Environment<'a> {
     pub existing: Existing,
     /// Opens a model's manifest.
     pub models: &'a Models<'a>,
-    /// Whether to look at the files that the job reads: where it is to run.
-    pub look: bool,
+    /// The folder of the job file, where the job is to run: then the files that it reads are looked at.
+    pub look: Option<PathBuf>,
 }
 
 /// A job file that is right.
@@ -78,6 +78,7 @@ pub struct Loaded {
 pub fn load(path: &Path, overrides: &[String], environment: &Environment<'_>) -> Result<Loaded, Report> {
     let name = path.display().to_string();
     match std::fs::read_to_string(path) {
+        Ok(text) if text.trim_start().starts_with('{') => Err(Report::of_data(&name)),
         Ok(text) => load_text(&name, &text, overrides, environment),
         Err(error) => Err(Report::unreadable(&name, &error)),
     }

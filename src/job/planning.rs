@@ -11,6 +11,7 @@ mod sources;
 mod streams;
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
@@ -64,7 +65,7 @@ pub fn plan(
         spec,
         steps,
         broken,
-        look: environment.look,
+        look: environment.look.clone(),
     };
     let plan = planner.run();
     let problems = planner.cx.problems;
@@ -78,7 +79,7 @@ struct Planner<'a> {
     spec: &'a JobSpec,
     steps: &'a [StepDraft<'a>],
     broken: &'a BTreeSet<&'a str>,
-    look: bool,
+    look: Option<PathBuf>,
 }
 
 impl Planner<'_> {

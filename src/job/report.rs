@@ -97,10 +97,23 @@ impl Report {
 
     pub(super) fn unreadable(name: &str, error: &std::io::Error) -> Self {
         let mut found = Diagnostic::error(format!("failed to read {name}: {error}"));
+        if error.kind() == std::io::ErrorKind::IsADirectory {
+            let is_job = |path: &Path| path.extension().is_some_and(|extension| extension == "toml");
+            found.help = world::meant(&Path::new(name).join("job.toml"), is_job);
+        }
         if error.kind() == std::io::ErrorKind::NotFound {
             let is_job = |path: &Path| path.extension().is_some_and(|extension| extension == "toml");
             found.help = world::meant(Path::new(name), is_job);
         }
+        Report { texts: Arc::new(Texts::new(name, "", &[])), found: vec![found] }
+    }
+
+    /// A file that is given as a job and holds JSON.
+    pub(super) fn of_data(name: &str) -> Self {
+        let found =
+            Diagnostic::error(format!("{name} is no job file: it holds JSON, and a job file is TOML"));
+        let found =
+            found.help("a job names the files that it reads, as `path = \"...\"` of a `[source.NAME.file]`");
         Report { texts: Arc::new(Texts::new(name, "", &[])), found: vec![found] }
     }
 

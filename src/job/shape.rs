@@ -87,7 +87,15 @@ impl<'s> Walk<'s> {
                         properties.into_iter().flat_map(Map::keys).map(String::as_str).collect();
                     meant.extend(nearest(name, &known));
                     let message = format!("there is no field `{name}` in {place}");
-                    self.report(Diagnostic::error(message).at(key.span()).offer(name, known));
+                    let here = field_here(name).filter(|here| known.contains(here));
+                    let diagnostic = Diagnostic::error(message).at(key.span());
+                    self.report(match here.filter(|_| nearest(name, &known).is_none()) {
+                        Some(here) => {
+                            meant.push(here);
+                            diagnostic.help(format!("that is `{here}` here"))
+                        }
+                        None => diagnostic.offer(name, known),
+                    });
                 }
                 (None, Some(schema @ Value::Object(_))) => self.value(schema, value),
                 (None, _) => {}
@@ -135,7 +143,12 @@ impl<'s> Walk<'s> {
             let diagnostic = match node.get_ref() {
                 DeValue::String(text) => {
                     let known = allowed.iter().filter_map(|value| value.as_str());
-                    Diagnostic::error(format!("{what} cannot be `{text}`")).offer(text, known)
+                    let diagnostic = Diagnostic::error(format!("{what} cannot be `{text}`"));
+                    let known: Vec<&str> = known.collect();
+                    match type_here(text).filter(|here| known.contains(&here.as_str())) {
+                        Some(here) => diagnostic.help(format!("that is `{here}` here")),
+                        None => diagnostic.offer(text, known),
+                    }
                 }
                 _ => {
                     let others = all.iter().filter(|choice| !accepts(choice, node.get_ref()));
@@ -258,6 +271,21 @@ impl<'s> Walk<'s> {
             DeValue::Table(table) if wanted == ["a list"] => {
                 return self.report_table(diagnostic, choices, table);
             }
+            DeValue::Table(table) if wanted == ["a string"] => {
+                let mut values = table.values().map(|value| value.get_ref());
+                let (only, others) = (values.next().and_then(DeValue::as_str), values.next());
+                let only = only.filter(|text| others.is_none() && !text.contains(['"', '\\']));
+                let field = self.path.last().map_or("", String::as_str);
+                return self.report(match only {
+                    Some(text) => diagnostic.help(format!("write `{field} = \"{text}\"`")),
+                    None => diagnostic,
+                });
+            }
+            DeValue::Array(_)
+                if wanted == ["a string"] && self.path.last().is_some_and(|at| at == "path") =>
+            {
+                return self.report(diagnostic.help("several files are `paths`"));
+            }
             DeValue::String(text) => text.to_string(),
             DeValue::Integer(number) => number.as_str().to_string(),
             DeValue::Float(number) => number.as_str().to_string(),
@@ -327,7 +355,17 @@ impl<'s> Walk<'s> {
         });
         let entries: Option<Vec<String>> = entries.collect();
         let entries = entries.filter(|entries| !entries.is_empty() && self.is_of_columns());
-        self.report(match entries {
+        let tables = || {
+            let [table] = choices else { return None };
+            let properties = table.get("properties")?.as_object()?;
+            let one = |value: &Node<'_>| {
+                let name = value.get_ref().as_str()?;
+                let of_table = self.choices(properties.get(name)?);
+                of_table.iter().any(|one| types(one).contains(&"a table")).then(|| format!("{name} = {{}}"))
+            };
+            values.iter().map(one).collect::<Option<Vec<String>>>().filter(|tables| !tables.is_empty())
+        };
+        self.report(match entries.or_else(tables) {
             Some(entries) => diagnostic.help(format!("write `{{ {} }}`", entries.join(", "))),
             None => diagnostic,
         });
@@ -406,6 +444,56 @@ fn elsewhere(what: &str, name: &str) -> Option<&'static str> {
         ("connector", "csv" | "json" | "jsonl") => "that is of the connector `file`",
         _ => return None,
     })
+}
+
+/// What a field is called here that is called so elsewhere.
+fn field_here(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "group_by" | "groupby" | "by" | "keys" | "key_by" | "keyed_by" | "partition_by" | "group" => "key",
+        "input" | "inputs" | "stream" | "reads" | "upstream" => "from",
+        "slide" | "sliding" | "hop" => "hopping",
+        "tumble" | "size" | "window" | "every" => "tumbling",
+        "gap" | "inactivity" => "session",
+        "aggregates" | "aggregations" | "agg" | "metrics" | "compute" => "aggregate",
+        "filter" | "condition" | "predicate" => "where",
+        "watermark"
+        | "watermark_delay"
+        | "delay"
+        | "lateness"
+        | "allowed_lateness"
+        | "disorder"
+        | "max_out_of_orderness"
+        | "bounded_out_of_orderness" => "out_of_order",
+        "timestamp" | "field" | "time" => "column",
+        "idle_timeout" | "idleness" => "idle",
+        "file" | "filename" | "file_name" => "path",
+        "files" | "glob" | "patterns" => "paths",
+        "lookup" | "right" | "with" => "table",
+        "fields" | "project" | "projection" | "output" => "columns",
+        "rules" => "policies",
+        "throttle" | "suppress" => "cooldown",
+        "params" | "args" => "parameters",
+        _ => return None,
+    })
+}
+
+/// What the type of a column is called here that is called so elsewhere, with its `?`.
+fn type_here(name: &str) -> Option<String> {
+    let (bare, may_lack) = name.strip_suffix('?').map_or((name, ""), |bare| (bare, "?"));
+    let bare = bare.to_ascii_lowercase();
+    let here = match bare.split('(').next().unwrap_or_default() {
+        "double" | "number" | "numeric" | "decimal" | "real" | "float32" | "float64" | "f32" | "f64" => {
+            "float"
+        }
+        "integer" | "long" | "bigint" | "short" | "smallint" | "int32" | "int64" | "uint64" | "i32"
+        | "i64" => "int",
+        "str" | "text" | "varchar" | "char" | "utf8" => "string",
+        "boolean" => "bool",
+        "datetime" | "date" | "time" | "instant" | "timestamptz" | "timestamp_ltz" => "timestamp",
+        "object" | "map" | "array" | "list" | "struct" | "row" | "variant" | "any" => "json",
+        _ => return None,
+    };
+    Some(format!("{here}{may_lack}"))
 }
 
 fn is_duration(schema: &Object) -> bool {

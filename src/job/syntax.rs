@@ -20,6 +20,7 @@ pub fn errors(text: &str, errors: &[toml::de::Error]) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     let open = if errors.is_empty() { None } else { unclosed(text) };
     let mut last_line = None;
+    let (mut line, mut counted) = (0, 0);
     let mut twice: Option<usize> = None;
     let mut errors: Vec<(Range<usize>, &str)> =
         errors.iter().map(|error| (error.span().unwrap_or_default(), error.message().trim_end())).collect();
@@ -30,7 +31,9 @@ pub fn errors(text: &str, errors: &[toml::de::Error]) -> Vec<Diagnostic> {
             break;
         }
         let before = text.get(..span.start).unwrap_or(text);
-        let line = before.bytes().filter(|&byte| byte == b'\n').count();
+        // Counted on from the error before, or a long file with an error a line would take for ever.
+        line += before.bytes().skip(counted).filter(|&byte| byte == b'\n').count();
+        counted = before.len();
         let start_of_line = before.rfind('\n').map_or(0, |end| end + 1);
         let is_header = text[start_of_line..].trim_start().starts_with('[');
         let is_twice = message == TWICE;

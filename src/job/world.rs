@@ -14,7 +14,7 @@ use super::connect::format_of;
 use super::spec::{SourceConnector, SourceSpec};
 
 /// Reports what of a source's files is not as the job file says.
-pub fn look(name: &str, source: &SourceSpec, cx: &mut PlanContext<'_>) {
+pub fn look(name: &str, source: &SourceSpec, job_folder: &Path, cx: &mut PlanContext<'_>) {
     let SourceConnector::File(config) = &source.connector else { return };
     let table = ["source", name, source.connector.kind()];
     let mut all_there = true;
@@ -25,18 +25,39 @@ pub fn look(name: &str, source: &SourceSpec, cx: &mut PlanContext<'_>) {
         if !path.is_file() {
             all_there = false;
             let at = table.iter().map(|part| (*part).to_string()).chain(field);
-            cx.problem(at, format!("there is no file `{}`", path.display()));
+            let message = match path.is_dir() {
+                true => format!("`{}` is a folder, not a file", path.display()),
+                false => format!("there is no file `{}`", path.display()),
+            };
+            cx.problem(at, message);
             if let Some(problem) = cx.problems.last_mut() {
-                let seen_from = std::env::current_dir().ok().filter(|_| path.is_relative());
-                let seen_from = seen_from.map(|here| format!("the path is seen from `{}`", here.display()));
-                let help: Vec<String> = meant(path, |_| true).into_iter().chain(seen_from).collect();
-                problem.help = (!help.is_empty()).then(|| help.join("; "));
+                problem.help = missing(path, job_folder);
             }
         }
     }
     if all_there {
         header(&table, source, config, cx);
     }
+}
+
+/// What to say of a file that a job reads and that is not there.
+fn missing(path: &Path, job_folder: &Path) -> Option<String> {
+    if path.is_dir() {
+        return Some("`paths` lists the files of a folder one by one".into());
+    }
+    if path.as_os_str().to_string_lossy().contains(['*', '?']) {
+        return Some("`paths` lists several files one by one; there are no patterns".into());
+    }
+    let here = std::env::current_dir().ok().filter(|_| path.is_relative());
+    if here.is_some() && job_folder.join(path).is_file() {
+        let folder = job_folder.display();
+        return Some(format!(
+            "there is one beside the job file, but paths are seen from where levada runs: run it in `{folder}`"
+        ));
+    }
+    let seen_from = here.map(|here| format!("the path is seen from `{}`", here.display()));
+    let help: Vec<String> = meant(path, |_| true).into_iter().chain(seen_from).collect();
+    (!help.is_empty()).then(|| help.join("; "))
 }
 
 /// What to say of a file that is not there: the one beside it that is called nearly so, or those that there are.

@@ -2,6 +2,7 @@
 //! why, and where they are.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -184,6 +185,32 @@ pub fn late_lines(plan: &Plan, metrics: &Metrics) -> Vec<String> {
     lines
 }
 
+/// A line for each join that may not be what was meant: in which nothing matched, or whose table has no times
+/// and several rows of a key.
+pub fn join_lines(plan: &Plan, metrics: &Metrics) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (step, planned) in metrics.steps.iter().zip(&plan.steps) {
+        let name = &step.name;
+        let (rows, unmatched) = (step.rows_in.load(Relaxed), step.unmatched.load(Relaxed));
+        let table = planned.from.get(1).map_or("its table".into(), |&table| plan.name_of(table));
+        if rows > 0 && unmatched >= rows {
+            let rows = grouped(rows);
+            lines.push(format!(
+                "{name}: none of {rows} rows matched a row of `{table}`; look at `on` and `within`"
+            ));
+        }
+        if let replaced @ 1.. = step.replaced.load(Relaxed) {
+            lines.push(format!(
+                "{name}: `{table}` has no `event_time`, so only the last row of a key counts: {} of {} rows were \
+                 replaced before",
+                grouped(replaced),
+                grouped(step.table_rows.load(Relaxed))
+            ));
+        }
+    }
+    lines
+}
+
 /// A line for each source whose times are all in 1970 or so far on that they must be of another unit.
 pub fn other_units(metrics: &Metrics) -> Vec<String> {
     const DAY_MS: i64 = 86_400_000;
@@ -255,10 +282,19 @@ fn line(plan: &Plan, source: &SourceMetrics) -> String {
     } else {
         format!("{} of {} records were bad", grouped(dead), grouped(records))
     };
-    let reason = source.reason.get().map_or("unknown", String::as_str);
+    let first = source.first_dead.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let first = first.map_or(String::new(), |first| {
+        let reads_lines = plan.sources.iter().any(|s| s.name == source.name && !s.reader.unbounded());
+        let what = if reads_lines { "line" } else { "offset" };
+        let place = match first.partition.0 {
+            0 => format!("{what} {}", first.offset.0),
+            partition => format!("partition {partition}, {what} {}", first.offset.0),
+        };
+        format!(", the first of them ({place}) because: {}", first.reason)
+    });
     let place = match &plan.dead_letters {
         Some(writer) => format!("; see {}", writer.describe()),
         None => String::new(),
     };
-    format!("{}: {said}, the first of them because: {reason}{place}", source.name)
+    format!("{}: {said}{first}{place}", source.name)
 }

@@ -95,7 +95,9 @@ impl Progress {
         let bad = bad::lines(&self.plan, &self.metrics);
         let empty = bad::empty_columns(&self.plan, &self.metrics);
         let late = bad::late_lines(&self.plan, &self.metrics);
-        for line in bad.into_iter().chain(empty).chain(bad::other_units(&self.metrics)).chain(late) {
+        let joins = bad::join_lines(&self.plan, &self.metrics);
+        let lines = bad.into_iter().chain(empty).chain(bad::other_units(&self.metrics)).chain(joins);
+        for line in lines.chain(late) {
             let _ = write!(text, "\n{line}");
         }
         text
@@ -183,10 +185,13 @@ fn table(plan: &Plan, metrics: &Metrics, seconds: f64) -> String {
     for step in &metrics.steps {
         let rows_in = grouped(step.rows_in.load(Relaxed));
         let rows_out = grouped(step.rows_out.load(Relaxed));
-        let table = match step.table_rows.load(Relaxed) {
+        let mut table = match step.table_rows.load(Relaxed) {
             0 => String::new(),
             rows => format!("   {} of the table", grouped(rows)),
         };
+        if let unmatched @ 1.. = step.unmatched.load(Relaxed) {
+            let _ = write!(table, ", {} matched nothing", grouped(unmatched));
+        }
         let late = grouped(step.late.load(Relaxed));
         let busy = step.busy_ns.load(Relaxed) as f64 / 1e7 / seconds.max(1e-3);
         let _ = writeln!(

@@ -86,6 +86,15 @@ impl Collector for JobCollector {
         self.counters(to, "levada_step_rows_out", "Rows emitted", None, rows)?;
         let late = steps().map(|(l, s)| (l, s.late.load(Relaxed)));
         self.counters(to, "levada_step_late_rows", "Rows that came too late", None, late)?;
+        let joins = steps().filter(|(_, s)| s.verb == "join");
+        let rows = joins.map(|(l, s)| (l, s.unmatched.load(Relaxed)));
+        self.counters(
+            to,
+            "levada_step_unmatched_rows",
+            "Rows that matched none of a join's table",
+            None,
+            rows,
+        )?;
         let rows = sinks().map(|(l, s)| (l, s.rows.load(Relaxed)));
         self.counters(to, "levada_sink_rows", "Rows published", None, rows)?;
         let epochs = sinks().map(|(l, s)| (l, s.epochs.load(Relaxed)));

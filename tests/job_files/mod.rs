@@ -21,7 +21,7 @@ fn load(path: &Path, overrides: &[String]) -> Result<Loaded, Report> {
             data_dir: PathBuf::from("none"),
             existing: Existing::Refuse,
             models: &no_model,
-            look: false,
+            look: None,
         },
     )
 }
@@ -32,7 +32,7 @@ fn load_text(text: &str, overrides: &[&str]) -> Result<Loaded, Report> {
         data_dir: PathBuf::from("none"),
         existing: Existing::Refuse,
         models: &no_model,
-        look: false,
+        look: None,
     };
     job::load_text("job.toml", text, &overrides, &environment)
 }
@@ -70,7 +70,7 @@ pub fn flights_job() -> Result<Loaded, Report> {
         data_dir: PathBuf::from("none"),
         existing: Existing::Refuse,
         models: &forecast,
-        look: false,
+        look: None,
     };
     job::load(Path::new("config/jobs/flights.toml"), &[], &environment)
 }
@@ -193,7 +193,7 @@ fn a_flag_sets_an_element_in_either_notation() {
         data_dir: PathBuf::from("none"),
         existing: Existing::Refuse,
         models: &forecast,
-        look: false,
+        look: None,
     };
     for flag in ["step.incidents.correlate.link.0.within=30m", "step.incidents.correlate.link[0].within=30m"]
     {
@@ -215,6 +215,21 @@ fn a_problem_in_a_flag_is_shown_in_the_flag() {
 fn an_unreadable_file_is_a_report() {
     let Err(report) = load(Path::new("tests/jobs/none.toml"), &[]) else { panic!() };
     assert!(report.to_string().starts_with("error: failed to read tests/jobs/none.toml: "), "{report}");
+}
+
+#[test]
+fn data_that_is_given_as_a_job_is_told_so_however_long_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("events.jsonl");
+    std::fs::write(&path, "{\"user\":\"a\",\"n\":1}\n".repeat(100_000)).unwrap();
+    let Err(report) = load(&path, &[]) else { panic!() };
+    assert!(report.to_string().contains("it holds JSON, and a job file is TOML"), "{report}");
+    // An error a line: each is looked at once.
+    std::fs::write(&path, "user a, n 1\n".repeat(100_000)).unwrap();
+    let Err(report) = load(&path, &[]) else { panic!() };
+    assert!(report.to_string().contains("from here on there are 99992 more errors"), "{report}");
+    let Err(report) = load(Path::new("tests/job_files"), &[]) else { panic!() };
+    assert!(report.to_string().contains("Is a directory"), "{report}");
 }
 
 /// Whatever stands in a file, reading it ends in a plan or a report; a report can be rendered.

@@ -58,11 +58,11 @@ pub(super) struct Tail {
 impl Active {
     /// Repairs what a killed writer left, and takes over from there. Also says what had to be cut.
     pub fn open(
+        lock: Lock,
         place: PartitionPlace,
         config: &TopicConfig,
         options: WriterOptions,
     ) -> Result<(Active, Option<Recovery>)> {
-        let lock = Lock::take(&place)?;
         let salt = xxhash_rust::xxh3::xxh3_64(format!("{}/{}", place.topic, place.partition).as_bytes());
         let recovered = match recover(options.storage.as_ref(), &place.folder, OnDamage::Refuse)? {
             Some(recovered) => recovered,

@@ -81,8 +81,12 @@ pub enum LogError {
     },
     /// Somebody else writes to the partition.
     #[error(
-        "failed to open topic {topic} partition {partition} for writing: process {pid} holds it{}",
-        if *pid == std::process::id() { " (this very process)" } else { "" }
+        "failed to open topic {topic} partition {partition} for writing: {} holds it",
+        match *pid {
+            0 => "another process".to_string(),
+            pid if pid == std::process::id() => format!("process {pid} (this very process)"),
+            pid => format!("process {pid}"),
+        }
     )]
     WriterHeld {
         /// The topic.
@@ -155,12 +159,10 @@ pub enum LogError {
         reason: String,
     },
     /// More records than one frame may hold, so they could not become visible at once.
-    #[error("failed to append {records} records at once: they need {bytes} bytes and a frame holds {limit}")]
+    #[error("failed to append {records} records at once: they need more than the {limit} bytes of a frame")]
     FrameTooLarge {
         /// How many records the call had.
         records: usize,
-        /// How long their frame would be.
-        bytes: usize,
         /// The bound.
         limit: usize,
     },

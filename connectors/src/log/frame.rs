@@ -45,12 +45,12 @@ impl FrameBuilder {
         self.bytes.resize(FRAME_HEADER_BYTES, 0);
         self.max_timestamp_ms = i64::MIN;
         let total = records.len();
-        self.count = u32::try_from(total).map_err(|_| too_large(total, usize::MAX))?;
+        self.count = u32::try_from(total).map_err(|_| too_large(total))?;
         for (index, record) in records.enumerate() {
             record::encode(record, &mut self.bytes).map_err(|reason| LogError::Record { index, reason })?;
             self.max_timestamp_ms = self.max_timestamp_ms.max(record.timestamp_ms);
             if self.bytes.len() > MAX_FRAME_BYTES {
-                return Err(too_large(total, self.bytes.len()));
+                return Err(too_large(total));
             }
         }
         Ok(())
@@ -88,8 +88,8 @@ impl FrameBuilder {
     }
 }
 
-fn too_large(records: usize, bytes: usize) -> LogError {
-    LogError::FrameTooLarge { records, bytes, limit: MAX_FRAME_BYTES }
+fn too_large(records: usize) -> LogError {
+    LogError::FrameTooLarge { records, limit: MAX_FRAME_BYTES }
 }
 
 /// What a frame says about itself.

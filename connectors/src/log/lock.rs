@@ -7,7 +7,6 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 
 use super::error::{LogError, Result};
-use super::storage::sync_folder;
 use super::topic::PartitionPlace;
 
 /// The right to write to a partition.
@@ -27,7 +26,6 @@ impl Drop for Lock {
 impl Lock {
     pub fn take(place: &PartitionPlace) -> Result<Lock> {
         let path = place.folder.join("writer.lock");
-        let new = !path.exists();
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -40,6 +38,7 @@ impl Lock {
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
                 let _ = file.take(16).read_to_string(&mut holder);
+                // Whoever has just taken it may not have said so yet.
                 let pid = holder.trim().parse().unwrap_or(0);
                 return Err(LogError::WriterHeld {
                     topic: place.topic.to_string(),
@@ -52,9 +51,6 @@ impl Lock {
         file.set_len(0)
             .and_then(|()| writeln!(file, "{}", std::process::id()))
             .map_err(LogError::io("write", &path))?;
-        if new {
-            sync_folder(&place.folder).map_err(LogError::io("sync", &place.folder))?;
-        }
         Ok(Lock { file })
     }
 }

@@ -128,6 +128,13 @@ impl<'a> Iterator for Headers<'a> {
     }
 }
 
+/// How long a record's encoding is, if it breaks no bound.
+pub(super) fn encoded_bytes(record: &RecordIn<'_>) -> usize {
+    let headers = record.headers.iter().map(|(name, value)| 5 + name.len() + value.len());
+    let key = record.key.map_or(0, <[u8]>::len);
+    headers.fold(RECORD_MIN_BYTES + key + record.value.len(), usize::saturating_add)
+}
+
 /// Appends a record's encoding to `bytes`, or says which bound it breaks and leaves them.
 pub(super) fn encode(record: &RecordIn<'_>, bytes: &mut Vec<u8>) -> Result<(), String> {
     let key = record.key.unwrap_or_default();

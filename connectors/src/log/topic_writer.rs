@@ -2,14 +2,17 @@
 //!
 //! In: records. Out: each in the partition of its key, `xxh3_64(key) % partitions`, or, without a key, in
 //! the next one in turn, beginning with partition 0; so the same calls give the same partitions. One frame
-//! for each partition that a call touches: atomic in each, not across them.
+//! for each partition that a call touches (or as many as it fills): atomic in each, not across them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::error::{LogError, Result};
-use super::record::RecordIn;
+use super::frame::{FRAME_HEADER_BYTES, MAX_FRAME_BYTES};
+use super::lock::Lock;
+use super::record::{RecordIn, encoded_bytes};
 use super::recovery::Recovery;
 use super::topic::Topic;
 use super::writer::{Appended, Writer, WriterOptions};
@@ -37,8 +40,20 @@ pub struct TopicWriter {
 
 impl TopicWriter {
     pub(super) fn open(topic: &Topic, options: &WriterOptions) -> Result<TopicWriter> {
-        let partitions: Vec<u32> = (0..topic.partitions()).collect();
-        let writers = each(&partitions, |partition| topic.writer(*partition, options.clone()))?;
+        // One after the other, so that of two who come at once the first to get partition 0 gets them all.
+        let mut locked = Vec::new();
+        for partition in 0..topic.partitions() {
+            let place = topic.place(partition)?;
+            locked.push(Mutex::new(Some((Lock::take(&place)?, place))));
+        }
+        let writers = each(&locked, |locked| {
+            // Each is there once.
+            let taken = locked.lock().unwrap_or_else(PoisonError::into_inner).take();
+            taken
+                .map(|(lock, place)| Writer::open_locked(lock, place, topic.config(), options.clone()))
+                .transpose()
+        })?;
+        let writers = writers.into_iter().flatten().collect();
         Ok(TopicWriter { topic: topic.name().to_owned(), writers, turn: AtomicU64::new(0) })
     }
 
@@ -64,21 +79,19 @@ impl TopicWriter {
         (0..).zip(&self.writers).filter_map(|(partition, writer)| Some((partition, writer.recovery()?)))
     }
 
-    /// Appends each record to its partition. Returns what each partition got, in their order.
+    /// Appends each record to its partition. Returns what each partition got, in their order. What a partition
+    /// gets becomes visible at once, unless it is more than a frame holds: then frame by frame.
     ///
     /// # Errors
     /// As [`Writer::append`]. The partitions before the one that failed have their records.
     pub fn append(&self, records: &[RecordIn<'_>]) -> Result<Vec<(u32, Appended)>> {
-        if let [writer] = self.writers.as_slice() {
-            let appended = writer.append(records)?;
-            return Ok(if records.is_empty() { Vec::new() } else { vec![(0, appended)] });
-        }
         let partitions = self.partitions();
         let unkeyed = records.iter().filter(|record| record.key.is_none()).count() as u64;
         let mut turn = self.turn.fetch_add(unkeyed, Ordering::Relaxed);
         let mut shares: Vec<Vec<&RecordIn<'_>>> = vec![Vec::new(); self.writers.len()];
         for record in records {
             let partition = match record.key {
+                _ if partitions == 1 => 0,
                 Some(key) => partition_of(key, partitions),
                 None => {
                     turn += 1;
@@ -91,9 +104,12 @@ impl TopicWriter {
         }
         let mut appended = Vec::new();
         for ((partition, writer), share) in (0..).zip(&self.writers).zip(shares) {
-            if !share.is_empty() {
-                appended.push((partition, writer.append_each(share.into_iter())?));
+            let mut whole: Option<Appended> = None;
+            for frame in frames(&share) {
+                let part = writer.append_each(frame.iter().copied())?;
+                whole = Some(Appended { first: whole.map_or(part.first, |whole| whole.first), ..part });
             }
+            appended.extend(whole.map(|whole| (partition, whole)));
         }
         Ok(appended)
     }
@@ -128,6 +144,22 @@ impl TopicWriter {
     pub fn enforce_retention(&self, now_ms: i64) -> Result<u64> {
         self.writers.iter().map(|writer| writer.enforce_retention(now_ms)).sum()
     }
+}
+
+/// The records cut where a frame is full. A single one always fits.
+fn frames<'s, 'r, 'a>(records: &'s [&'r RecordIn<'a>]) -> impl Iterator<Item = &'s [&'r RecordIn<'a>]> {
+    let mut bytes = FRAME_HEADER_BYTES;
+    records.chunk_by(move |before, after| {
+        if bytes == FRAME_HEADER_BYTES {
+            bytes += encoded_bytes(before);
+        }
+        bytes += encoded_bytes(after);
+        let fits = bytes <= MAX_FRAME_BYTES;
+        if !fits {
+            bytes = FRAME_HEADER_BYTES + encoded_bytes(after);
+        }
+        fits
+    })
 }
 
 /// Does something with each item, on several threads if there are several. The results keep their order.

@@ -19,6 +19,7 @@ use super::catalog::now_ms;
 use super::commit::SyncPolicy;
 use super::config::TopicConfig;
 use super::error::{LogError, Result};
+use super::lock::Lock;
 use super::record::RecordIn;
 use super::recovery::Recovery;
 use super::storage::{Disk, Storage};
@@ -74,7 +75,18 @@ impl Writer {
         config: &TopicConfig,
         options: WriterOptions,
     ) -> Result<Writer> {
-        let (active, recovery) = Active::open(place, config, options)?;
+        let lock = Lock::take(&place)?;
+        Writer::open_locked(lock, place, config, options)
+    }
+
+    /// As [`Writer::open`], for who has the right to write already.
+    pub(super) fn open_locked(
+        lock: Lock,
+        place: PartitionPlace,
+        config: &TopicConfig,
+        options: WriterOptions,
+    ) -> Result<Writer> {
+        let (active, recovery) = Active::open(lock, place, config, options)?;
         let mut writer = Writer { active: Arc::new(active), syncer: None, recovery };
         if let SyncPolicy::Interval(interval) = writer.active.options.sync {
             let active = Arc::clone(&writer.active);

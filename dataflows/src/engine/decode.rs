@@ -132,7 +132,7 @@ fn decode_chunk(
     count(&counters.bytes, chunk.records.spans.iter().map(|&(a, b)| (b - a) as usize).sum());
     count(&counters.dead, decoded.dead.len());
     if let Some(first) = decoded.dead.first() {
-        counters.reason.get_or_init(|| first.reason.clone());
+        counters.note_dead(origin.partition, first.offset, &first.reason);
     }
     for (column, seen) in decoded.rows.columns().iter().zip(&counters.seen) {
         if !seen.load(Relaxed) && column.null_count() < column.len() {

@@ -179,6 +179,8 @@ fn tally(counters: &StepMetrics, out: &Outputs) {
     count(&counters.rows_out, out.rows.iter().chain(passed).map(RecordBatch::num_rows).sum());
     count(&counters.late, out.late_count);
     count(&counters.late_unseen, out.late_unseen);
+    count(&counters.unmatched, out.unmatched);
+    count(&counters.replaced, out.replaced);
 }
 
 /// Cuts what an operator emitted into batches of a size that downstream expects.

@@ -91,7 +91,8 @@ fn is_time(expr: &Expr, schema: &DFSchema) -> bool {
     matches!(expr.get_type(schema), Ok(DataType::Timestamp(..) | DataType::Date32))
 }
 
-/// After coercion: constants of the wrong form are found now, and whole numbers divide by zero to null.
+/// After coercion: constants of the wrong form are found now, and what is divided by zero is null: a whole
+/// number would fail, and a float be an infinity, which is above every threshold and which JSON cannot hold.
 fn total(node: Expr, schema: &DFSchema) -> Result<Transformed<Expr>, DataFusionError> {
     match node {
         Expr::Cast(_) => {
@@ -104,7 +105,7 @@ fn total(node: Expr, schema: &DFSchema) -> Result<Transformed<Expr>, DataFusionE
             Ok(Transformed::no(Expr::ScalarFunction(call)))
         }
         Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::Divide | Operator::Modulo), right })
-            if right.get_type(schema)?.is_integer() =>
+            if right.get_type(schema)?.is_numeric() =>
         {
             let zero = ScalarValue::new_zero(&right.get_type(schema)?)?;
             let never_zero = match right.as_ref() {

@@ -16,6 +16,7 @@ use datafusion_functions::unicode::planner::UnicodeFunctionPlanner;
 use datafusion_sql::sqlparser::ast::DataType as SqlType;
 use levada_types::Batch;
 
+use super::bounded::bounded;
 use super::{json, reference};
 
 /// Functions that would give another value on another day, in another process, at another call.
@@ -141,7 +142,7 @@ fn registry() -> &'static BTreeMap<String, Arc<ScalarUDF>> {
             for name in names {
                 let pure = function.signature().volatility == Volatility::Immutable;
                 if pure && !CLOCKS.contains(&name) && !FOREIGN.contains(&name) {
-                    all.insert(name.to_string(), function.clone());
+                    all.insert(name.to_string(), bounded(function.clone()));
                 }
             }
         }

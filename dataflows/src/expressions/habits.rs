@@ -22,6 +22,28 @@ pub fn check(tokens: &[TokenWithSpan]) -> Result<(), ExpressionProblem> {
     }
     let meaning: Vec<&TokenWithSpan> =
         tokens.iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).collect();
+    if let Some(first) = meaning.first()
+        && matches!(&first.token, Token::Word(word) if word.quote_style.is_none() && word.keyword == Keyword::SELECT)
+    {
+        let message =
+            "an expression stands here, not a query: `where` and `columns` are fields of a select step";
+        return Err(refused(first, message, "select".len()));
+    }
+    if let Some(last) = meaning.last().filter(|last| last.token == Token::SemiColon) {
+        return Err(refused(last, "an expression has no `;` at its end", 1));
+    }
+    for (index, token) in meaning.iter().enumerate() {
+        let before = index.checked_sub(1).and_then(|before| meaning.get(before));
+        let begins = before.is_none_or(|before| {
+            !matches!(before.token, Token::Word(_) | Token::RParen | Token::RBracket | Token::Number(..))
+        });
+        if let (Token::Period, true, Some(Token::Word(word))) =
+            (&token.token, begins, meaning.get(index + 1).map(|next| &next.token))
+        {
+            let message = format!("a column is written without a point: `{}`", word.value);
+            return Err(refused(token, &message, 1 + word.value.chars().count()));
+        }
+    }
     for pair in meaning.windows(2) {
         let (message, length) = match (&pair[0].token, &pair[1].token) {
             (Token::Eq | Token::DoubleEq, Token::Word(word)) if is_null(word) => {

@@ -23,6 +23,7 @@
 
 mod aggregate;
 mod blame;
+mod bounded;
 mod compile;
 mod functions;
 mod habits;

@@ -161,7 +161,12 @@ fn refuse_column(
     let known = schema.fields().iter().map(|f| f.name().clone()).collect();
     let problem = ExpressionProblem::unknown("column", name, known).at(place(at));
     if quote.is_none() {
-        return Err(problem);
+        // `departures.origin`, as a query with several tables has it.
+        let last = name.rsplit_once('.').map(|(_, last)| last).filter(|last| schema.index_of(last).is_ok());
+        return Err(match last {
+            Some(last) => problem.help(format!("a step reads one stream, so leave its name out: `{last}`")),
+            None => problem,
+        });
     }
     let text = format!("text goes in single quotes: '{}'", name.replace('\'', "''"));
     let is_name = name.chars().all(|c| c.is_alphanumeric() || c == '_');

@@ -91,7 +91,13 @@ pub fn planning(error: &DataFusionError) -> ExpressionProblem {
     let first = message.lines().next().unwrap_or_default().trim().trim_end_matches('.');
     let message =
         arguments(first).or_else(|| joined(first)).or_else(|| like(first)).or_else(|| operands(first));
-    ExpressionProblem::new(message.unwrap_or_else(|| lower_first(&type_names(first))))
+    let problem = ExpressionProblem::new(message.unwrap_or_else(|| lower_first(&type_names(first))));
+    let of_conditions = ["`=` does not go", "`!=` does not go", "`<>` does not go"];
+    let is_condition = problem.message.contains("between a bool") || problem.message.ends_with("a bool");
+    match is_condition && of_conditions.iter().any(|start| problem.message.starts_with(start)) {
+        true => problem.help("a bool is a condition itself: write `x` or `not x`"),
+        false => problem,
+    }
 }
 
 /// Whether the planner refused the number or the types of a call's arguments.

@@ -78,32 +78,13 @@ impl Produce {
             }
             let mut keys = Vec::with_capacity(records.len());
             let mut times = Vec::with_capacity(records.len());
+            let mut stopped = None;
             for i in 0..records.len() {
                 let (key, at, wrong) = self.key_and_time(records.value(i));
                 if let Some(reason) = wrong {
                     if !self.keep_bad {
-                        writer.sync()?;
-                        let (line, file) =
-                            (records.offsets.get(i).copied().unwrap_or_default(), self.file.display());
-                        let first = records.offsets.first().copied().unwrap_or_default();
-                        if produced == 0 && is_new {
-                            drop(writer);
-                            log.delete_topic(&self.topic)?;
-                        }
-                        let so_far = match produced {
-                            0 if self.from_line == 1 => "nothing was produced".to_string(),
-                            0 => format!(
-                                "nothing was produced: once it is mended, go on with --from-line {first}"
-                            ),
-                            _ => format!(
-                                "the lines before {first} were produced ({produced} records): once it is mended, \
-                                 go on with --from-line {first}"
-                            ),
-                        };
-                        return Err(Failure::Other(format!(
-                            "produce line {line} of {file}: {reason}; {so_far} (with --keep-bad such lines are \
-                             produced too)"
-                        )));
+                        stopped = Some((records.offsets.get(i).copied().unwrap_or_default(), reason));
+                        break;
                     }
                     bad += 1;
                 }
@@ -112,10 +93,11 @@ impl Produce {
                 keys.push(key);
                 times.push(time);
             }
-            let batch: Vec<RecordIn<'_>> = (0..records.len())
-                .zip(&keys)
+            let batch: Vec<RecordIn<'_>> = keys
+                .iter()
                 .zip(&times)
-                .map(|((i, key), time)| RecordIn {
+                .enumerate()
+                .map(|(i, (key, time))| RecordIn {
                     timestamp_ms: *time,
                     key: key.as_deref(),
                     value: records.value(i),
@@ -124,6 +106,13 @@ impl Produce {
                 .collect();
             writer.append(&batch)?;
             produced += batch.len() as u64;
+            let Some((line, reason)) = stopped else { continue };
+            writer.sync()?;
+            if produced == 0 && is_new {
+                drop(writer);
+                log.delete_topic(&self.topic)?;
+            }
+            return Err(Failure::Other(self.stopped_at(line, &reason, produced)));
         }
         writer.sync()?;
         if self.from_line > 1 && produced == 0 {
@@ -138,6 +127,23 @@ impl Produce {
         let what = if self.key.is_none() && self.time.is_none() { "no JSON" } else { "without key or time" };
         let without = if bad > 0 { format!(", {bad} of them {what}") } else { String::new() };
         Ok(writeln!(out, "produced {} to {}{without}", count(produced, "record"), self.topic)?)
+    }
+
+    /// What to say of a bad line.
+    fn stopped_at(&self, line: u64, reason: &str, produced: u64) -> String {
+        let so_far = match produced {
+            0 if self.from_line == 1 => "nothing was produced".to_string(),
+            0 => format!("nothing was produced: once it is mended, go on with --from-line {line}"),
+            _ => format!(
+                "the lines before it were produced ({}): once it is mended, go on with --from-line {line}",
+                count(produced, "record")
+            ),
+        };
+        let file = self.file.display();
+        format!(
+            "produce line {line} of {file}: {reason}; {so_far} (with --keep-bad such lines are produced too, and a \
+             job sets them aside with the reason)"
+        )
     }
 
     /// A record's key and time, and what is wrong if it lacks one.

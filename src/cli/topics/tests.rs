@@ -78,14 +78,14 @@ fn a_bad_line_stops_producing_unless_it_is_to_be_kept() {
     let folder = tempfile::tempdir().unwrap();
     let (data, file) = (folder.path().join("data"), folder.path().join("a.jsonl"));
     fs::write(&file, "{\"t\":1}\n{\"t\":2}\n{\"t\":\n{\"t\":\"x\"}\n{\"u\":0}").unwrap();
-    let produce = format!("produce events --file {} --time t --batch 2", file.display());
+    let produce = format!("produce events --file {} --time t --batch 4", file.display());
     let error = run(&data, &produce).unwrap_err();
     assert_eq!(
         error,
         format!(
-            "failed to produce line 3 of {}: not JSON: it breaks off after 5 bytes; the lines before 3 were \
+            "failed to produce line 3 of {}: not JSON: it breaks off after 5 bytes; the lines before it were \
              produced (2 records): once it is mended, go on with --from-line 3 (with --keep-bad such lines are \
-             produced too)",
+             produced too, and a job sets them aside with the reason)",
             file.display()
         )
     );

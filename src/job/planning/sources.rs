@@ -42,8 +42,8 @@ impl Planner<'_> {
         };
         let reading = self.connections.source(source);
         let reading = reading.map_err(|wrong| self.misconnected(&["source", name, kind], wrong)).ok();
-        if self.look {
-            world::look(name, source, &mut self.cx);
+        if let Some(job_folder) = &self.look {
+            world::look(name, source, job_folder, &mut self.cx);
         }
         if self.cx.problems.len() > before {
             return None;

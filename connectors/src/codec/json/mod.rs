@@ -78,6 +78,12 @@ fn reason(syntax: scan::Syntax, record: &[u8]) -> String {
     };
     let what = match kind {
         Kind::Empty => return "not JSON: the record is empty".to_owned(),
+        Kind::NotAnObject if record.trim_ascii_start().starts_with(b"[") => {
+            let there = super::reason::excerpt(record);
+            return format!(
+                "a JSON array, where a record is one object (`jq -c '.[]'` makes a line of each): {there}"
+            );
+        }
         Kind::NotAnObject => {
             return format!("not a JSON object, which begins with {{: {}", super::reason::excerpt(record));
         }

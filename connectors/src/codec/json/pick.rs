@@ -10,7 +10,7 @@ use crate::codec::timestamp;
 /// use levada_connectors::codec::json::pick;
 /// let record = br#"{"user": "u7", "at": 5}"#;
 /// assert_eq!(pick(record, ["at", "no"]), Ok([Some(&b"5"[..]), None]));
-/// assert_eq!(pick(b"[1]", ["at"]), Err("not a JSON object, which begins with {: [1]".to_string()));
+/// assert_eq!(pick(b"1", ["at"]), Err("not a JSON object, which begins with {: 1".to_string()));
 /// ```
 ///
 /// # Errors

@@ -85,7 +85,10 @@ fn bad_records_say_why_and_leave_their_neighbours_alone() {
         (b"", "not JSON: the record is empty"),
         (b"  ", "not JSON: the record is empty"),
         (b"hello", "not a JSON object, which begins with {: hello"),
-        (b"[1,2]", "not a JSON object, which begins with {: [1,2]"),
+        (
+            b" [1,2]",
+            "a JSON array, where a record is one object (`jq -c '.[]'` makes a line of each):  [1,2]",
+        ),
         (br#"{"s":"a","f":1.5"#, "not JSON: it breaks off after 16 bytes"),
         (br#"{"s":"a"#, "not JSON: it breaks off after 7 bytes"),
         (br#"{"s":"a","b":tru"#, "not JSON: it breaks off after 16 bytes"),

@@ -219,3 +219,57 @@ fn bounds_are_errors_and_leave_nothing_behind() {
     ));
     assert_eq!(reader.position(), 3);
 }
+
+#[test]
+fn a_call_of_more_than_a_frame_holds_takes_several() {
+    let (_folder, topic) = new_topic(TopicConfig { partitions: 2, ..TopicConfig::default() });
+    let writers = topic.writers(never()).unwrap();
+    let big = vec![7; MAX_RECORD_BYTES - 100];
+    // The first five are of one partition: three fit a frame.
+    let key = |n: u64| n.to_le_bytes();
+    let keys: Vec<[u8; 8]> = (0..).map(key).filter(|key| partition_of(key, 2) == 1).take(5).collect();
+    let mut records: Vec<RecordIn<'_>> =
+        keys.iter().map(|key| RecordIn { key: Some(key), ..value(&big) }).collect();
+    records.insert(2, RecordIn { key: Some(b""), ..value(b"small") });
+    let other = partition_of(b"", 2);
+    let mut appended = writers.append(&records).unwrap();
+    appended.sort_by_key(|(_, appended)| appended.next);
+    let count = |partition: u32| if other == partition { 6 } else { 5 };
+    let expected = if other == 1 { vec![(1, 6)] } else { vec![(0, 1), (1, count(1))] };
+    assert_eq!(
+        appended.iter().map(|(partition, part)| (*partition, part.next - part.first)).collect::<Vec<_>>(),
+        expected
+    );
+    writers.sync().unwrap();
+    drop(writers);
+    let mut reader = topic.reader(1, Start::Beginning).unwrap();
+    let mut lengths = Vec::new();
+    while let Some(record) = reader.read(1, usize::MAX).unwrap().iter().next() {
+        lengths.push(record.value.len());
+    }
+    let mut expected = vec![big.len(); 5];
+    if other == 1 {
+        expected.insert(2, 5);
+    }
+    assert_eq!(lengths, expected);
+}
+
+#[test]
+fn of_two_who_want_a_topic_at_once_one_gets_it() {
+    let (_folder, topic) = new_topic(TopicConfig { partitions: 6, ..TopicConfig::default() });
+    for _ in 0..20 {
+        let start = std::sync::Barrier::new(2);
+        let open = || {
+            start.wait();
+            let opened = topic.writers(never());
+            // Nobody lets go before the other has tried.
+            start.wait();
+            opened.is_ok()
+        };
+        let got = std::thread::scope(|scope| {
+            let other = scope.spawn(open);
+            u8::from(open()) + u8::from(other.join().unwrap())
+        });
+        assert_eq!(got, 1);
+    }
+}

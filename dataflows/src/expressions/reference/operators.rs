@@ -14,8 +14,8 @@ const ROWS: &[Row] = &[
         "timestamp '2013-01-01T00:01:00Z' - timestamp '2013-01-01T00:00:00Z'",
     ),
     ("*", "a * b", "the product", "2 * 3.5"),
-    ("/", "a / b", "the quotient; of two ints a whole number, and null if b is 0", "7 / 2"),
-    ("%", "a % b", "the remainder, with the sign of a", "7 % 3"),
+    ("/", "a / b", "the quotient, null if b is 0; of two ints a whole number", "7 / 2"),
+    ("%", "a % b", "the remainder, with the sign of a; null if b is 0", "7 % 3"),
     (
         "&",
         "a & b",

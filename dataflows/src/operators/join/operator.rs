@@ -119,7 +119,7 @@ impl<'a> Arriving<'a> {
     }
 
     /// Lets the rows up to and with `time` take effect.
-    fn advance(&mut self, time: i64, versions: &mut Keyed<Version>, table: &mut Table) {
+    fn advance(&mut self, time: i64, versions: &mut Keyed<Version>, table: &mut Table, out: &mut Outputs) {
         while let Some(batch) = self.batches.get(self.batch) {
             let Some(&at) = batch.times.get(self.row) else {
                 self.batch += 1;
@@ -146,6 +146,7 @@ impl<'a> Arriving<'a> {
             let version = versions.get(number);
             // Only rows without event time can come behind, when their table is read late.
             if version.time <= at {
+                out.replaced += usize::from(at == i64::MIN && version.place != Place::NOWHERE);
                 table.release(version.place);
                 let place = table.hold(batch.chunk, row, number);
                 *versions.change(number) = Version { time: at, place };
@@ -170,11 +171,12 @@ impl Operator for Join {
             let keys = key_writer(&batch.rows, &plan.stream_key)?;
             let mut places = Vec::with_capacity(batch.rows.num_rows());
             for (row, &time) in batch.times().iter().enumerate() {
-                arriving.advance(time, &mut self.versions, &mut self.table);
+                arriving.advance(time, &mut self.versions, &mut self.table, out);
                 key.clear();
                 let whole = keys.write(row, &mut key);
                 places.push(if whole { self.look_up(&key, time) } else { Place::NOWHERE });
             }
+            out.unmatched += places.iter().filter(|place| **place == Place::NOWHERE).count();
             let mut rows = batch.rows.clone();
             if plan.inner && places.contains(&Place::NOWHERE) {
                 let matched = places.iter().map(|place| Some(*place != Place::NOWHERE)).collect();
@@ -185,7 +187,7 @@ impl Operator for Join {
             columns.extend(self.table.gather(&places)?);
             out.emit(RecordBatch::try_new(plan.schema.clone(), columns)?);
         }
-        arriving.advance(i64::MAX, &mut self.versions, &mut self.table);
+        arriving.advance(i64::MAX, &mut self.versions, &mut self.table, out);
         self.sweep(input.watermark.0);
         self.table.tidy(&mut self.versions)
     }

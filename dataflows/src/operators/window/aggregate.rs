@@ -126,8 +126,13 @@ impl Aggregates {
                 Output::Percentile { sketch: self.cell(Kind::Percentiles, argument), fraction }
             }
             _ => {
+                let of_conditions = given == Some(DataType::Boolean) && function == "sum";
                 let given = given.as_ref().map_or("nothing", a_type);
-                return Err(problem(format!("`{function}` needs a number, and this is {given}")));
+                let problem = problem(format!("`{function}` needs a number, and this is {given}"));
+                return Err(match of_conditions {
+                    true => problem.help("how often a condition holds: `count(*) filter (where x)`"),
+                    false => problem,
+                });
             }
         };
         let (data_type, nullable) = output.field();
