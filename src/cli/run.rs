@@ -42,7 +42,7 @@ pub struct Run {
     #[command(flatten)]
     job: JobArgs,
     /// Worker threads [default: one a core]
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", alias = "parallelism", allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
     /// End once the history that the sources hold now has been processed (as a job of files alone does)
     #[arg(long)]

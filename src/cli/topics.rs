@@ -116,6 +116,9 @@ impl Topics {
 
 fn list(log: &Log, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
     let topics = log.topics()?;
+    if !log.root().exists() {
+        eprintln!("there is no folder {}; the first topic that is made there makes it", log.root().display());
+    }
     if json {
         let topics: Vec<_> = topics.iter().map(topic_json).collect();
         return Ok(writeln!(out, "{:#}", json!(topics))?);

@@ -47,7 +47,14 @@ pub(super) fn field(column: &Column, wrong: Wrong, record: &[u8]) -> String {
             format!("expected a timestamp with an offset from UTC (such as Z), found {}", show(start, end))
         }
         Wrong::Year { start, end } => {
-            format!("expected a timestamp in the years 0000 to 9999, found {}", show(start, end))
+            let found = show(start, end);
+            // Numbers are milliseconds, and that far only microseconds of our days are.
+            let hint = if found.bytes().all(|c| c.is_ascii_digit()) {
+                " (microseconds, where milliseconds are meant?)"
+            } else {
+                ""
+            };
+            format!("expected a timestamp in the years 0000 to 9999, found {found}{hint}")
         }
         Wrong::TooMuchText => "the records read with this one hold more than 2 GiB of its text".to_owned(),
     };

@@ -112,7 +112,7 @@ pub fn of_many(name: &str) -> Option<&'static str> {
         "count_distinct" | "countdistinct" | "nunique" | "approx_distinct" => "write `count(distinct x)`",
         "mean" => "write `avg(x)`",
         "percentile" | "percentile_cont" | "percentile_disc" | "quantile" | "approx_percentile_cont" => {
-            "write `approx_percentile(x, 0.9)`"
+            "write `approx_percentile(x, 0.9)`, with a fraction rather than a percentage"
         }
         "median" | "approx_median" => "write `approx_percentile(x, 0.5)`",
         "stddev_pop" | "stddev_samp" | "std" | "stdev" => "write `stddev(x)`",

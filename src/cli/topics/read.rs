@@ -140,12 +140,16 @@ fn line(partition: u32, record: &RecordRef<'_>, with_position: bool, out: &mut d
         out.write_all(record.value)?;
         return out.write_all(b"\n");
     }
-    let mut time = Vec::new();
-    timestamp::write(record.timestamp_ms, &mut time);
+    // A dead letter has no time of its own.
+    let time = (record.timestamp_ms > i64::MIN).then(|| {
+        let mut time = Vec::new();
+        timestamp::write(record.timestamp_ms, &mut time);
+        String::from_utf8_lossy(&time).into_owned()
+    });
     let mut fields = Map::new();
     fields.insert("partition".into(), partition.into());
     fields.insert("offset".into(), record.offset.into());
-    fields.insert("time".into(), String::from_utf8_lossy(&time).into());
+    fields.insert("time".into(), time.into());
     fields.insert("key".into(), record.key.map_or(Value::Null, |key| String::from_utf8_lossy(key).into()));
     if let Some((epoch, position)) = published(record) {
         fields.insert("epoch".into(), epoch.into());

@@ -130,7 +130,8 @@ fn bad_records_say_why_and_leave_their_neighbours_alone() {
         ),
         (
             br#"{"s":"a","t":1357035420000000}"#,
-            "field `t`: expected a timestamp in the years 0000 to 9999, found 1357035420000000",
+            "field `t`: expected a timestamp in the years 0000 to 9999, found 1357035420000000 (microseconds, where \
+             milliseconds are meant?)",
         ),
         (
             br#"{"s":"a","t":1.5}"#,
