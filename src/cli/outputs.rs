@@ -209,10 +209,15 @@ impl<'a> Outputs<'a> {
         match topics.as_slice() {
             [] => None,
             [first, others @ ..] => {
-                let others =
-                    if others.is_empty() { String::new() } else { format!("    (or {})", others.join(", ")) };
+                const SHOWN: usize = 3;
+                let shown = others.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
+                let also = match others.len() {
+                    0 => String::new(),
+                    ..=SHOWN => format!("    (or {shown})"),
+                    all => format!("    (or {shown} and {} more)", all - SHOWN),
+                };
                 let data_dir = self.data_dir.display();
-                Some(format!("to look at it: levada topics export {first} --data {data_dir} | head{others}"))
+                Some(format!("to look at it: levada topics export {first} --data {data_dir} | head{also}"))
             }
         }
     }
