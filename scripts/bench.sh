@@ -24,6 +24,8 @@ measure() {
   shift
   commands+=("levada bench $*")
   echo "== $name: levada bench $*" >&2
+  # What the one before left to be written or freed would stall this one's syncs.
+  sync
   "$levada" bench "$@" >"$out/$name.json"
 }
 
