@@ -213,7 +213,7 @@ impl<'a> Outputs<'a> {
                 let shown = others.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
                 let also = match others.len() {
                     0 => String::new(),
-                    ..=SHOWN => format!("    (or {shown})"),
+                    1..=SHOWN => format!("    (or {shown})"),
                     all => format!("    (or {shown} and {} more)", all - SHOWN),
                 };
                 let data_dir = self.data_dir.display();
