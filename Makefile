@@ -9,7 +9,7 @@ LEVADA := $(CARGO_TARGET_DIR)/release/levada
 # compiled twice.
 CARGO_BUILD := cargo build --release --workspace --locked
 
-.PHONY: demo test bench build setup flights onnxruntime fmt lint check-deps schema clean
+.PHONY: demo test bench torture build setup flights onnxruntime fmt lint check-deps schema clean
 
 demo: build flights onnxruntime
 	scripts/demo.sh $(LEVADA)
@@ -19,6 +19,12 @@ test: setup-test flights onnxruntime
 
 bench: build onnxruntime
 	scripts/bench.sh $(LEVADA)
+
+# Kills the flights job KILLS times and compares what it published with an undisturbed run; some minutes.
+KILLS ?= 200
+SEED ?= 1
+torture: build flights onnxruntime
+	python3 scripts/kill_resume.py $(LEVADA) $(LEVADA_FLIGHTS) --kills $(KILLS) --seed $(SEED)
 
 build: setup
 	$(CARGO_BUILD)

@@ -10,6 +10,7 @@ mod job_files;
 mod live_and_replayed;
 mod nested_json;
 mod outputs;
+mod resume;
 mod same_bytes;
 mod shop;
 mod summary;

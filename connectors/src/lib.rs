@@ -10,5 +10,6 @@
 
 pub mod codec;
 pub mod file;
+pub mod journal;
 pub mod log;
 pub mod topic;

@@ -249,7 +249,17 @@ impl Cut {
                     let (least, greatest) = (times.clone().min().unwrap(), times.max().unwrap());
                     let rows = Some(Span { origin, least, greatest });
                     let mark = Mark::None;
-                    told.push(Progress { target: 0, partition: index, number, rows, chunk: true, mark });
+                    let live = false;
+                    told.push(Progress {
+                        target: 0,
+                        partition: index,
+                        number,
+                        rows,
+                        chunk: true,
+                        records: 1,
+                        mark,
+                        live,
+                    });
                     arrived[source].push(batch);
                 }
             }

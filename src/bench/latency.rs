@@ -18,8 +18,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hdrhistogram::Histogram;
+use levada_connectors::journal::LogJournal;
 use levada_connectors::log::{Log, RecordIn, Start, TopicConfig, WriterOptions};
-use levada_dataflows::engine::{self, Cluster, Run};
+use levada_dataflows::engine::{self, Cluster, JobJournal, Run};
 use levada_dataflows::metrics::Metrics;
 use serde::Serialize;
 
@@ -55,6 +56,8 @@ pub struct Options {
     pub seconds: u64,
     /// Worker threads.
     pub workers: usize,
+    /// Whether with a journal, which is synced before anything is published.
+    pub journal: bool,
 }
 
 /// What was measured.
@@ -65,6 +68,7 @@ pub struct Report {
     seconds: u64,
     warm_up_s: u64,
     workers: usize,
+    journal: bool,
     records_sent: u64,
     /// Rows that were seen after the warm-up.
     rows: u64,
@@ -128,7 +132,14 @@ pub fn run(options: &Options) -> Result<Report, BenchError> {
     let plan = plan(&job(options.job), folder.path())?;
     let stop = Arc::new(AtomicBool::new(false));
     let metrics = Metrics::new(&plan);
-    let how = Run { cluster: Cluster::local(options.workers), until_drained: false, stop: Arc::clone(&stop) };
+    let how = Run {
+        cluster: Cluster::local(options.workers),
+        until_drained: false,
+        stop: Arc::clone(&stop),
+        journal: options
+            .journal
+            .then(|| JobJournal { journal: Arc::new(LogJournal::new(folder.path().join("state"))), job: 0 }),
+    };
     let before = process_cpu_s();
     let course = Course::default();
     let begin_us = now_us();
@@ -158,6 +169,7 @@ pub fn run(options: &Options) -> Result<Report, BenchError> {
         seconds: options.seconds,
         warm_up_s: (WARM_UP_US / 1_000_000) as u64,
         workers: options.workers,
+        journal: options.journal,
         records_sent: sent.records,
         rows: seen.us.len(),
         p50_ms: quantile(0.5),
@@ -279,7 +291,7 @@ mod tests {
     #[test]
     fn rows_come_back_and_are_measured() {
         for job in [Job::Select, Job::Window] {
-            let options = Options { job, rate: 5000, seconds: 3, workers: 2 };
+            let options = Options { job, rate: 5000, seconds: 3, workers: 2, journal: job == Job::Select };
             let report = run(&options).unwrap();
             assert!(report.records_sent > 9000, "{report:?}");
             // Half of two seconds' rows; 100 users' rows of at least one whole second.

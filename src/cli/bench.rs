@@ -50,6 +50,9 @@ enum Command {
         /// Worker threads
         #[arg(long, default_value_t = 2)]
         workers: usize,
+        /// With a journal, as `levada run --state` has it
+        #[arg(long)]
+        journal: bool,
     },
     /// A model: sequences one at a time, and eight at a time
     Score {
@@ -82,8 +85,8 @@ impl Bench {
                 told(window::run(&window::Options { events, keys, workers, repeat }))
             }
             Command::WindowPart(options) => told(window::measure(&options)),
-            Command::Latency { job, rate, seconds, workers } => {
-                told(latency::run(&latency::Options { job, rate, seconds, workers }))
+            Command::Latency { job, rate, seconds, workers, journal } => {
+                told(latency::run(&latency::Options { job, rate, seconds, workers, journal }))
             }
             Command::Score { model, sequences } => told(score::run(&model, &score::Options { sequences })),
             Command::Micro { events, keys, repeat } => {

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use clap::Args;
+use levada_connectors::journal::LogJournal;
 use levada_connectors::topic::Existing;
-use levada_dataflows::engine::{self, Cluster};
+use levada_dataflows::engine::{self, Cluster, JobJournal};
 use levada_dataflows::metrics::Metrics;
+use levada_types::{ConnectorError, Journal};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::outputs::Outputs;
@@ -17,7 +19,7 @@ use super::{Global, JobArgs};
 use crate::job::Loaded;
 use crate::telemetry::bad;
 use crate::telemetry::log::{self, LogFormat};
-use crate::telemetry::progress::Progress;
+use crate::telemetry::progress::{Progress, grouped};
 use crate::telemetry::{prometheus, serve};
 
 const EXAMPLES: &str = "\
@@ -25,6 +27,7 @@ Examples:
   levada run job.toml                              Everything there is, then whatever comes
   levada run job.toml --until-drained              Everything there is, then the end
   levada run job.toml --until-drained --fresh      The same afresh: what it wrote before is deleted
+  levada run job.toml --state .levada/job          Goes on where an earlier run was ended or killed
   levada run job.toml --workers 2 --set source.in.log.topic=other
   levada run job.toml --process 0 --hosts hosts    One of several processes; hosts has a line each
 
@@ -49,13 +52,18 @@ pub struct Run {
     until_drained: bool,
     /// Write behind what the job's topics hold already, rather than refuse. The sources are read from
     /// their start again, so a job that ran before writes its results a second time (decisions with the
-    /// same decision_id): a stopped job cannot go on where it was yet. Files are not appended to
+    /// same decision_id); --state goes on instead. Files are not appended to
     #[arg(long)]
     append: bool,
     /// First delete what this job's sinks have written: their topics and files, and its dead letters;
     /// never what it reads. In one process only: of several, none may delete what another already writes
     #[arg(long, conflicts_with = "append")]
     fresh: bool,
+    /// Keep in this folder what decides the output beside the inputs, and go on from there: a run that was
+    /// ended or killed publishes nothing twice and leaves nothing out. It reads its inputs again from their
+    /// start. Of several processes all name the same folder
+    #[arg(long, value_name = "DIR", conflicts_with = "append")]
+    state: Option<PathBuf>,
     /// Exit with status 3 if a record was bad, and not only if all of a source were
     #[arg(long)]
     fail_on_dead_letters: bool,
@@ -85,7 +93,11 @@ impl Run {
     /// Runs the command.
     pub fn run(self, global: &Global) -> ExitCode {
         log::start(self.log, Progress::is_live());
-        let existing = if self.append { Existing::Append } else { Existing::Refuse };
+        let existing = match (self.append, &self.state) {
+            (true, _) => Existing::Append,
+            (false, Some(_)) => Existing::Resume,
+            (false, None) => Existing::Refuse,
+        };
         let loaded = match self.job.load(global, existing, true) {
             Ok(loaded) => loaded,
             Err(code) => return code,
@@ -130,16 +142,35 @@ impl Run {
             let bound = serve::metrics(address, registry)?;
             tracing::info!("metrics at http://{bound}/metrics");
         }
+        let journal = self.state.as_ref().map(LogJournal::new);
+        let failed = |error: ConnectorError| error.to_string();
         if self.fresh {
             for deleted in outputs.delete()? {
                 tracing::info!("deleted {deleted}");
             }
-        } else {
+            if let Some(journal) = &journal
+                && journal.delete().map_err(failed)?
+            {
+                tracing::info!("deleted {}", journal.describe());
+            }
+        }
+        let recorded = match &journal {
+            Some(journal) => journal.recorded().map_err(failed)?,
+            None => None,
+        };
+        if let (Some(recorded), Some(journal)) = (&recorded, &journal) {
+            tracing::info!(
+                "going on from {}: the history, and {} epochs that were live",
+                journal.describe(),
+                grouped(recorded.epochs.len() as u64)
+            );
+        } else if !self.fresh {
             outputs.refuse_held(self.append, cluster.hosts.len() > 1)?;
         }
         // Where nothing can come after the history, its end is the end.
         let bounded = plan.sources.iter().all(|source| !source.reader.unbounded());
-        let how = engine::Run { cluster, until_drained: self.until_drained || bounded, stop };
+        let journal = journal.map(|journal| JobJournal { journal: Arc::new(journal), job: spec.identity() });
+        let how = engine::Run { cluster, until_drained: self.until_drained || bounded, stop, journal };
         tracing::info!(
             "running {}: {} sources, {} steps, {} sinks on {} workers; Ctrl-C ends it",
             plan.name,
@@ -154,9 +185,10 @@ impl Run {
         result.map_err(|error| error.to_string())?;
         println!("{}\n{summary}", plan.name);
         if how.stop.load(Relaxed) && !plan.steps.is_empty() {
+            let then = if how.journal.is_some() { " yet: the same command goes on" } else { "" };
             println!(
                 "it was stopped: what waited for event time to go on (open windows, the last rows of a join, late \
-                 rows) was not published"
+                 rows) was not published{then}"
             );
         }
         if let Some(look) = outputs.look() {

@@ -5,10 +5,12 @@ use std::fmt;
 use arrow::datatypes::{DataType, Field};
 use indexmap::IndexMap;
 use levada_dataflows::Step;
+use levada_dataflows::plan::EpochSettings;
 use levada_types::Batch;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::page::PageSpec;
 
@@ -31,6 +33,16 @@ pub struct JobSpec {
     pub sink: IndexMap<String, SinkSpec>,
     /// What the gateway's page shows of it.
     pub page: Option<PageSpec>,
+}
+
+impl JobSpec {
+    /// A hash of all that decides what the job makes of its inputs: not its comments, its page, or how fast it
+    /// goes.
+    pub fn identity(&self) -> u64 {
+        let all = (&self.job.name, self.job.dead_letter_topic(), &self.source, &self.step, &self.sink);
+        let chunks = EpochSettings::default().backfill_chunks;
+        xxh3_64(format!("{all:?} {} {chunks}", Batch::MAX_ROWS).as_bytes())
+    }
 }
 
 /// `[job]`: the job as a whole.

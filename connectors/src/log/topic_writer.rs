@@ -85,11 +85,24 @@ impl TopicWriter {
     /// # Errors
     /// As [`Writer::append`]. The partitions before the one that failed have their records.
     pub fn append(&self, records: &[RecordIn<'_>]) -> Result<Vec<(u32, Appended)>> {
+        self.append_where(records, |_, _| true)
+    }
+
+    /// As [`TopicWriter::append`], of the records that `wanted` wants, by partition and place in `records`. The
+    /// others only have their turn.
+    ///
+    /// # Errors
+    /// As [`TopicWriter::append`].
+    pub fn append_where(
+        &self,
+        records: &[RecordIn<'_>],
+        wanted: impl Fn(u32, usize) -> bool,
+    ) -> Result<Vec<(u32, Appended)>> {
         let partitions = self.partitions();
         let unkeyed = records.iter().filter(|record| record.key.is_none()).count() as u64;
         let mut turn = self.turn.fetch_add(unkeyed, Ordering::Relaxed);
         let mut shares: Vec<Vec<&RecordIn<'_>>> = vec![Vec::new(); self.writers.len()];
-        for record in records {
+        for (place, record) in records.iter().enumerate() {
             let partition = match record.key {
                 _ if partitions == 1 => 0,
                 Some(key) => partition_of(key, partitions),
@@ -98,7 +111,9 @@ impl TopicWriter {
                     ((turn - 1) % u64::from(partitions)) as u32
                 }
             };
-            if let Some(share) = shares.get_mut(partition as usize) {
+            if let Some(share) = shares.get_mut(partition as usize)
+                && wanted(partition, place)
+            {
                 share.push(record);
             }
         }

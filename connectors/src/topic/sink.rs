@@ -10,11 +10,11 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Schema, SchemaRef, TimestampMillisecondType};
 use levada_types::{ConnectorError, Epoch, Sink, SinkFactory, TIME_COLUMN};
 
-use super::{EPOCH_HEADER, LogSinkConfig, POSITION_HEADER};
+use super::{EPOCH_HEADER, LogSinkConfig, POSITION_HEADER, published};
 use crate::codec::Encoder;
 use crate::codec::csv::{CsvConfig, CsvEncoder};
 use crate::codec::json::JsonEncoder;
-use crate::log::{Log, RecordIn, Topic, TopicWriter, WriterOptions};
+use crate::log::{Bounds, Log, RecordIn, Start, Topic, TopicWriter, WriterOptions};
 
 /// What stands between the parts of a key of several columns.
 const KEY_SEPARATOR: char = '|';
@@ -27,6 +27,8 @@ pub enum Existing {
     Refuse,
     /// Write behind them.
     Append,
+    /// They are of earlier runs of the same job: what they hold of its output is not written again.
+    Resume,
 }
 
 /// A topic as a sink. It is opened, and created if need be, when it is written.
@@ -97,12 +99,37 @@ impl SinkFactory for LogSink {
                 self.config.topic
             )));
         }
-        let writer = self.topic()?.writers(WriterOptions::default())?;
+        let topic = self.topic()?;
+        let writer = topic.writers(WriterOptions::default())?;
         for (partition, cut) in writer.recoveries() {
             tracing::warn!(topic = self.config.topic, partition, ?cut, "a torn tail was cut off");
         }
-        Ok(Box::new(OpenTopic { writer, values, keys, bytes: Vec::new(), ends: Vec::new() }))
+        let published = match self.existing {
+            Existing::Resume => last_published(&topic)?,
+            Existing::Refuse | Existing::Append => Vec::new(),
+        };
+        Ok(Box::new(OpenTopic { writer, values, keys, published, bytes: Vec::new(), ends: Vec::new() }))
     }
+}
+
+/// The epoch and the place in it of each partition's last record. What is before them in the order of
+/// publishing has been published.
+fn last_published(topic: &Topic) -> Result<Vec<Option<(u64, u64)>>, ConnectorError> {
+    let last = |partition| {
+        let Bounds { first, next } = topic.bounds(partition)?;
+        if next == first {
+            return Ok(None);
+        }
+        let last = topic.reader(partition, Start::Offset(next - 1))?.read(1, usize::MAX)?;
+        let place = last.iter().next().as_ref().and_then(published);
+        place.map(Some).ok_or_else(|| {
+            let topic = topic.name();
+            ConnectorError::configuration(format!(
+                "go on in topic {topic}: no job has written the last record of partition {partition}"
+            ))
+        })
+    };
+    (0..topic.partitions()).map(last).collect()
 }
 
 /// How a row's key is written.
@@ -171,13 +198,16 @@ struct OpenTopic {
     writer: TopicWriter,
     values: JsonEncoder,
     keys: Keys,
+    /// By partition, the last that an earlier run has published; empty if there was none.
+    published: Vec<Option<(u64, u64)>>,
     bytes: Vec<u8>,
     ends: Vec<usize>,
 }
 
 impl Sink for OpenTopic {
     fn publish(&mut self, epoch: Epoch, rows: &[RecordBatch]) -> Result<(), ConnectorError> {
-        let epoch = epoch.0.to_le_bytes();
+        let number = epoch.0;
+        let epoch = number.to_le_bytes();
         self.bytes.clear();
         self.ends.clear();
         let mut times = Vec::new();
@@ -205,7 +235,11 @@ impl Sink for OpenTopic {
                 value,
             })
             .collect();
-        self.writer.append(&records)?;
+        let published = &self.published;
+        self.writer.append_where(&records, |partition, place| {
+            let last = published.get(partition as usize).copied().flatten();
+            last.is_none_or(|last| last < (number, place as u64))
+        })?;
         Ok(())
     }
 

@@ -66,6 +66,10 @@ impl SourceFactory for LogSource {
         true
     }
 
+    fn start(&self, partition: PartitionId) -> Result<Option<Offset>, ConnectorError> {
+        Ok(Some(Offset(self.topic()?.reader(partition.0, self.start)?.position())))
+    }
+
     fn open(&self, partition: PartitionId, start: StartAt) -> Result<Box<dyn RecordReader>, ConnectorError> {
         let start = match start {
             StartAt::Configured => self.start,

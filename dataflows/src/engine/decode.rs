@@ -95,7 +95,9 @@ pub(super) fn decode<'scope>(
                 number: chunk.number,
                 rows,
                 chunk: chunk.mark == Mark::None,
+                records: chunk.records.len(),
                 mark: chunk.mark,
+                live: chunk.live,
             };
             progress_out.activate().give(progress_cap, &mut (0..peers).map(told).collect::<Vec<_>>());
             if chunk.stays {

@@ -18,7 +18,7 @@ use std::sync::atomic::{
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, SendTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded};
 use levada_types::{Batch, ConnectorError, Offset, RawRecords, Read, RecordReader};
 
 use super::clock::Stopwatch;
@@ -50,6 +50,8 @@ pub(super) struct FeedPlan {
     pub history_end: Option<Offset>,
     /// Whether to stop at the end of the history.
     pub until_drained: bool,
+    /// Whether live epochs of earlier runs come after it, before anything new is waited for.
+    pub recorded: bool,
     /// After how long a silence to say so.
     pub idle: Option<Duration>,
     /// Set when the job is to stop.
@@ -98,13 +100,74 @@ impl Feed {
             }
             None => {}
         }
-        // From here on there is something to wait for.
-        let Feed::Here(reading) = std::mem::replace(self, Feed::Over) else { return fed };
-        match Feeder::start(*reading) {
-            Ok(feeder) => *self = Feed::Thread(feeder),
-            Err(error) => return Some(Fed::Failed(error)),
+        if fed.is_some() && reading.plan.recorded {
+            return fed;
         }
-        fed
+        // From here on there is something to wait for.
+        match self.go_live() {
+            Ok(()) => fed,
+            Err(error) => Some(Fed::Failed(error)),
+        }
+    }
+
+    /// The next `count` records after the history, which were there in an earlier run, in one piece or several.
+    /// Waits for them; nothing if the job is to stop meanwhile.
+    pub(super) fn exactly(&mut self, count: usize) -> Result<Option<Vec<RawRecords>>, ConnectorError> {
+        let mut pieces = Vec::new();
+        let mut missing = count;
+        while missing > 0 {
+            let next = match self {
+                Feed::Here(reading) => match reading.history.rest.take() {
+                    Some(rest) => Some(rest),
+                    None => match reading.reader.read(missing, Duration::ZERO)? {
+                        Read::Records(records) => Some(records),
+                        Read::Nothing | Read::End => None,
+                    },
+                },
+                Feed::Thread(feeder) => match feeder.records() {
+                    Ok(Some(records)) => Some(records),
+                    Ok(None) => return Ok(None),
+                    Err(Some(error)) => return Err(error),
+                    Err(None) => None,
+                },
+                Feed::Over => None,
+            };
+            let Some(records) = next else {
+                let has = count - missing;
+                return Err(ConnectorError::configuration(format!(
+                    "read {} again: {has} records are there of {count} that an earlier run took",
+                    self.name()
+                )));
+            };
+            let (records, rest) = split(records, missing);
+            let rest = (!rest.is_empty()).then_some(rest);
+            match self {
+                Feed::Here(reading) => reading.history.rest = rest,
+                Feed::Thread(feeder) => feeder.rest = rest,
+                Feed::Over => {}
+            }
+            missing -= records.len();
+            pieces.push(records);
+        }
+        Ok(Some(pieces))
+    }
+
+    /// For people.
+    fn name(&self) -> &str {
+        match self {
+            Feed::Here(reading) => &reading.plan.name,
+            Feed::Thread(feeder) => &feeder.name,
+            Feed::Over => "a source that has ended",
+        }
+    }
+
+    /// Waits for what comes from now on, on a thread.
+    pub(super) fn go_live(&mut self) -> Result<(), ConnectorError> {
+        match std::mem::replace(self, Feed::Over) {
+            Feed::Here(reading) => *self = Feed::Thread(Feeder::start(*reading)?),
+            other => *self = other,
+        }
+        Ok(())
     }
 }
 
@@ -159,7 +222,11 @@ impl History {
 
 /// A feeder's receiving end.
 pub(super) struct Feeder {
+    name: String,
     receiver: Receiver<Fed>,
+    /// What was received and is not to be handed over yet.
+    rest: Option<RawRecords>,
+    stop: Arc<AtomicBool>,
     /// Whether the source found nothing when it last looked, and is to be woken.
     starving: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -175,17 +242,40 @@ impl Feeder {
             awaited: Arc::clone(&starving),
             wake: Arc::clone(&reading.plan.wake),
         };
-        let name = format!("feed {}", reading.plan.name);
-        let thread = std::thread::Builder::new().name(name).spawn(move || {
+        let name = reading.plan.name.clone();
+        let stop = Arc::clone(&reading.plan.stop);
+        let thread = std::thread::Builder::new().name(format!("feed {name}")).spawn(move || {
             if let Err(error) = reading.feed(&to) {
                 to.send(Fed::Failed(error));
             }
         });
         let thread = thread.map_err(|error| ConnectorError::outage(format!("start a thread: {error}")))?;
-        Ok(Feeder { receiver, starving, thread: Some(thread) })
+        Ok(Feeder { name, receiver, rest: None, stop, starving, thread: Some(thread) })
     }
 
-    fn take(&self) -> Option<Fed> {
+    /// Waits for records: none if the job is to stop, and no error but `None` where none will come.
+    fn records(&mut self) -> Result<Option<RawRecords>, Option<ConnectorError>> {
+        if let Some(rest) = self.rest.take() {
+            return Ok(Some(rest));
+        }
+        loop {
+            match self.receiver.recv_timeout(LOOK_AROUND) {
+                Ok(Fed::Chunk(records)) => return Ok(Some(records)),
+                Ok(Fed::HistoryEnd | Fed::Idle) => {}
+                Ok(Fed::Failed(error)) => return Err(Some(error)),
+                Err(RecvTimeoutError::Timeout) if self.stop.load(Relaxed) => return Ok(None),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    return if self.stop.load(Relaxed) { Ok(None) } else { Err(None) };
+                }
+            }
+        }
+    }
+
+    fn take(&mut self) -> Option<Fed> {
+        if let Some(rest) = self.rest.take() {
+            return Some(Fed::Chunk(rest));
+        }
         self.receiver.try_recv().ok().or_else(|| {
             self.starving.store(true, SeqCst);
             // Either the feeder sees that somebody waits, or what it sent before is seen here.

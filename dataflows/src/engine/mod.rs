@@ -16,6 +16,7 @@ mod container;
 mod decode;
 mod epochs;
 mod feed;
+mod journal;
 mod shared;
 mod sink;
 mod source;
@@ -54,10 +55,11 @@ use crate::operator::OperatorError;
 use crate::plan::{Plan, SinkOrder, StreamId};
 use epochs::Board;
 use feed::{Feed, FeedPlan};
+pub use journal::JobJournal;
 pub(crate) use shared::Shared;
 use sink::{SinkSetup, sink};
 use source::{OwnPartition, SourceSetup, sources};
-use watermark::{PartitionSetup, Watermarks, ticks};
+use watermark::{PartitionSetup, TickStreams, Watermarks, ticks};
 
 /// Where a job runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +89,8 @@ pub struct Run {
     pub until_drained: bool,
     /// Set it to stop: epochs under way are finished and published, then [`run`] returns.
     pub stop: Arc<AtomicBool>,
+    /// Where what decides the output is written down, so that a later run goes on where this one ended; or nowhere.
+    pub journal: Option<JobJournal>,
 }
 
 /// A job ended otherwise than it should.
@@ -95,6 +99,9 @@ pub enum EngineError {
     /// A source could not be read.
     #[error(transparent)]
     Source(#[from] ConnectorError),
+    /// The journal could not be read or written.
+    #[error(transparent)]
+    Journal(ConnectorError),
     /// A sink could not be written.
     #[error("sink `{sink}`: {error}")]
     Sink {
@@ -142,7 +149,13 @@ pub fn run(plan: Arc<Plan>, how: &Run, metrics: Arc<Metrics>) -> Result<(), Engi
         let total: u64 = history.iter().flatten().map(|offset| offset.0).sum();
         metrics.sources[index].total.store(total, Relaxed);
     }
-    let shared = Arc::new(Shared::new(how.cluster.workers));
+    let writer = match &how.journal {
+        Some(journal) if how.cluster.process == 0 => {
+            Some(journal::begin(journal, &plan, how, &histories).map_err(EngineError::Journal)?)
+        }
+        _ => None,
+    };
+    let shared = Arc::new(Shared::new(how.cluster.workers, writer));
     let how_each = how.clone();
     let for_workers = Arc::clone(&shared);
     let config = Config { communication, worker: WorkerConfig::default() };
@@ -202,6 +215,15 @@ fn build(
 ) -> Result<Option<Activator>, EngineError> {
     worker.dataflow_named::<u64, _, _>(&plan.name, |scope| {
         let (me, peers) = (scope.index(), scope.peers());
+        // By now all processes are connected, and the one with the journal has begun it.
+        let recorded = match &how.journal {
+            None => None,
+            Some(journal) => {
+                let read = || journal::recorded(journal, plan, how, histories);
+                Some(shared.recorded(read).map_err(EngineError::Journal)?)
+            }
+        };
+        let bounds = recorded.as_ref().map(|recorded| journal::bounds(&recorded.header, plan));
         let setups = partition_setups(plan, histories, how.until_drained);
         let watermarks = Watermarks::new(setups.clone());
         let board = Rc::new(RefCell::new(Board::new(Rc::clone(watermarks.view()))));
@@ -220,13 +242,18 @@ fn build(
             let source = &plan.sources[index];
             for (number, &history_end) in history.iter().enumerate() {
                 if partition % peers == me {
-                    let reader = source.reader.open(PartitionId(number as u32), StartAt::Configured)?;
+                    let of_journal = bounds.as_ref().and_then(|bounds| bounds.get(index)?.get(number));
+                    let history_end = of_journal.map_or(history_end, |bounds| bounds.end);
+                    let start = of_journal.and_then(|bounds| bounds.start);
+                    let start = start.map_or(StartAt::Configured, StartAt::Offset);
+                    let reader = source.reader.open(PartitionId(number as u32), start)?;
                     let idle = source.event_time.as_ref().and_then(|event_time| event_time.idle_ms);
                     let waker = Arc::clone(shared);
                     let feed_plan = FeedPlan {
                         name: format!("{} {number}", source.name),
                         history_end,
                         until_drained: how.until_drained,
+                        recorded: recorded.as_ref().is_some_and(|recorded| !recorded.epochs.is_empty()),
                         idle: idle.map(Duration::from_millis),
                         stop: Arc::clone(&how.stop),
                         wake: Arc::new(move || waker.wake_sources()),
@@ -243,6 +270,8 @@ fn build(
             own,
             settings: plan.epochs,
             until_drained: how.until_drained,
+            journal: how.journal.is_some(),
+            recorded,
             board: Rc::clone(&board),
             probe: probe.clone(),
             stop: Arc::clone(&how.stop),
@@ -271,14 +300,17 @@ fn build(
             progress.push(decoded.progress);
             dead.push(decoded.dead);
         }
-        let ticks = ticks(
+        let TickStreams { ticks, durable } = ticks(
             scope,
             scope.concatenate(progress),
             watermarks,
             board,
             scope.activator_for(address),
             Arc::clone(metrics),
-        );
+            if me == 0 { shared.take_journal() } else { None },
+            Arc::clone(shared),
+        )?;
+        let durable = how.journal.is_some().then_some(durable);
 
         for (index, step) in plan.steps.iter().enumerate() {
             let inputs: Vec<_> = step.from.iter().map(|from| streams[from].clone()).collect();
@@ -308,7 +340,7 @@ fn build(
                 index: Some(index),
                 metrics: Arc::clone(metrics),
             };
-            sink(scope, streams[&planned.from].clone(), setup, probe, Arc::clone(shared))?;
+            sink(scope, streams[&planned.from].clone(), durable.clone(), setup, probe, Arc::clone(shared))?;
         }
         if let Some(writer) = &plan.dead_letters {
             let setup = SinkSetup {
@@ -320,7 +352,7 @@ fn build(
                 index: None,
                 metrics: Arc::clone(metrics),
             };
-            sink(scope, scope.concatenate(dead), setup, probe, Arc::clone(shared))?;
+            sink(scope, scope.concatenate(dead), durable, setup, probe, Arc::clone(shared))?;
         }
         Ok(Some(activator))
     })

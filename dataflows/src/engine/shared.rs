@@ -1,7 +1,10 @@
 //! What the workers of a process share outside the dataflow: failures, who is busy, whom to wake.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use levada_types::journal::Recorded;
+use levada_types::{ConnectorError, JournalWriter};
 
 use timely::scheduling::SyncActivator;
 
@@ -16,6 +19,10 @@ pub(crate) struct Shared {
     sources: Mutex<Vec<SyncActivator>>,
     /// The live epoch in which something last arrived.
     busy: AtomicU64,
+    /// Writes the journal, until worker 0 takes it.
+    journal: Mutex<Option<Box<dyn JournalWriter>>>,
+    /// What stood in the journal when the job began.
+    recorded: Mutex<Option<Arc<Recorded>>>,
 }
 
 /// How many chunks each worker of this process has been dealt and not decoded yet.
@@ -46,14 +53,33 @@ impl Decoding {
 }
 
 impl Shared {
-    pub(super) fn new(workers: usize) -> Shared {
+    pub(super) fn new(workers: usize, journal: Option<Box<dyn JournalWriter>>) -> Shared {
         Shared {
             decoding: Decoding((0..workers.max(1)).map(|_| AtomicUsize::new(0)).collect()),
             failed: AtomicBool::new(false),
             error: Mutex::default(),
             sources: Mutex::default(),
             busy: AtomicU64::new(0),
+            journal: Mutex::new(journal),
+            recorded: Mutex::default(),
         }
+    }
+
+    /// What writes the journal, for who asks first.
+    pub(super) fn take_journal(&self) -> Option<Box<dyn JournalWriter>> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// What stood in the journal, read by whoever asks first.
+    pub(super) fn recorded(
+        &self,
+        read: impl FnOnce() -> Result<Recorded, ConnectorError>,
+    ) -> Result<Arc<Recorded>, ConnectorError> {
+        let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(recorded) = recorded.as_ref() {
+            return Ok(Arc::clone(recorded));
+        }
+        Ok(Arc::clone(recorded.insert(Arc::new(read()?))))
     }
 
     /// Notes the first failure, with which the run ends; the workers then stop without publishing anything
@@ -64,6 +90,11 @@ impl Shared {
             tracing::error!("{error}");
         }
         first.get_or_insert(error);
+        self.failed.store(true, Relaxed);
+    }
+
+    /// Has the workers stop without publishing anything more, though nothing is wrong.
+    pub(super) fn abandon(&self) {
         self.failed.store(true, Relaxed);
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use levada_types::{Batch, Epoch, SinkFactory};
-use timely::dataflow::channels::pact::DistributorPact;
+use timely::dataflow::channels::pact::{DistributorPact, Pipeline};
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::probe::{Handle as ProbeHandle, Probe};
@@ -31,10 +31,12 @@ pub(super) struct SinkSetup<'a> {
     pub metrics: Arc<Metrics>,
 }
 
-/// Builds a sink on this worker. The probe sees an epoch pass once it is published.
+/// Builds a sink on this worker. The probe sees an epoch pass once it is published, which it is when `durable`,
+/// if there is one, has passed it.
 pub(super) fn sink<'scope>(
     scope: Scope<'scope, u64>,
     rows: Stream<'scope, u64, BatchContainer>,
+    durable: Option<Stream<'scope, u64, Vec<()>>>,
     setup: SinkSetup<'_>,
     probe: &ProbeHandle<u64>,
     shared: Arc<Shared>,
@@ -47,6 +49,7 @@ pub(super) fn sink<'scope>(
     };
     let mut builder = OperatorBuilder::new(format!("Sink {name}"), scope);
     let mut input = builder.new_input(rows, DistributorPact(move |_| Router::Worker(owner)));
+    let mut durable = durable.map(|durable| builder.new_input(durable, Pipeline));
     let (_output, done) = builder.new_output::<Vec<()>>();
     builder.build(move |_| {
         let mut pending: BTreeMap<u64, (Capability<u64>, Vec<Batch>)> = BTreeMap::new();
@@ -55,10 +58,13 @@ pub(super) fn sink<'scope>(
                 let (_, batches) = pending.entry(*cap.time()).or_insert_with(|| (cap.retain(0), Vec::new()));
                 batches.extend(container.take());
             });
+            if let Some(durable) = &mut durable {
+                durable.for_each(|_, _| {});
+            }
             let Some(open) = &mut sink else { return };
             let failed = |error| shared.fail(EngineError::Sink { sink: name.clone(), error });
             while let Some(entry) = pending.first_entry() {
-                if frontiers[0].less_equal(entry.key()) {
+                if frontiers.iter().any(|frontier| frontier.less_equal(entry.key())) {
                     break;
                 }
                 // The capability is dropped after publishing: until then the epoch is in flight.

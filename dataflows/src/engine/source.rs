@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use levada_types::RawRecords;
+use levada_types::journal::{Recorded, Taken};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
@@ -56,6 +57,8 @@ pub(super) struct RawChunk {
     #[serde(with = "raw")]
     pub records: RawRecords,
     pub mark: Mark,
+    /// Whether it was cut by the clock, and is to be written down.
+    pub live: bool,
 }
 
 /// Records as bincode sees them. Only runs between processes.
@@ -92,6 +95,10 @@ pub(super) struct SourceSetup {
     pub own: Vec<OwnPartition>,
     pub settings: EpochSettings,
     pub until_drained: bool,
+    /// Whether what decides the output is written down.
+    pub journal: bool,
+    /// What earlier runs wrote down: their live epochs come after the history.
+    pub recorded: Option<Arc<Recorded>>,
     pub board: Rc<RefCell<Board>>,
     pub probe: ProbeHandle<u64>,
     pub stop: Arc<AtomicBool>,
@@ -118,6 +125,7 @@ pub(super) fn sources<'scope>(
             caps,
             epoch: 0,
             phase: Phase::History,
+            ahead: 0,
             due: None,
             planner,
             sent: vec![0; setup.partitions],
@@ -162,6 +170,8 @@ pub(super) fn sources<'scope>(
 
 enum Phase {
     History,
+    /// The live epochs of earlier runs, from this one on.
+    Recorded(usize),
     Live,
     Over,
 }
@@ -184,6 +194,8 @@ struct Source {
     caps: Vec<Capability<u64>>,
     epoch: u64,
     phase: Phase,
+    /// How far the numbers of live epochs are ahead of the clock's.
+    ahead: u64,
     /// Chunks of each own partition still to come in this epoch of the history.
     due: Option<Vec<u32>>,
     planner: Planner,
@@ -224,11 +236,21 @@ impl Dealer {
 impl Source {
     fn turn(&mut self, out: &mut Vec<(usize, RawChunk)>) -> Turn {
         self.note_finished();
-        if self.setup.stop.load(Relaxed) || self.setup.shared.has_failed() {
+        // An epoch of which a part is missing must not seem complete to another process.
+        if self.setup.shared.has_failed() {
+            return Turn::Wait;
+        }
+        if self.setup.stop.load(Relaxed) {
+            if self.setup.journal && !matches!(self.phase, Phase::Live | Phase::Over) {
+                // What is cut by the data or by the journal would be cut otherwise; it comes again.
+                self.setup.shared.abandon();
+                return Turn::Wait;
+            }
             self.phase = Phase::Over;
         }
         match self.phase {
             Phase::History => self.history(out),
+            Phase::Recorded(next) => self.recorded(next, out),
             Phase::Live => self.live(out),
             Phase::Over => Turn::Over,
         }
@@ -247,7 +269,7 @@ impl Source {
                 };
                 let Some(known) = known else { return Turn::Wait };
                 let Some(plan) = self.planner.plan(&known) else {
-                    self.phase = if self.setup.until_drained { Phase::Over } else { Phase::Live };
+                    self.phase = if self.setup.until_drained { Phase::Over } else { Phase::Recorded(0) };
                     return Turn::Again;
                 };
                 self.opened();
@@ -272,12 +294,12 @@ impl Source {
                     Some(Fed::Idle) => (RawRecords::default(), Mark::Idle),
                     Some(Fed::Failed(error)) => {
                         self.setup.shared.fail(error.into());
-                        return Turn::Over;
+                        return Turn::Wait;
                     }
                 };
                 *due -= 1;
                 own.ended = mark == Mark::HistoryEnd;
-                out.push((own.source, chunk(own, records, mark, &mut self.sent, &self.dealer)));
+                out.push((own.source, chunk(own, records, mark, false, &mut self.sent, &self.dealer)));
             }
         }
         if waiting {
@@ -287,9 +309,61 @@ impl Source {
         Turn::NextEpoch(self.epoch + 1)
     }
 
+    /// An epoch of an earlier run, cut where it was cut then.
+    fn recorded(&mut self, next: usize, out: &mut Vec<(usize, RawChunk)>) -> Turn {
+        let recorded = self.setup.recorded.clone();
+        let Some(cut) = recorded.as_ref().and_then(|recorded| recorded.epochs.get(next)) else {
+            for own in &mut self.setup.own {
+                if let Err(error) = own.feed.go_live() {
+                    self.setup.shared.fail(error.into());
+                    return Turn::Wait;
+                }
+            }
+            self.phase = Phase::Live;
+            // The clock may have been put back meanwhile, or the interval be another.
+            self.ahead = self.epoch.saturating_sub(live_epoch(self.setup.settings.interval_ms));
+            return Turn::Again;
+        };
+        if self.epoch < cut.epoch {
+            return Turn::NextEpoch(cut.epoch);
+        }
+        if self.open.len() as u64 >= self.setup.settings.in_flight {
+            return Turn::Wait;
+        }
+        self.opened();
+        for own in &mut self.setup.own {
+            let taken = cut.taken.iter().filter(|(partition, _)| *partition == own.partition);
+            for taken in taken.flat_map(|(_, taken)| taken) {
+                let pieces = match *taken {
+                    Taken::Idle => Ok(Some(vec![RawRecords::default()])),
+                    Taken::Records(count) => own.feed.exactly(count),
+                };
+                let pieces = match pieces {
+                    Ok(Some(pieces)) => pieces,
+                    Ok(None) => {
+                        // Half an epoch would be another one.
+                        out.clear();
+                        self.setup.shared.abandon();
+                        return Turn::Wait;
+                    }
+                    Err(error) => {
+                        self.setup.shared.fail(error.into());
+                        return Turn::Wait;
+                    }
+                };
+                let mark = if *taken == Taken::Idle { Mark::Idle } else { Mark::None };
+                for records in pieces {
+                    out.push((own.source, chunk(own, records, mark, false, &mut self.sent, &self.dealer)));
+                }
+            }
+        }
+        self.phase = Phase::Recorded(next + 1);
+        Turn::NextEpoch(self.epoch + 1)
+    }
+
     fn live(&mut self, out: &mut Vec<(usize, RawChunk)>) -> Turn {
         let interval = self.setup.settings.interval_ms;
-        let now = live_epoch(interval);
+        let now = live_epoch(interval) + self.ahead;
         if now > self.epoch {
             return Turn::NextEpoch(now);
         }
@@ -306,11 +380,11 @@ impl Source {
                         Some(Fed::Idle) => (RawRecords::default(), Mark::Idle),
                         Some(Fed::Failed(error)) => {
                             self.setup.shared.fail(error.into());
-                            return Turn::Over;
+                            return Turn::Wait;
                         }
                     };
                     self.bytes += records.data.len();
-                    out.push((own.source, chunk(own, records, mark, &mut self.sent, &self.dealer)));
+                    out.push((own.source, chunk(own, records, mark, true, &mut self.sent, &self.dealer)));
                     took = true;
                 }
             }
@@ -324,7 +398,11 @@ impl Source {
         }
         let lingers = LINGER.as_millis() as u64 / interval.max(1);
         let busy = self.epoch <= self.setup.shared.busy_epoch().saturating_add(lingers);
-        self.alarm.within(if busy { until_after(self.epoch, interval) } else { IDLE_EPOCH });
+        self.alarm.within(if busy {
+            until_after(self.epoch.saturating_sub(self.ahead), interval)
+        } else {
+            IDLE_EPOCH
+        });
         Turn::Wait
     }
 
@@ -362,11 +440,12 @@ fn chunk(
     own: &OwnPartition,
     records: RawRecords,
     mark: Mark,
+    live: bool,
     sent: &mut [usize],
     dealer: &Dealer,
 ) -> RawChunk {
     let number = sent[own.partition];
     sent[own.partition] += 1;
     let (target, stays) = dealer.deal(own.partition, number);
-    RawChunk { target, stays, partition: own.partition, number, records, mark }
+    RawChunk { target, stays, partition: own.partition, number, records, mark, live }
 }

@@ -1,6 +1,7 @@
 //! The engine on sources and sinks in memory: what it promises whatever the workers and partitions.
 
 mod disorder;
+mod journal;
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex};
@@ -256,7 +257,8 @@ fn plan(topic: &Topic, disorder_ms: i64) -> (Arc<Plan>, Published, Published, Pu
 
 fn drain(plan: &Arc<Plan>, workers: usize) -> Result<Arc<Metrics>, EngineError> {
     let metrics = Metrics::new(plan);
-    let how = Run { cluster: Cluster::local(workers), until_drained: true, stop: Arc::default() };
+    let how =
+        Run { cluster: Cluster::local(workers), until_drained: true, stop: Arc::default(), journal: None };
     run(Arc::clone(plan), &how, Arc::clone(&metrics))?;
     Ok(metrics)
 }
@@ -324,7 +326,8 @@ fn a_live_job_goes_on_after_its_history_and_stops_when_told() {
     let topic = Topic::new(vec![history(10_000), Vec::new()], true);
     let (plan, sums, late, _) = plan(&topic, 100);
     let stop = Arc::new(AtomicBool::new(false));
-    let how = Run { cluster: Cluster::local(2), until_drained: false, stop: Arc::clone(&stop) };
+    let how =
+        Run { cluster: Cluster::local(2), until_drained: false, stop: Arc::clone(&stop), journal: None };
     let metrics = Metrics::new(&plan);
     let job = std::thread::spawn(move || run(plan, &how, metrics));
     // The silent partition is declared idle, and each record lets the one before it out.

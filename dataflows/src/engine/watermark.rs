@@ -16,12 +16,12 @@
 //! stands in the partition alone, not on how it was cut into chunks and epochs.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use levada_types::{EventTime, Origin};
+use levada_types::{EventTime, JournalWriter, Origin};
 use serde::{Deserialize, Serialize};
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Capability;
@@ -30,6 +30,8 @@ use timely::dataflow::{Scope, Stream};
 use timely::scheduling::activate::Activator;
 
 use super::epochs::{Board, PartitionView};
+use super::journal::{self, Recorder};
+use super::{EngineError, Shared};
 use crate::host::Tick;
 use crate::metrics::Metrics;
 
@@ -56,7 +58,11 @@ pub(crate) struct Progress {
     pub rows: Option<Span>,
     /// Whether it held records (good or bad).
     pub chunk: bool,
+    /// How many.
+    pub records: usize,
     pub mark: Mark,
+    /// Whether it was cut by the clock, and is to be written down.
+    pub live: bool,
 }
 
 /// The rows of a chunk: where they come from, and their least and their greatest event time.
@@ -167,7 +173,16 @@ impl Watermarks {
     }
 }
 
-/// Builds the operator that turns progress into ticks, on this worker.
+/// What the end of an epoch gives.
+pub(super) struct TickStreams<'scope> {
+    pub ticks: Stream<'scope, u64, Vec<Tick>>,
+    /// Carries nothing; passes an epoch once what it took in is durable.
+    pub durable: Stream<'scope, u64, Vec<()>>,
+}
+
+/// Builds the operator that turns progress into ticks, on this worker. With a writer it has live epochs written
+/// down.
+#[expect(clippy::too_many_arguments, reason = "each is a thing of its own")]
 pub(super) fn ticks<'scope>(
     scope: Scope<'scope, u64>,
     progress: Stream<'scope, u64, Vec<Progress>>,
@@ -175,25 +190,47 @@ pub(super) fn ticks<'scope>(
     board: Rc<RefCell<Board>>,
     source: Activator,
     metrics: Arc<Metrics>,
-) -> Stream<'scope, u64, Vec<Tick>> {
+    journal: Option<Box<dyn JournalWriter>>,
+    shared: Arc<Shared>,
+) -> Result<TickStreams<'scope>, EngineError> {
     let mut builder = OperatorBuilder::new("Tick".into(), scope);
     let mut input = builder.new_input(progress, Exchange::new(|p: &Progress| p.target as u64));
-    let (mut output, stream) = builder.new_output::<Vec<Tick>>();
+    let (mut output, ticks) = builder.new_output::<Vec<Tick>>();
+    let (_durable, durable) = builder.new_output::<Vec<()>>();
+    let me = scope.worker().sync_activator_for(builder.operator_info().address.to_vec());
+    let recorder = match journal {
+        Some(writer) => Some(Recorder::start(writer, shared, me).map_err(EngineError::Journal)?),
+        None => None,
+    };
     builder.build(move |_| {
-        let mut pending: BTreeMap<u64, (Capability<u64>, Vec<Progress>)> = BTreeMap::new();
+        let mut pending: BTreeMap<u64, (Capability<u64>, Capability<u64>, Vec<Progress>)> = BTreeMap::new();
+        // Epochs that are being written down; their capabilities keep the sinks waiting.
+        let mut written: VecDeque<Capability<u64>> = VecDeque::new();
         let mut done = 0;
         move |frontiers| {
             input.for_each(|cap, data| {
-                let (_, told) = pending.entry(*cap.time()).or_insert_with(|| (cap.retain(0), Vec::new()));
+                let new = || (cap.retain(0), cap.retain(1), Vec::new());
+                let (_, _, told) = pending.entry(*cap.time()).or_insert_with(new);
                 told.append(data);
             });
+            if let Some(recorder) = &recorder {
+                while written.front().is_some_and(|cap| recorder.is_durable(*cap.time())) {
+                    written.pop_front();
+                }
+            }
             let frontier = frontiers[0].frontier().iter().copied().min().unwrap_or(u64::MAX);
             let mut output = output.activate();
             while let Some(entry) = pending.first_entry() {
                 if *entry.key() >= frontier {
                     break;
                 }
-                let (epoch, (cap, told)) = entry.remove_entry();
+                let (epoch, (cap, durable, told)) = entry.remove_entry();
+                if let Some(recorder) = &recorder
+                    && let Some(cut) = journal::cut(epoch, &told)
+                {
+                    recorder.record(cut);
+                    written.push_back(durable);
+                }
                 board.borrow_mut().note(done, epoch, watermarks.view());
                 let tick = watermarks.epoch(told);
                 board.borrow_mut().note(epoch, epoch + 1, watermarks.view());
@@ -209,7 +246,7 @@ pub(super) fn ticks<'scope>(
             source.activate();
         }
     });
-    stream
+    Ok(TickStreams { ticks, durable })
 }
 
 #[cfg(test)]
@@ -220,7 +257,7 @@ mod tests {
 
     fn told(partition: usize, max: i64, mark: Mark) -> Progress {
         let rows = (max >= 0).then_some(Span { origin: Origin::default(), least: max, greatest: max });
-        Progress { target: 0, partition, number: 0, rows, chunk: max >= 0, mark }
+        Progress { target: 0, partition, number: 0, rows, chunk: max >= 0, records: 1, mark, live: false }
     }
 
     fn watermark(marks: &mut Watermarks, told: Vec<Progress>) -> EventTime {
@@ -274,7 +311,16 @@ mod tests {
             let place = PartitionId(partition as u32);
             let origin = Origin { source: 0, partition: place, offset: Offset(8 * number) };
             let rows = Some(Span { origin, least, greatest });
-            Progress { target: 0, partition, number: number as usize, rows, chunk: true, mark: Mark::None }
+            Progress {
+                target: 0,
+                partition,
+                number: number as usize,
+                rows,
+                chunk: true,
+                records: 1,
+                mark: Mark::None,
+                live: false,
+            }
         };
         let promises = |marks: &mut Watermarks, progress: Vec<Progress>| -> Vec<(u32, u64, i64)> {
             let tick = marks.epoch(progress);

@@ -7,6 +7,7 @@
 //! ```text
 //!   connectors ──► SourceFactory, RecordReader, Decoder, SinkFactory, Sink ──┐
 //!   models ──────► Scorer ───────────────────────────────────────────────────┼──► dataflows
+//!   connectors ──► Journal ──────────────────────────────────────────────────┤
 //!   all ─────────► Batch, Epoch, EventTime, PartitionId, KeyGroup, StateChanges ┘
 //! ```
 
@@ -14,6 +15,7 @@ pub mod batch;
 pub mod decode;
 pub mod error;
 pub mod hash;
+pub mod journal;
 pub mod nearest;
 pub mod position;
 pub mod scoring;
@@ -27,6 +29,7 @@ pub use batch::{Batch, Origin, TIME_COLUMN};
 pub use decode::{DeadLetter, Decoded, Decoder, DecoderFactory};
 pub use error::{Blame, ConnectorError};
 pub use hash::{KEY_GROUPS, KeyHasher};
+pub use journal::{Journal, JournalWriter};
 pub use position::{Epoch, KeyGroup, Offset, PartitionId};
 pub use scoring::{FieldKind, ScoreError, Scorer, ScorerFactory, TokenField};
 pub use sink::{Sink, SinkFactory};

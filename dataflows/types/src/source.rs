@@ -22,6 +22,14 @@ pub trait SourceFactory: Send + Sync {
     /// Whether records may still arrive after the history: false for a file.
     fn unbounded(&self) -> bool;
 
+    /// The offset that [`StartAt::Configured`] means now; `None` where there is but one beginning.
+    ///
+    /// # Errors
+    /// When the outside system cannot be asked.
+    fn start(&self, _partition: PartitionId) -> Result<Option<Offset>, ConnectorError> {
+        Ok(None)
+    }
+
     /// Opens `partition`. Called once a run and partition, on the process that owns it.
     ///
     /// # Errors

@@ -1,0 +1,210 @@
+//! The journal at work: what is recorded of a live run, and how a later one takes it up.
+//!
+//! ```text
+//!   tick of worker 0 ──epoch's cut──► thread: append, sync ──► durable ──► sinks publish the epoch
+//! ```
+//!
+//! A run that finds a journal reads the same history (which the data alone cuts into the same epochs), then the
+//! recorded epochs, cut where they were cut, and then goes on live. It gets the same bytes again; the sinks know
+//! what of them they have published.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+use crossbeam_channel::{Sender, unbounded};
+use levada_types::journal::{EpochCut, JournalHeader, PartitionBounds, Recorded, Taken};
+use levada_types::{Blame, ConnectorError, Journal, JournalWriter, Offset, PartitionId};
+use timely::scheduling::SyncActivator;
+
+use super::watermark::{Mark, Progress};
+use super::{EngineError, Run, Shared};
+use crate::plan::Plan;
+
+/// The journal of a job.
+#[derive(Clone)]
+pub struct JobJournal {
+    /// Where it is kept.
+    pub journal: Arc<dyn Journal>,
+    /// The job, as a hash of all that decides what it computes.
+    pub job: u64,
+}
+
+impl fmt::Debug for JobJournal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JobJournal({})", self.journal.describe())
+    }
+}
+
+/// Begins the journal, or takes up what stands in it: for the process that has worker 0.
+pub(super) fn begin(
+    journal: &JobJournal,
+    plan: &Plan,
+    how: &Run,
+    histories: &[Vec<Option<Offset>>],
+) -> Result<Box<dyn JournalWriter>, ConnectorError> {
+    let mut writer = journal.journal.writer()?;
+    if let Some(recorded) = journal.journal.recorded()? {
+        check(journal, &recorded.header, plan, how.until_drained, histories)?;
+        return Ok(writer);
+    }
+    let mut partitions = Vec::new();
+    for (source, history) in plan.sources.iter().zip(histories) {
+        for (number, &end) in history.iter().enumerate() {
+            let start = source.reader.start(PartitionId(number as u32))?;
+            partitions.push(PartitionBounds { source: source.name.clone(), start, end });
+        }
+    }
+    writer.begin(&JournalHeader { job: journal.job, until_drained: how.until_drained, partitions })?;
+    Ok(writer)
+}
+
+/// What stands in the journal of a run that has begun.
+pub(super) fn recorded(
+    journal: &JobJournal,
+    plan: &Plan,
+    how: &Run,
+    histories: &[Vec<Option<Offset>>],
+) -> Result<Recorded, ConnectorError> {
+    let recorded = journal.journal.recorded()?.ok_or_else(|| {
+        ConnectorError::configuration(format!("read {}: it has not begun", journal.journal.describe()))
+    })?;
+    check(journal, &recorded.header, plan, how.until_drained, histories)?;
+    Ok(recorded)
+}
+
+/// Whether this is the run that the journal is of.
+fn check(
+    journal: &JobJournal,
+    header: &JournalHeader,
+    plan: &Plan,
+    until_drained: bool,
+    histories: &[Vec<Option<Offset>>],
+) -> Result<(), ConnectorError> {
+    let refused = |why: String| {
+        let place = journal.journal.describe();
+        Err(ConnectorError { blame: Blame::Configuration, message: format!("go on from {place}: {why}") })
+    };
+    if header.job != journal.job {
+        return refused(
+            "the job was another then; give this one a folder of its own, or begin afresh".into(),
+        );
+    }
+    if header.until_drained != until_drained {
+        let (was, is) = if until_drained { ("live", "to end") } else { ("to end", "to go on live") };
+        return refused(format!("the job ran {was} with its history, and is {is} with it now"));
+    }
+    for (source, history) in plan.sources.iter().zip(histories) {
+        let before = header.partitions.iter().filter(|bounds| bounds.source == source.name).count();
+        if before != history.len() {
+            let (name, now) = (&source.name, history.len());
+            return refused(format!("source `{name}` had {before} partitions, and has {now}"));
+        }
+    }
+    Ok(())
+}
+
+/// Where each source's partitions begin and where their histories end.
+pub(super) fn bounds(header: &JournalHeader, plan: &Plan) -> Vec<Vec<PartitionBounds>> {
+    let of = |name: &str| header.partitions.iter().filter(|bounds| bounds.source == name).cloned().collect();
+    plan.sources.iter().map(|source| of(&source.name)).collect()
+}
+
+/// What an epoch took of the partitions, if anything of it is live.
+pub(super) fn cut(epoch: u64, progress: &[Progress]) -> Option<EpochCut> {
+    if !progress.iter().any(|told| told.live) {
+        return None;
+    }
+    let mut taken: BTreeMap<usize, BTreeMap<usize, Vec<Taken>>> = BTreeMap::new();
+    for told in progress {
+        let of_chunk = taken.entry(told.partition).or_default().entry(told.number).or_default();
+        if told.records > 0 {
+            of_chunk.push(Taken::Records(told.records));
+        }
+        if told.mark == Mark::Idle {
+            of_chunk.push(Taken::Idle);
+        }
+    }
+    let taken =
+        taken.into_iter().map(|(partition, chunks)| (partition, chunks.into_values().flatten().collect()));
+    Some(EpochCut { epoch, taken: taken.collect() })
+}
+
+/// Writes epochs down, and knows which of them are durable.
+pub(super) struct Recorder {
+    cuts: Sender<EpochCut>,
+    /// The first epoch that is not known to be durable.
+    durable: Arc<AtomicU64>,
+}
+
+impl Recorder {
+    /// A thread that waits for the disk; wakes `ticks` when something has become durable.
+    pub(super) fn start(
+        mut writer: Box<dyn JournalWriter>,
+        shared: Arc<Shared>,
+        ticks: SyncActivator,
+    ) -> Result<Recorder, ConnectorError> {
+        let (cuts, waiting) = unbounded::<EpochCut>();
+        let durable = Arc::new(AtomicU64::new(0));
+        let done = Arc::clone(&durable);
+        let write = move || {
+            while let Ok(first) = waiting.recv() {
+                let epochs: Vec<EpochCut> = std::iter::once(first).chain(waiting.try_iter()).collect();
+                let last = epochs.last().map_or(0, |cut| cut.epoch);
+                match writer.append(&epochs) {
+                    Ok(()) => done.store(last + 1, SeqCst),
+                    Err(error) => shared.fail(EngineError::Journal(error)),
+                }
+                // A worker that is gone needs no waking.
+                let _ = ticks.activate();
+                if shared.has_failed() {
+                    return;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("journal".into()).spawn(write);
+        thread.map_err(|error| ConnectorError::outage(format!("start a thread: {error}")))?;
+        Ok(Recorder { cuts, durable })
+    }
+
+    /// Has an epoch written down.
+    pub(super) fn record(&self, cut: EpochCut) {
+        // The thread has ended only if the job has failed.
+        let _ = self.cuts.send(cut);
+    }
+
+    /// Whether an epoch that was to be written down is durable.
+    pub(super) fn is_durable(&self, epoch: u64) -> bool {
+        epoch < self.durable.load(SeqCst)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cut_has_all_partitions_in_the_order_in_which_they_gave() {
+        let told = |partition, number, records, mark, live| Progress {
+            target: 0,
+            partition,
+            number,
+            rows: None,
+            chunk: records > 0,
+            records,
+            mark,
+            live,
+        };
+        assert_eq!(cut(4, &[told(0, 3, 5, Mark::None, false)]), None, "history");
+        let progress = [
+            told(2, 8, 7, Mark::None, true),
+            told(0, 4, 0, Mark::Idle, true),
+            told(0, 5, 3, Mark::None, true),
+            told(0, 3, 5, Mark::None, true),
+        ];
+        let expected =
+            vec![(0, vec![Taken::Records(5), Taken::Idle, Taken::Records(3)]), (2, vec![Taken::Records(7)])];
+        assert_eq!(cut(9, &progress), Some(EpochCut { epoch: 9, taken: expected }));
+    }
+}

@@ -1,0 +1,250 @@
+//! What is published is written down first, and what is written down is done again.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use levada_types::journal::{EpochCut, Journal, JournalHeader, JournalWriter, Recorded};
+
+use super::super::JobJournal;
+use super::*;
+
+/// A journal in memory, whose disk may fail or be slow.
+#[derive(Clone, Default)]
+struct Memory(Arc<(Mutex<State>, Condvar)>);
+
+#[derive(Default)]
+struct State {
+    recorded: Option<Recorded>,
+    /// Appends wait while it is closed.
+    closed: bool,
+    /// How many appends wait.
+    waiting: usize,
+    fails: bool,
+}
+
+impl Memory {
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.0.lock().unwrap()
+    }
+
+    fn set(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state());
+        self.0.1.notify_all();
+    }
+
+    fn wait_until(&self, condition: impl Fn(&State) -> bool) {
+        drop(self.0.1.wait_while(self.state(), |state| !condition(state)).unwrap());
+    }
+
+    fn has(&self, epoch: u64) -> bool {
+        self.state().recorded.as_ref().unwrap().epochs.iter().any(|cut| cut.epoch == epoch)
+    }
+
+    fn run(&self, until_drained: bool, workers: usize, stop: &Arc<AtomicBool>) -> Run {
+        let journal = Some(JobJournal { journal: Arc::new(self.clone()), job: 1 });
+        Run { cluster: Cluster::local(workers), until_drained, stop: Arc::clone(stop), journal }
+    }
+}
+
+impl Journal for Memory {
+    fn describe(&self) -> String {
+        "memory".into()
+    }
+    fn writer(&self) -> Result<Box<dyn JournalWriter>, ConnectorError> {
+        Ok(Box::new(self.clone()))
+    }
+    fn recorded(&self) -> Result<Option<Recorded>, ConnectorError> {
+        Ok(self.state().recorded.clone())
+    }
+}
+
+impl JournalWriter for Memory {
+    fn begin(&mut self, header: &JournalHeader) -> Result<(), ConnectorError> {
+        self.set(|state| state.recorded = Some(Recorded { header: header.clone(), epochs: Vec::new() }));
+        Ok(())
+    }
+    fn append(&mut self, epochs: &[EpochCut]) -> Result<(), ConnectorError> {
+        self.set(|state| state.waiting += 1);
+        self.wait_until(|state| !state.closed);
+        if self.state().fails {
+            return Err(ConnectorError::outage("write the journal: the disk is full"));
+        }
+        self.set(|state| state.recorded.as_mut().unwrap().epochs.extend_from_slice(epochs));
+        Ok(())
+    }
+}
+
+/// The clock's epochs have such numbers.
+const LIVE: u64 = 1_000_000;
+
+/// Publishes what is live only once it is written down.
+#[derive(Clone)]
+struct Checked(Published, Memory);
+
+impl SinkFactory for Checked {
+    fn describe(&self) -> String {
+        "checked".into()
+    }
+    fn open(&self, _: SchemaRef) -> Result<Box<dyn Sink>, ConnectorError> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+impl Sink for Checked {
+    fn publish(&mut self, epoch: Epoch, rows: &[RecordBatch]) -> Result<(), ConnectorError> {
+        if epoch.0 >= LIVE && !self.1.has(epoch.0) {
+            return Err(ConnectorError::configuration("publish: it is not written down"));
+        }
+        Sink::publish(&mut self.0, epoch, rows)
+    }
+    fn close(&mut self) -> Result<(), ConnectorError> {
+        Ok(())
+    }
+}
+
+fn checked_plan(topic: &Topic, memory: &Memory) -> (Arc<Plan>, Published) {
+    let (plan, sums, ..) = plan(topic, 100);
+    let mut plan = Arc::unwrap_or_clone(plan);
+    for sink in &mut plan.sinks {
+        sink.writer = Arc::new(Checked(
+            if sink.name == "sums" { sums.clone() } else { Published::default() },
+            memory.clone(),
+        ));
+    }
+    (Arc::new(plan), sums)
+}
+
+/// Each epoch that published something, with its rows.
+fn epochs(published: &Published) -> Vec<(Epoch, RecordBatch)> {
+    published.0.0.lock().unwrap().iter().filter(|(_, rows)| rows.num_rows() > 0).cloned().collect()
+}
+
+const NEWEST: i64 = 10_000 * 3 + 1_000;
+
+#[test]
+fn nothing_of_an_epoch_is_published_before_it_is_written_down_and_a_replay_is_the_same() {
+    let topic = Topic::new(vec![history(10_000), Vec::new(), history(3_000)], true);
+    let memory = Memory::default();
+    let (first, sums) = checked_plan(&topic, &memory);
+    let stop = Arc::new(AtomicBool::new(false));
+    let how = memory.run(false, 2, &stop);
+    let metrics = Metrics::new(&first);
+    let counters = Arc::clone(&metrics);
+    let job = std::thread::spawn(move || run(first, &how, metrics));
+    let rows_in = |count: u64| {
+        while counters.steps[0].rows_in.load(Relaxed) < count {
+            std::thread::yield_now();
+        }
+    };
+    rows_in(13_000);
+    for i in 0..40 {
+        memory.set(|state| (state.closed, state.waiting) = (i % 5 == 0, 0));
+        topic.append(i as usize % 3, (NEWEST + 200 * i, i % 7, i));
+        if i % 5 == 0 {
+            // The step has the row and the sink waits, for the disk is slow.
+            rows_in(13_001 + i as u64);
+            memory.wait_until(|state| state.waiting > 0);
+            memory.set(|state| state.closed = false);
+        }
+        // Two partitions fall idle, and the third lets out what came before.
+        sums.wait_for(13_000 + i as usize);
+    }
+    stop.store(true, Relaxed);
+    job.join().unwrap().unwrap();
+    let told = epochs(&sums);
+    assert!(told.iter().filter(|(epoch, _)| epoch.0 >= LIVE).count() > 10);
+
+    let recorded = memory.state().recorded.clone().unwrap();
+    for workers in [1, 3] {
+        // More has come in the meantime, which comes after all that was.
+        topic.append(1, (NEWEST + 1_000_000, 1, 1));
+        let again = Memory::default();
+        again.set(|state| state.recorded = Some(recorded.clone()));
+        let (plan, sums) = checked_plan(&topic, &again);
+        let stop = Arc::new(AtomicBool::new(false));
+        let how = again.run(false, workers, &stop);
+        let metrics = Metrics::new(&plan);
+        let job = std::thread::spawn(move || run(plan, &how, metrics));
+        sums.wait_for(told.iter().map(|(_, rows)| rows.num_rows()).sum::<usize>() + 1);
+        stop.store(true, Relaxed);
+        job.join().unwrap().unwrap();
+        assert_eq!(epochs(&sums)[..told.len()], told[..], "{workers} workers");
+        let further = again.state().recorded.clone().unwrap();
+        assert_eq!(further.epochs[..recorded.epochs.len()], recorded.epochs[..]);
+        assert!(further.epochs.len() > recorded.epochs.len(), "and is written down itself");
+    }
+}
+
+#[test]
+fn a_journal_that_cannot_be_written_ends_the_job_and_nothing_of_the_epoch_is_published() {
+    let topic = Topic::new(vec![history(1_000)], true);
+    let memory = Memory::default();
+    let (plan, sums) = checked_plan(&topic, &memory);
+    let how = memory.run(false, 2, &Arc::default());
+    let metrics = Metrics::new(&plan);
+    let job = std::thread::spawn(move || run(plan, &how, metrics));
+    topic.append(0, (NEWEST, 1, 1));
+    topic.append(0, (NEWEST + 200, 1, 1));
+    sums.wait_for(1_001);
+    memory.set(|state| state.fails = true);
+    topic.append(0, (NEWEST + 400, 1, 1));
+    let error = job.join().unwrap().unwrap_err();
+    assert_eq!(error.to_string(), "failed to write the journal: the disk is full");
+    assert_eq!(sums.numbers().len(), 1_001);
+}
+
+#[test]
+fn a_stop_in_the_midst_of_what_comes_again_publishes_whole_epochs_only() {
+    let rows = history(200_000);
+    let undisturbed = {
+        let (plan, sums, ..) = plan(&Topic::new(vec![rows.clone()], false), 100);
+        drain(&plan, 1).unwrap();
+        epochs(&sums)
+    };
+    for after in [1, 20_000, 70_000] {
+        let memory = Memory::default();
+        let (plan, sums) = checked_plan(&Topic::new(vec![rows.clone()], false), &memory);
+        let stop = Arc::new(AtomicBool::new(false));
+        let how = memory.run(true, 3, &stop);
+        let metrics = Metrics::new(&plan);
+        let job = std::thread::spawn(move || run(plan, &how, metrics));
+        sums.wait_for(after);
+        stop.store(true, Relaxed);
+        job.join().unwrap().unwrap();
+        let told = epochs(&sums);
+        assert!(!told.is_empty() && told[..] == undisturbed[..told.len()], "after {after}");
+    }
+}
+
+#[test]
+fn a_journal_of_another_run_is_refused() {
+    let topic = Topic::new(vec![history(100)], true);
+    let memory = Memory::default();
+    let (plan, _) = checked_plan(&topic, &memory);
+    let header = JournalHeader {
+        job: 1,
+        until_drained: false,
+        partitions: vec![levada_types::journal::PartitionBounds {
+            source: "numbers".into(),
+            start: None,
+            end: Some(Offset(100)),
+        }],
+    };
+    let taken = vec![(0, vec![levada_types::journal::Taken::Records(5)])];
+    let begin = |header: JournalHeader| {
+        let epochs = vec![EpochCut { epoch: LIVE, taken: taken.clone() }];
+        memory.set(|state| state.recorded = Some(Recorded { header, epochs }));
+    };
+    let told = |how: &Run| run(Arc::clone(&plan), how, Metrics::new(&plan)).unwrap_err().to_string();
+    for (changed, message) in [
+        (JournalHeader { job: 2, ..header.clone() }, "the job was another then"),
+        (JournalHeader { until_drained: true, ..header.clone() }, "the job ran to end with its history"),
+        (
+            JournalHeader { partitions: Vec::new(), ..header.clone() },
+            "source `numbers` had 0 partitions, and has 1",
+        ),
+    ] {
+        begin(changed);
+        let error = told(&memory.run(false, 1, &Arc::default()));
+        assert!(error.starts_with("failed to go on from memory: ") && error.contains(message), "{error}");
+    }
+}

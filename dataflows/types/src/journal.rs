@@ -1,0 +1,92 @@
+//! What a live job writes down of its inputs, so that it can be run again to the same bytes.
+//!
+//! A history is cut into epochs by the data alone, so of it only the bounds are written: where each partition
+//! began and where its history ended. What comes live is cut by the clock, and every such epoch has an entry:
+//! how many records of each partition, and when a partition was declared idle.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ConnectorError, Offset};
+
+/// How a journal begins: what stands fixed for a job, however often it is run on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalHeader {
+    /// The job, as a hash of all that decides what it computes.
+    pub job: u64,
+    /// Whether the job ends with its history.
+    pub until_drained: bool,
+    /// All partitions of all sources, in the job's order.
+    pub partitions: Vec<PartitionBounds>,
+}
+
+/// The history of a partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionBounds {
+    /// The source's name.
+    pub source: String,
+    /// The first record; `None` where a source has but one beginning.
+    pub start: Option<Offset>,
+    /// One past its last record; `None` where reading finds out.
+    pub end: Option<Offset>,
+}
+
+/// What a live epoch took in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EpochCut {
+    /// The epoch.
+    pub epoch: u64,
+    /// By the job-wide index of the partition, in the order in which it happened.
+    pub taken: Vec<(usize, Vec<Taken>)>,
+}
+
+/// Something that an epoch took of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Taken {
+    /// So many further records.
+    Records(usize),
+    /// The news that it has been silent for its idle time.
+    Idle,
+}
+
+/// All that a journal holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// How it begins.
+    pub header: JournalHeader,
+    /// The live epochs, growing.
+    pub epochs: Vec<EpochCut>,
+}
+
+/// Where a job's journal is kept.
+pub trait Journal: Send + Sync {
+    /// Where that is, for people.
+    fn describe(&self) -> String;
+
+    /// Takes the right to write, for the process that has worker 0.
+    ///
+    /// # Errors
+    /// When another process has it, or the journal is damaged.
+    fn writer(&self) -> Result<Box<dyn JournalWriter>, ConnectorError>;
+
+    /// All that has been written; `None` of a journal that has not begun.
+    ///
+    /// # Errors
+    /// When it cannot be read or understood.
+    fn recorded(&self) -> Result<Option<Recorded>, ConnectorError>;
+}
+
+/// Writes a journal.
+pub trait JournalWriter: Send {
+    /// Begins it. Durable on return.
+    ///
+    /// # Errors
+    /// When it cannot be made durable.
+    fn begin(&mut self, header: &JournalHeader) -> Result<(), ConnectorError>;
+
+    /// Adds epochs, growing. Durable on return: what an epoch has led to is visible only after.
+    ///
+    /// # Errors
+    /// When they cannot be made durable.
+    fn append(&mut self, epochs: &[EpochCut]) -> Result<(), ConnectorError>;
+}

@@ -1,0 +1,129 @@
+"""Kills the flights job again and again, and compares what it has published in the end with an undisturbed run.
+
+Usage: kill_resume.py LEVADA FLIGHTS [--kills N] [--seed S] [--month M]
+
+LEVADA is the binary and FLIGHTS the folder of the CSV files (`make flights`). One month of departures is produced
+to the embedded log. A run with `--state` is killed (SIGKILL) at a random time, begun again with a random number of
+workers, and so on until it ends by itself; then all that it has published is compared with what an undisturbed run
+publishes, record by record with offset, key, time, epoch and position. Then it begins afresh, until as many kills
+have struck as were asked for. Prints a JSON object; exits with 1 if anything differed.
+"""
+
+import argparse
+import collections
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+JOB = "config/jobs/flights.toml"
+
+
+def month_of(source, to, month):
+    """Copies the CSV files, of departures and weather only the month."""
+    os.makedirs(to)
+    for name in ["flights", "weather", "airlines", "airports", "planes"]:
+        place = {"flights": 1, "weather": 2}.get(name)
+        with open(f"{source}/{name}.csv") as read, open(f"{to}/{name}.csv", "w") as written:
+            for number, line in enumerate(read):
+                if number == 0 or place is None or line.split(",")[place] == str(month):
+                    written.write(line)
+
+
+class Site:
+    def __init__(self, levada, folder):
+        self.levada, self.folder = levada, folder
+        self.inputs = self.topics("inputs")
+
+    def call(self, *arguments):
+        return subprocess.run([self.levada, *arguments], check=True, capture_output=True, text=True).stdout
+
+    def topics(self, data):
+        path = f"{self.folder}/{data}"
+        if not os.path.isdir(path):
+            return set()
+        return {topic["name"] for topic in json.loads(self.call("topics", "list", "--json", "--data", path))}
+
+    def start(self, data, options):
+        command = [self.levada, "run", JOB, "--until-drained", "--data", f"{self.folder}/{data}", *options]
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+    def written(self, data):
+        """What stands in each topic that is no input: a line a record."""
+        outputs = self.topics(data) - self.topics("inputs")
+        export = ["topics", "export", "--with-position", "--data", f"{self.folder}/{data}"]
+        return {topic: self.call(*export, topic).splitlines() for topic in sorted(outputs)}
+
+
+def differences(expected, found):
+    """How many records are lost, doubled, reordered (there, but in another order)."""
+    lost = doubled = reordered = 0
+    for topic in expected.keys() | found.keys():
+        one, other = expected.get(topic, []), found.get(topic, [])
+        wanted, there = collections.Counter(one), collections.Counter(other)
+        missing, more = sum((wanted - there).values()), sum((there - wanted).values())
+        lost, doubled = lost + missing, doubled + more
+        if not missing and not more:
+            reordered += sum(a != b for a, b in zip(one, other))
+    return {"lost": lost, "doubled": doubled, "reordered": reordered}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("levada")
+    parser.add_argument("flights")
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--month", type=int, default=1)
+    asked = parser.parse_args()
+    chance = random.Random(asked.seed)
+    total = {"lost": 0, "doubled": 0, "reordered": 0}
+    kills = rounds = 0
+    with tempfile.TemporaryDirectory() as folder:
+        site = Site(asked.levada, folder)
+        month_of(asked.flights, f"{folder}/csv", asked.month)
+        site.call("generate", "flights", "--from", f"{folder}/csv", "--data", f"{folder}/inputs")
+        shutil.copytree(f"{folder}/inputs", f"{folder}/undisturbed")
+        began = time.monotonic()
+        undisturbed = site.start("undisturbed", [])
+        if undisturbed.wait() != 0:
+            sys.exit(undisturbed.stderr.read())
+        takes = time.monotonic() - began
+        expected = site.written("undisturbed")
+        while kills < asked.kills:
+            for left_over in ["killed", "state"]:
+                shutil.rmtree(f"{folder}/{left_over}", ignore_errors=True)
+            shutil.copytree(f"{folder}/inputs", f"{folder}/killed")
+            while True:
+                workers = chance.choice(["1", "2", "4"])
+                run = site.start("killed", ["--workers", workers, "--state", f"{folder}/state"])
+                try:
+                    # No run of a round may end before it has been killed a few times.
+                    run.communicate(timeout=chance.uniform(0, 1.5 * takes))
+                except subprocess.TimeoutExpired:
+                    run.kill()
+                    run.communicate()
+                    kills += 1
+                    print(f"\r{kills} of {asked.kills} kills, {rounds} rounds", end="", file=sys.stderr)
+                    continue
+                if run.returncode != 0:
+                    sys.exit(f"a run failed (seed {asked.seed}, kill {kills}, round {rounds})")
+                break
+            rounds += 1
+            for what, count in differences(expected, site.written("killed")).items():
+                total[what] += count
+    print(file=sys.stderr)
+    records = sum(len(lines) for lines in expected.values())
+    print(json.dumps({
+        "sink": "embedded log", "month": asked.month, "seed": asked.seed, "kills": kills, "rounds": rounds,
+        "records_a_round": records, **total,
+    }, indent=2))
+    sys.exit(any(total.values()))
+
+
+if __name__ == "__main__":
+    main()
