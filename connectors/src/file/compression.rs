@@ -77,6 +77,26 @@ impl Output {
         }
     }
 
+    /// Writes all that comes of `input`.
+    pub fn copy(&mut self, input: &mut impl Read) -> io::Result<u64> {
+        match self {
+            Output::Plain(output) => io::copy(input, output),
+            Output::Gzip(output) => io::copy(input, output),
+            Output::Zstd(output) => io::copy(input, output),
+        }
+    }
+
+    /// The file with all that can be read of it so far, not yet synced.
+    pub fn flushed(&mut self) -> io::Result<File> {
+        let file = match self {
+            Output::Plain(output) => output,
+            Output::Gzip(output) => output.get_mut(),
+            Output::Zstd(output) => output.get_mut(),
+        };
+        file.flush()?;
+        file.get_ref().try_clone()
+    }
+
     /// Everything written; the file, not yet synced.
     pub fn finish(self) -> io::Result<File> {
         let file = match self {

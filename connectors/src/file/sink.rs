@@ -2,15 +2,18 @@
 //!
 //! Rows go to `NAME.partial` beside the target, which is synced and renamed when the sink closes. A job that
 //! stops before leaves the target as it was; the next run overwrites what it left.
+//!
+//! Where a later run is to go on from a checkpoint, `NAME.partial` is not compressed before the sink closes, so
+//! that it can be cut back to the length that the checkpoint tells; it stays when the job stops.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use levada_types::{ConnectorError, Epoch, Sink, SinkFactory};
+use levada_types::{ConnectorError, Epoch, Sink, SinkFactory, WhenDurable};
 
 use super::compression::Output;
 use super::{Compression, FileSinkConfig, failed};
@@ -23,12 +26,51 @@ use crate::codec::{Encoder, Format};
 pub struct FileSink {
     config: FileSinkConfig,
     format: Format,
+    resumable: bool,
 }
 
 impl FileSink {
     /// Writes the file that `config` names, as `format`.
     pub fn new(config: FileSinkConfig, format: Format) -> FileSink {
-        FileSink { config, format }
+        FileSink { config, format, resumable: false }
+    }
+
+    /// The same, so written that a later run can go on from a checkpoint.
+    #[must_use]
+    pub fn resumable(self) -> FileSink {
+        FileSink { resumable: true, ..self }
+    }
+
+    /// The rows that a checkpoint knows of, to be written on: what is left of `partial`, or, where the job had
+    /// ended, of the target. Whatever was written after the checkpoint comes again.
+    fn reopen(
+        &self,
+        compression: Compression,
+        partial: &Path,
+        place: &[u8],
+    ) -> Result<Output, ConnectorError> {
+        let target = &self.config.path;
+        let go_on =
+            |why: String| ConnectorError::configuration(format!("go on in {}: {why}", target.display()));
+        let length = place.try_into().map(u64::from_le_bytes);
+        let length = length.map_err(|_| go_on("the checkpoint does not tell where".into()))?;
+        let open = || -> io::Result<Result<Output, u64>> {
+            if !partial.exists() && target.exists() {
+                let rows = compression.reader(File::open(target)?)?;
+                io::copy(&mut rows.take(length), &mut File::create(partial)?)?;
+            }
+            let mut file = OpenOptions::new().write(true).open(partial)?;
+            let there = file.metadata()?.len();
+            if there < length {
+                return Ok(Err(there));
+            }
+            file.set_len(length)?;
+            file.seek(SeekFrom::End(0))?;
+            Ok(Ok(Output::new(Compression::None, file)?))
+        };
+        open().map_err(|error| failed("go on in", partial, &error))?.map_err(|there| {
+            go_on(format!("{} has {there} bytes, and the checkpoint knows of {length}", partial.display()))
+        })
     }
 }
 
@@ -37,7 +79,7 @@ impl SinkFactory for FileSink {
         format!("file {}", self.config.path.display())
     }
 
-    fn open(&self, schema: SchemaRef) -> Result<Box<dyn Sink>, ConnectorError> {
+    fn open(&self, schema: SchemaRef, place: Option<&[u8]>) -> Result<Box<dyn Sink>, ConnectorError> {
         let encoder: Box<dyn Encoder> = match self.format {
             Format::Json => Box::new(JsonEncoder::new(&schema)?),
             Format::Csv => Box::new(CsvEncoder::new(&schema, &self.config.csv)?),
@@ -63,17 +105,37 @@ impl SinkFactory for FileSink {
                 "write {path}: there is something that is no file"
             )));
         }
-        let create = || -> io::Result<Output> {
+        let while_open = if self.resumable { Compression::None } else { compression };
+        let mut length = 0;
+        let mut create = || -> io::Result<Output> {
             fs::create_dir_all(folder(&target))?;
-            let mut output = Output::new(compression, File::create(&partial)?)?;
+            let mut output = Output::new(while_open, File::create(&partial)?)?;
             if let Some(mut header) = encoder.header() {
                 header.push(b'\n');
                 output.write(&header)?;
+                length = header.len() as u64;
             }
             Ok(output)
         };
-        let output = Some(create().map_err(|error| failed("write", &partial, &error))?);
-        Ok(Box::new(OpenFile { encoder, target, partial, output, bytes: Vec::new(), ends: Vec::new() }))
+        let output = match place {
+            Some(place) => {
+                let output = self.reopen(compression, &partial, place)?;
+                length = place.try_into().map_or(0, u64::from_le_bytes);
+                output
+            }
+            None => create().map_err(|error| failed("write", &partial, &error))?,
+        };
+        Ok(Box::new(OpenFile {
+            encoder,
+            target,
+            partial,
+            output: Some(output),
+            length,
+            compress: (self.resumable && compression != Compression::None).then_some(compression),
+            stays: self.resumable,
+            bytes: Vec::new(),
+            ends: Vec::new(),
+        }))
     }
 }
 
@@ -87,6 +149,12 @@ struct OpenFile {
     partial: PathBuf,
     /// None once closed.
     output: Option<Output>,
+    /// Of the rows so far, bytes before compression.
+    length: u64,
+    /// How to compress the rows in the end, if they are not compressed while they are written.
+    compress: Option<Compression>,
+    /// Whether what is written stays when the job stops.
+    stays: bool,
     bytes: Vec<u8>,
     ends: Vec<usize>,
 }
@@ -101,15 +169,45 @@ impl Sink for OpenFile {
                 ConnectorError::outage(format!("write {}: it is closed already", self.target.display()))
             })?;
             output.write(&self.bytes).map_err(|error| failed("write", &self.partial, &error))?;
+            self.length += self.bytes.len() as u64;
         }
         Ok(())
+    }
+
+    fn place(&self) -> Vec<u8> {
+        self.length.to_le_bytes().to_vec()
+    }
+
+    fn when_durable(&mut self, then: WhenDurable) {
+        let Some(output) = &mut self.output else { return then(Ok(())) };
+        let partial = self.partial.clone();
+        let told = move |done: io::Result<()>| then(done.map_err(|error| failed("write", &partial, &error)));
+        match output.flushed() {
+            // It may take the disk long, and whoever asks has other work.
+            Ok(file) => drop(std::thread::spawn(move || told(file.sync_data()))),
+            Err(error) => told(Err(error)),
+        }
     }
 
     fn close(&mut self) -> Result<(), ConnectorError> {
         let Some(output) = self.output.take() else { return Ok(()) };
         let finish = || {
-            output.finish()?.sync_all()?;
-            fs::rename(&self.partial, &self.target)?;
+            let rows = output.finish()?;
+            match self.compress {
+                None => {
+                    rows.sync_all()?;
+                    fs::rename(&self.partial, &self.target)?;
+                }
+                Some(compression) => {
+                    let mut name = self.partial.clone().into_os_string();
+                    name.push(".compressed");
+                    let mut output = Output::new(compression, File::create(&name)?)?;
+                    output.copy(&mut File::open(&self.partial)?)?;
+                    output.finish()?.sync_all()?;
+                    fs::rename(&name, &self.target)?;
+                    fs::remove_file(&self.partial)?;
+                }
+            }
             File::open(folder(&self.target))?.sync_all()
         };
         finish().map_err(|error| failed("write", &self.target, &error))
@@ -118,7 +216,7 @@ impl Sink for OpenFile {
 
 impl Drop for OpenFile {
     fn drop(&mut self) {
-        if self.output.take().is_some() {
+        if self.output.take().is_some() && !self.stays {
             // The job failed: nothing half done stays. That it may stay after all harms nobody.
             let _ = fs::remove_file(&self.partial);
         }

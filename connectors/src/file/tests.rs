@@ -147,7 +147,7 @@ fn what_a_sink_writes_a_source_reads_in_every_compression() {
             FileSinkConfig { path: path.clone(), compression: None, csv: Default::default() },
             format,
         );
-        let mut sink = factory.open(schema.clone()).unwrap();
+        let mut sink = factory.open(schema.clone(), None).unwrap();
         sink.publish(Epoch(1), &[rows(1), rows(3)]).unwrap();
         assert!(!path.exists(), "nobody may see half a file");
         sink.publish(Epoch(5), &[rows(5)]).unwrap();
@@ -165,7 +165,7 @@ fn what_a_sink_writes_a_source_reads_in_every_compression() {
         assert_eq!(found[..3], expected);
         // A sink that is dropped without closing changes nothing.
         let before = fs::read(&path).unwrap();
-        let mut sink = factory.open(schema.clone()).unwrap();
+        let mut sink = factory.open(schema.clone(), None).unwrap();
         sink.publish(Epoch(1), &[rows(9)]).unwrap();
         drop(sink);
         assert_eq!(fs::read(&path).unwrap(), before);

@@ -5,7 +5,7 @@
 //! for each partition that a call touches (or as many as it fills): atomic in each, not across them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -140,6 +140,35 @@ impl TopicWriter {
             return appended.iter().try_for_each(wait);
         }
         each(appended, wait).map(drop)
+    }
+
+    /// Has `then` called once everything appended so far is on the disk, or the first failure is known. See
+    /// [`Writer::when_durable`].
+    pub fn when_durable(&self, then: impl FnOnce(Result<()>) + Send + 'static) {
+        let waiting = Arc::new(Mutex::new((self.writers.len(), Some(then))));
+        for writer in &self.writers {
+            let waiting = Arc::clone(&waiting);
+            writer.when_durable(writer.bounds().next, move |durable| {
+                let mut state = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+                let (missing, then) = &mut *state;
+                *missing -= 1;
+                let then = if *missing == 0 || durable.is_err() { then.take() } else { None };
+                drop(state);
+                if let Some(then) = then {
+                    then(durable);
+                }
+            });
+        }
+    }
+
+    /// How many records without a key have been dealt to the partitions.
+    pub fn turn(&self) -> u64 {
+        self.turn.load(Ordering::Relaxed)
+    }
+
+    /// Deals on as if so many had been dealt already.
+    pub fn set_turn(&self, turn: u64) {
+        self.turn.store(turn, Ordering::Relaxed);
     }
 
     /// Forces everything appended so far to the disk, all partitions in parallel.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Schema, SchemaRef, TimestampMillisecondType};
-use levada_types::{ConnectorError, Epoch, Sink, SinkFactory, TIME_COLUMN};
+use levada_types::{ConnectorError, Epoch, Sink, SinkFactory, TIME_COLUMN, WhenDurable};
 
 use super::{EPOCH_HEADER, LogSinkConfig, POSITION_HEADER, published};
 use crate::codec::Encoder;
@@ -90,7 +90,7 @@ impl SinkFactory for LogSink {
         format!("topic {}", self.config.topic)
     }
 
-    fn open(&self, schema: SchemaRef) -> Result<Box<dyn Sink>, ConnectorError> {
+    fn open(&self, schema: SchemaRef, place: Option<&[u8]>) -> Result<Box<dyn Sink>, ConnectorError> {
         let values = JsonEncoder::new(&schema)?;
         let keys = Keys::new(&self.config, &schema)?;
         if schema.fields().first().is_none_or(|field| field.name() != TIME_COLUMN) {
@@ -101,6 +101,15 @@ impl SinkFactory for LogSink {
         }
         let topic = self.topic()?;
         let writer = topic.writers(WriterOptions::default())?;
+        if let Some(place) = place {
+            let turn = place.try_into().map_err(|_| {
+                ConnectorError::configuration(format!(
+                    "go on in topic {}: the checkpoint does not tell where",
+                    self.config.topic
+                ))
+            })?;
+            writer.set_turn(u64::from_le_bytes(turn));
+        }
         for (partition, cut) in writer.recoveries() {
             tracing::warn!(topic = self.config.topic, partition, ?cut, "a torn tail was cut off");
         }
@@ -241,6 +250,15 @@ impl Sink for OpenTopic {
             last.is_none_or(|last| last < (number, place as u64))
         })?;
         Ok(())
+    }
+
+    /// How many records without a key there have been: whose turn it is.
+    fn place(&self) -> Vec<u8> {
+        self.writer.turn().to_le_bytes().to_vec()
+    }
+
+    fn when_durable(&mut self, then: WhenDurable) {
+        self.writer.when_durable(|durable| then(durable.map_err(ConnectorError::from)));
     }
 
     fn close(&mut self) -> Result<(), ConnectorError> {

@@ -39,8 +39,9 @@ fn sink_config(key: &[&str], partitions: Option<u32>) -> LogSinkConfig {
 fn an_epoch_is_published_whole_with_its_time_key_and_place() {
     let folder = tempfile::tempdir().unwrap();
     let log = Log::open(folder.path()).unwrap();
-    let mut sink =
-        LogSink::new(folder.path(), sink_config(&["origin"], None), Existing::Refuse).open(schema()).unwrap();
+    let mut sink = LogSink::new(folder.path(), sink_config(&["origin"], None), Existing::Refuse)
+        .open(schema(), None)
+        .unwrap();
     sink.publish(Epoch(3), &[rows(&[(10, "EWR", Some(2.0))]), rows(&[(11, "JFK", None)])]).unwrap();
     sink.publish(Epoch(9), &[rows(&[(12, "EWR", Some(0.5))])]).unwrap();
     sink.close().unwrap();
@@ -66,7 +67,7 @@ fn an_epoch_is_published_whole_with_its_time_key_and_place() {
 fn a_topic_that_holds_records_is_written_only_when_asked() {
     let folder = tempfile::tempdir().unwrap();
     let log = Log::open(folder.path()).unwrap();
-    let open = |config, existing| LogSink::new(folder.path(), config, existing).open(schema());
+    let open = |config, existing| LogSink::new(folder.path(), config, existing).open(schema(), None);
     let mut sink = open(sink_config(&[], None), Existing::Refuse).unwrap();
     // A topic that is there but empty is fine.
     sink.close().unwrap();
@@ -99,7 +100,7 @@ fn keys_of_several_columns_are_joined_and_keep_to_their_partition() {
     let folder = tempfile::tempdir().unwrap();
     let log = Log::open(folder.path()).unwrap();
     let config = sink_config(&["origin", "delay"], Some(3));
-    let mut sink = LogSink::new(folder.path(), config, Existing::Refuse).open(schema()).unwrap();
+    let mut sink = LogSink::new(folder.path(), config, Existing::Refuse).open(schema(), None).unwrap();
     for epoch in 0..20 {
         sink.publish(Epoch(epoch), &[rows(&[(1, "EWR", Some(1.5)), (2, "a|b", None), (3, "LGA", None)])])
             .unwrap();

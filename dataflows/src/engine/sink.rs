@@ -43,7 +43,11 @@ pub(super) fn sink<'scope>(
 ) -> Result<(), EngineError> {
     let SinkSetup { name, schema, order, writer, owner, index, metrics } = setup;
     let mut sink = if scope.index() == owner {
-        Some(writer.open(schema.clone()).map_err(|error| EngineError::Sink { sink: name.clone(), error })?)
+        Some(
+            writer
+                .open(schema.clone(), None)
+                .map_err(|error| EngineError::Sink { sink: name.clone(), error })?,
+        )
     } else {
         None
     };

@@ -12,7 +12,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use bytes::Bytes;
 use levada_types::{
     Batch, ConnectorError, DeadLetter, Decoded, Decoder, DecoderFactory, Epoch, Offset, PartitionId,
-    RawRecords, Read, RecordReader, Sink, SinkFactory, SourceFactory, StartAt, StateChanges,
+    RawRecords, Read, RecordReader, Sink, SinkFactory, SourceFactory, StartAt, StateChanges, WhenDurable,
 };
 
 use super::{Cluster, EngineError, Run, run};
@@ -163,7 +163,7 @@ impl SinkFactory for Published {
     fn describe(&self) -> String {
         "memory".into()
     }
-    fn open(&self, _: SchemaRef) -> Result<Box<dyn Sink>, ConnectorError> {
+    fn open(&self, _: SchemaRef, _: Option<&[u8]>) -> Result<Box<dyn Sink>, ConnectorError> {
         Ok(Box::new(self.clone()))
     }
 }
@@ -175,6 +175,9 @@ impl Sink for Published {
         all.extend(rows.iter().map(|rows| (epoch, rows.clone())));
         self.0.1.notify_all();
         Ok(())
+    }
+    fn when_durable(&mut self, then: WhenDurable) {
+        then(Ok(()));
     }
     fn close(&mut self) -> Result<(), ConnectorError> {
         Ok(())
@@ -351,13 +354,16 @@ fn a_failing_sink_ends_the_job_with_its_reason() {
         fn describe(&self) -> String {
             "refuses".into()
         }
-        fn open(&self, _: SchemaRef) -> Result<Box<dyn Sink>, ConnectorError> {
+        fn open(&self, _: SchemaRef, _: Option<&[u8]>) -> Result<Box<dyn Sink>, ConnectorError> {
             Ok(Box::new(Refuses))
         }
     }
     impl Sink for Refuses {
         fn publish(&mut self, _: Epoch, _: &[RecordBatch]) -> Result<(), ConnectorError> {
             Err(ConnectorError::outage("write: the disk is full"))
+        }
+        fn when_durable(&mut self, then: WhenDurable) {
+            then(Ok(()));
         }
         fn close(&mut self) -> Result<(), ConnectorError> {
             Ok(())

@@ -5,16 +5,20 @@ use arrow::datatypes::SchemaRef;
 
 use crate::{ConnectorError, Epoch};
 
+/// Hears that something is durable, or why it is not.
+pub type WhenDurable = Box<dyn FnOnce(Result<(), ConnectorError>) + Send>;
+
 /// A configured sink.
 pub trait SinkFactory: Send + Sync {
     /// Where the records go, for people: `topic decisions`, `file out.jsonl`.
     fn describe(&self) -> String;
 
-    /// Opens the sink for rows of `schema`, on the worker that owns it.
+    /// Opens the sink for rows of `schema`, on the worker that owns it. `place` is what [`Sink::place`] gave
+    /// when the checkpoint was made from which the run goes on; `None` where it begins with the first epoch.
     ///
     /// # Errors
     /// When the outside system refuses.
-    fn open(&self, schema: SchemaRef) -> Result<Box<dyn Sink>, ConnectorError>;
+    fn open(&self, schema: SchemaRef, place: Option<&[u8]>) -> Result<Box<dyn Sink>, ConnectorError>;
 }
 
 /// Publishes whole epochs, in order, from one thread.
@@ -25,6 +29,16 @@ pub trait Sink: Send {
     /// # Errors
     /// When the rows could not be published; the job stops.
     fn publish(&mut self, epoch: Epoch, rows: &[RecordBatch]) -> Result<(), ConnectorError>;
+
+    /// What [`SinkFactory::open`] needs to go on after what has been published so far, beyond what it finds
+    /// where it writes. It is kept in checkpoints.
+    fn place(&self) -> Vec<u8> {
+        Vec::new()
+    }
+
+    /// Has `then` called once everything published so far is durable, or cannot become so: on any thread, or
+    /// before this returns. Does not wait.
+    fn when_durable(&mut self, then: WhenDurable);
 
     /// Waits until everything published is durable, and closes.
     ///

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use levada_types::WhenDurable;
 use levada_types::journal::{EpochCut, Journal, JournalHeader, JournalWriter, Recorded};
 
 use super::super::JobJournal;
@@ -84,7 +85,7 @@ impl SinkFactory for Checked {
     fn describe(&self) -> String {
         "checked".into()
     }
-    fn open(&self, _: SchemaRef) -> Result<Box<dyn Sink>, ConnectorError> {
+    fn open(&self, _: SchemaRef, _: Option<&[u8]>) -> Result<Box<dyn Sink>, ConnectorError> {
         Ok(Box::new(self.clone()))
     }
 }
@@ -95,6 +96,9 @@ impl Sink for Checked {
             return Err(ConnectorError::configuration("publish: it is not written down"));
         }
         Sink::publish(&mut self.0, epoch, rows)
+    }
+    fn when_durable(&mut self, then: WhenDurable) {
+        then(Ok(()));
     }
     fn close(&mut self) -> Result<(), ConnectorError> {
         Ok(())
