@@ -19,9 +19,9 @@ pub mod window;
 use std::path::Path;
 use std::sync::Arc;
 
-use levada_connectors::topic::Existing;
 use levada_dataflows::plan::Plan;
 use levada_models::Model;
+use levada_types::Existing;
 use thiserror::Error;
 
 use crate::job::{self, Environment};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use levada_connectors::topic::Existing;
+use levada_types::Existing;
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 

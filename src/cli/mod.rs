@@ -21,9 +21,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
-use levada_connectors::topic::Existing;
 use levada_models::Model;
-use levada_types::{ScoreError, ScorerFactory};
+use levada_types::{Existing, ScoreError, ScorerFactory};
 
 use crate::job::{self, Environment, Loaded};
 use failure::Failure;

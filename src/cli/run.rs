@@ -8,10 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use clap::Args;
 use levada_connectors::journal::LogJournal;
-use levada_connectors::topic::Existing;
 use levada_dataflows::engine::{self, Cluster, JobJournal};
 use levada_dataflows::metrics::Metrics;
-use levada_types::{ConnectorError, Journal};
+use levada_types::{ConnectorError, Existing, Journal};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::outputs::Outputs;

@@ -30,9 +30,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use indexmap::IndexMap;
-use levada_connectors::topic::Existing;
 use levada_dataflows::plan::Plan;
-use levada_types::{ScoreError, ScorerFactory};
+use levada_types::{Existing, ScoreError, ScorerFactory};
 use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeValue, ValueDeserializer};

@@ -6,12 +6,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use levada_connectors::topic::Existing;
 use levada_dataflows::plan::{
     ColumnSet, PlanContext, PlannedInput, PlannedStep, Route, SinkOrder, StepSpec, StreamId,
 };
 use levada_dataflows::{InputOrder, OperatorError};
-use levada_types::{ScoreError, TIME_COLUMN};
+use levada_types::{Existing, ScoreError, TIME_COLUMN};
 
 use super::planning::{Drawn, StepDraft, plan};
 use super::{Environment, FromTable, JobSettings, JobSpec, SinkSpec, SourceSpec};

@@ -6,8 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use levada::job::{self, Environment, Loaded, Report};
-use levada_connectors::topic::Existing;
-use levada_types::{FieldKind, ScoreError, ScorerFactory, TokenField};
+use levada_types::{Existing, FieldKind, ScoreError, ScorerFactory, TokenField};
 
 fn no_model(path: &str) -> Result<std::sync::Arc<dyn ScorerFactory>, ScoreError> {
     Err(ScoreError::Load { what: path.into(), reason: "there is no such file".into() })

@@ -18,7 +18,7 @@ mod source;
 mod tests;
 
 pub use config::{LogSinkConfig, LogSourceConfig, StartFrom};
-pub use sink::{Existing, LogSink};
+pub use sink::LogSink;
 pub use source::LogSource;
 
 use crate::log::RecordRef;

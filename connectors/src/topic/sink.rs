@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Schema, SchemaRef, TimestampMillisecondType};
-use levada_types::{ConnectorError, Epoch, Sink, SinkFactory, TIME_COLUMN, WhenDurable};
+use levada_types::{ConnectorError, Epoch, Existing, Sink, SinkFactory, TIME_COLUMN, WhenDurable};
 
 use super::{EPOCH_HEADER, LogSinkConfig, POSITION_HEADER, published};
 use crate::codec::Encoder;
@@ -18,18 +18,6 @@ use crate::log::{Bounds, Log, RecordIn, Start, Topic, TopicWriter, WriterOptions
 
 /// What stands between the parts of a key of several columns.
 const KEY_SEPARATOR: char = '|';
-
-/// What to do when the topic holds records before the job has written any.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Existing {
-    /// Refuse: a run that begins afresh would publish everything a second time.
-    #[default]
-    Refuse,
-    /// Write behind them.
-    Append,
-    /// They are of earlier runs of the same job: what they hold of its output is not written again.
-    Resume,
-}
 
 /// A topic as a sink. It is opened, and created if need be, when it is written.
 #[derive(Clone, Debug)]

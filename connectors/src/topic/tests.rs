@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, TimestampMillisecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use levada_types::{Batch, Epoch, Offset, PartitionId, Read, SinkFactory, SourceFactory, StartAt};
+use levada_types::{Batch, Epoch, Existing, Offset, PartitionId, Read, SinkFactory, SourceFactory, StartAt};
 
-use super::{Existing, LogSink, LogSinkConfig, LogSource, LogSourceConfig, StartFrom, published};
+use super::{LogSink, LogSinkConfig, LogSource, LogSourceConfig, StartFrom, published};
 use crate::log::{Log, RecordIn, Start, TopicConfig, WriterOptions};
 
 fn schema() -> SchemaRef {

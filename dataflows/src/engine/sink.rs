@@ -67,6 +67,9 @@ pub(super) fn sink<'scope>(
             }
             let Some(open) = &mut sink else { return };
             let failed = |error| shared.fail(EngineError::Sink { sink: name.clone(), error });
+            if let Err(error) = open.check() {
+                failed(error);
+            }
             while let Some(entry) = pending.first_entry() {
                 if frontiers.iter().any(|frontier| frontier.less_equal(entry.key())) {
                     break;

@@ -4,7 +4,7 @@ mod disorder;
 mod journal;
 
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, TimestampMillisecondArray};
@@ -33,13 +33,51 @@ struct Topic {
     unbounded: bool,
     /// How many records a read gives at most.
     chunk: usize,
+    /// A partition of which a read from this record on waits until the door is open.
+    barred: Option<(usize, usize, Arc<Door>)>,
+}
+
+/// Closed, until a test opens it.
+#[derive(Default)]
+struct Door(Mutex<bool>, Condvar);
+
+impl Door {
+    fn open(&self) {
+        *self.0.lock().unwrap() = true;
+        self.1.notify_all();
+    }
+
+    fn pass(&self) {
+        drop(wait(&self.1, self.0.lock().unwrap(), |open| !*open, "a door to open"));
+    }
+}
+
+/// Waits while something is so; a test that would wait for ever fails.
+fn wait<'a, T>(
+    changed: &Condvar,
+    of: MutexGuard<'a, T>,
+    so: impl FnMut(&mut T) -> bool,
+    what: &str,
+) -> MutexGuard<'a, T> {
+    let (of, out) = changed.wait_timeout_while(of, Duration::from_secs(60), so).unwrap();
+    assert!(!out.timed_out(), "waited in vain for {what}");
+    of
+}
+
+/// As [`wait`], for what tells nobody that it has changed.
+fn until(so: impl Fn() -> bool, what: &str) {
+    let again = |_: &u32| {
+        std::thread::sleep(Duration::from_millis(1));
+        !so()
+    };
+    assert!((0..60_000).find(|tries| !again(tries)).is_some(), "waited in vain for {what}");
 }
 
 impl Topic {
     fn new(partitions: Vec<Vec<Row>>, unbounded: bool) -> Topic {
         let partitions =
             partitions.into_iter().map(|rows| Arc::new((Mutex::new(rows), Condvar::new()))).collect();
-        Topic { partitions, unbounded, chunk: usize::MAX }
+        Topic { partitions, unbounded, chunk: usize::MAX, barred: None }
     }
 
     fn append(&self, partition: usize, row: Row) {
@@ -61,7 +99,8 @@ impl SourceFactory for Topic {
     }
     fn open(&self, partition: PartitionId, _: StartAt) -> Result<Box<dyn RecordReader>, ConnectorError> {
         let rows = Arc::clone(&self.partitions[partition.0 as usize]);
-        Ok(Box::new(TopicReader { rows, next: 0, chunk: self.chunk }))
+        let barred = self.barred.clone().filter(|(of, ..)| *of == partition.0 as usize);
+        Ok(Box::new(TopicReader { rows, next: 0, chunk: self.chunk, barred }))
     }
 }
 
@@ -69,10 +108,16 @@ struct TopicReader {
     rows: Arc<(Mutex<Vec<Row>>, Condvar)>,
     next: usize,
     chunk: usize,
+    barred: Option<(usize, usize, Arc<Door>)>,
 }
 
 impl RecordReader for TopicReader {
     fn read(&mut self, max_records: usize, wait: Duration) -> Result<Read, ConnectorError> {
+        if let Some((_, from, door)) = &self.barred
+            && self.next >= *from
+        {
+            door.pass();
+        }
         let (rows, changed) = &*self.rows;
         let (rows, _) =
             changed.wait_timeout_while(rows.lock().unwrap(), wait, |rows| rows.len() <= self.next).unwrap();
@@ -155,7 +200,8 @@ impl Published {
     fn wait_for(&self, count: usize) {
         let (rows, changed) = &*self.0;
         let total = |rows: &Vec<(Epoch, RecordBatch)>| -> usize { rows.iter().map(|r| r.1.num_rows()).sum() };
-        drop(changed.wait_while(rows.lock().unwrap(), |rows| total(rows) < count).unwrap());
+        let what = format!("{count} published rows");
+        drop(wait(changed, rows.lock().unwrap(), |rows| total(rows) < count, &what));
     }
 }
 

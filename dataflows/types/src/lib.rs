@@ -32,7 +32,7 @@ pub use hash::{KEY_GROUPS, KeyHasher};
 pub use journal::{Journal, JournalWriter};
 pub use position::{Epoch, KeyGroup, Offset, PartitionId};
 pub use scoring::{FieldKind, ScoreError, Scorer, ScorerFactory, TokenField};
-pub use sink::{Sink, SinkFactory, WhenDurable};
+pub use sink::{Existing, Sink, SinkFactory, WhenDurable};
 pub use source::{RawRecords, Read, ReaderWaker, RecordReader, SourceFactory, StartAt};
 pub use state::{StateChange, StateChanges};
 pub use time::{DURATION_PATTERN, EventTime, parse_duration_ms};

@@ -8,6 +8,18 @@ use crate::{ConnectorError, Epoch};
 /// Hears that something is durable, or why it is not.
 pub type WhenDurable = Box<dyn FnOnce(Result<(), ConnectorError>) + Send>;
 
+/// What a sink does when records are there before the job has written any.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Existing {
+    /// Refuse: a run that begins afresh would publish everything a second time.
+    #[default]
+    Refuse,
+    /// Write behind them.
+    Append,
+    /// They are of earlier runs of the same job: what they hold of its output is not written again.
+    Resume,
+}
+
 /// A configured sink.
 pub trait SinkFactory: Send + Sync {
     /// Where the records go, for people: `topic decisions`, `file out.jsonl`.
@@ -39,6 +51,15 @@ pub trait Sink: Send {
     /// Has `then` called once everything published so far is durable, or cannot become so: on any thread, or
     /// before this returns. Does not wait.
     fn when_durable(&mut self, then: WhenDurable);
+
+    /// Whether what was published can still become durable: asked every now and then, for sinks that publish on
+    /// a thread of their own. Does not wait.
+    ///
+    /// # Errors
+    /// When it cannot any more; the job stops.
+    fn check(&mut self) -> Result<(), ConnectorError> {
+        Ok(())
+    }
 
     /// Waits until everything published is durable, and closes.
     ///

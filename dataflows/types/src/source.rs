@@ -35,6 +35,11 @@ pub trait SourceFactory: Send + Sync {
     /// # Errors
     /// When the partition cannot be opened.
     fn open(&self, partition: PartitionId, start: StartAt) -> Result<Box<dyn RecordReader>, ConnectorError>;
+
+    /// Hears, after each checkpoint, what it holds: for each partition the offset before which no record will be
+    /// asked for again, `None` where none was read. Called on the first process, on a thread that may wait; what
+    /// goes wrong there costs nothing but what is told to other systems (lag, acknowledgements).
+    fn checkpointed(&self, _next: &[Option<Offset>]) {}
 }
 
 /// Where a reader begins.

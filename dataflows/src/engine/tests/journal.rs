@@ -33,7 +33,7 @@ impl Memory {
     }
 
     fn wait_until(&self, condition: impl Fn(&State) -> bool) {
-        drop(self.0.1.wait_while(self.state(), |state| !condition(state)).unwrap());
+        drop(wait(&self.0.1, self.state(), |state| !condition(state), "the journal"));
     }
 
     fn has(&self, epoch: u64) -> bool {
@@ -135,9 +135,7 @@ fn nothing_of_an_epoch_is_published_before_it_is_written_down_and_a_replay_is_th
     let counters = Arc::clone(&metrics);
     let job = std::thread::spawn(move || run(first, &how, metrics));
     let rows_in = |count: u64| {
-        while counters.steps[0].rows_in.load(Relaxed) < count {
-            std::thread::yield_now();
-        }
+        until(|| counters.steps[0].rows_in.load(Relaxed) >= count, "the step to take its rows");
     };
     rows_in(13_000);
     for i in 0..40 {
@@ -196,26 +194,47 @@ fn a_journal_that_cannot_be_written_ends_the_job_and_nothing_of_the_epoch_is_pub
     assert_eq!(sums.numbers().len(), 1_001);
 }
 
+/// Each worker has a partition, and one of them waits for its own in the midst of an epoch of which the others
+/// have read their part.
 #[test]
 fn a_stop_in_the_midst_of_what_comes_again_publishes_whole_epochs_only() {
-    let rows = history(200_000);
-    let undisturbed = {
-        let (plan, sums, ..) = plan(&Topic::new(vec![rows.clone()], false), 100);
-        drain(&plan, 1).unwrap();
-        epochs(&sums)
+    let rows: Vec<Vec<Row>> =
+        (0..3).map(|p| history(60_000).iter().map(|&(t, k, v)| (t + p, k, v)).collect()).collect();
+    let copied = |topic: &Topic, memory: &Memory| {
+        let (plan, _) = checked_plan(topic, memory);
+        let mut plan = Arc::unwrap_or_clone(plan);
+        plan.epochs.backfill_chunks = 6;
+        let copy = Published::default();
+        plan.sinks.push(SinkPlan { order: SinkOrder::Source, ..sink("copy", StreamId::Source(0), &copy) });
+        (Arc::new(plan), copy)
     };
-    for after in [1, 20_000, 70_000] {
+    let topic = Topic::new(rows, false);
+    let undisturbed = {
         let memory = Memory::default();
-        let (plan, sums) = checked_plan(&Topic::new(vec![rows.clone()], false), &memory);
+        let (plan, copy) = copied(&topic, &memory);
+        run(Arc::clone(&plan), &memory.run(true, 1, &Arc::default()), Metrics::new(&plan)).unwrap();
+        epochs(&copy)
+    };
+    // An epoch takes two chunks of each partition, and is planned when the one before the last is known.
+    const CHUNK: usize = Batch::MAX_ROWS;
+    for (barred_from, whole, others) in [(0, 0, 2 * 4), (3 * CHUNK, 1, 3 * 4)] {
+        let door = Arc::new(Door::default());
+        let topic = Topic { barred: Some((1, barred_from, Arc::clone(&door))), ..topic.clone() };
+        let memory = Memory::default();
+        let (plan, copy) = copied(&topic, &memory);
         let stop = Arc::new(AtomicBool::new(false));
         let how = memory.run(true, 3, &stop);
         let metrics = Metrics::new(&plan);
+        let counters = Arc::clone(&metrics);
         let job = std::thread::spawn(move || run(plan, &how, metrics));
-        sums.wait_for(after);
+        let read = (others * CHUNK + barred_from) as u64;
+        until(|| counters.sources[0].records.load(Relaxed) >= read, "the others to read their part");
         stop.store(true, Relaxed);
+        door.open();
         job.join().unwrap().unwrap();
-        let told = epochs(&sums);
-        assert!(!told.is_empty() && told[..] == undisturbed[..told.len()], "after {after}");
+        let told = epochs(&copy);
+        assert_eq!(told.len(), whole);
+        assert_eq!(told[..], undisturbed[..whole]);
     }
 }
 
