@@ -97,7 +97,7 @@ impl RecordReader for LogReader {
             self.topic.check_current()?;
         }
         let fetched = fetched?;
-        Ok(if fetched.is_empty() { Read::Nothing } else { Read::Records(raw(&fetched)) })
+        Ok(if fetched.is_empty() { Read::CaughtUp } else { Read::Records(raw(&fetched)) })
     }
 }
 

@@ -225,7 +225,7 @@ fn a_topic_that_is_deleted_while_it_is_read_is_missed() {
         make();
         let mut reader = source.open(PartitionId(0), StartAt::Configured).unwrap();
         assert!(matches!(reader.read(10, wait), Ok(Read::Records(_))));
-        assert!(matches!(reader.read(10, wait), Ok(Read::Nothing)));
+        assert!(matches!(reader.read(10, wait), Ok(Read::CaughtUp)));
         log.delete_topic("in").unwrap();
         if made_anew {
             make();

@@ -121,7 +121,7 @@ impl Feed {
                     Some(rest) => Some(rest),
                     None => match reading.reader.read(missing, Duration::ZERO)? {
                         Read::Records(records) => Some(records),
-                        Read::Nothing | Read::End => None,
+                        Read::Nothing | Read::CaughtUp | Read::End => None,
                     },
                 },
                 Feed::Thread(feeder) => match feeder.records() {
@@ -211,8 +211,9 @@ impl History {
                 self.rest = (!rest.is_empty()).then_some(rest);
                 Ok(Some(if history.is_empty() { Fed::HistoryEnd } else { Fed::Chunk(history) }))
             }
-            Read::Nothing if self.end.is_none() => Ok(None),
-            Read::Nothing | Read::End => {
+            Read::Nothing => Ok(None),
+            Read::CaughtUp if self.end.is_none() => Ok(None),
+            Read::CaughtUp | Read::End => {
                 self.over = true;
                 Ok(Some(Fed::HistoryEnd))
             }
@@ -369,11 +370,13 @@ impl Reading {
                     silence = Stopwatch::start();
                     said = false;
                 }
-                Read::Nothing => {
+                read @ (Read::Nothing | Read::CaughtUp) => {
                     if to.stop.load(Relaxed) {
                         return Ok(());
                     }
-                    if !said && self.plan.idle.is_some_and(|idle| silence.elapsed() >= idle) {
+                    // What is out of reach is not silent.
+                    let silent = matches!(read, Read::CaughtUp) && !said;
+                    if silent && self.plan.idle.is_some_and(|idle| silence.elapsed() >= idle) {
                         said = true;
                         if !to.send(Fed::Idle) {
                             return Ok(());

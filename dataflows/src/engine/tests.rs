@@ -123,7 +123,7 @@ impl RecordReader for TopicReader {
             changed.wait_timeout_while(rows.lock().unwrap(), wait, |rows| rows.len() <= self.next).unwrap();
         let end = rows.len().min(self.next + max_records.min(self.chunk));
         if end == self.next {
-            return Ok(Read::Nothing);
+            return Ok(Read::CaughtUp);
         }
         let mut data = Vec::new();
         let mut records = RawRecords::default();

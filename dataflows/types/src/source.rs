@@ -64,9 +64,9 @@ pub trait RecordReader: Send {
 
     /// Up to `max_records` further records. Blocks at most `wait` when there are none yet.
     ///
-    /// Where a read is cut depends on `max_records` alone, never on how the records were produced,
-    /// as long as enough of them are there: the engine relies on it to cut a history the same way
-    /// each time.
+    /// Where a read is cut depends on `max_records` alone, never on how the records were produced nor on how
+    /// they arrive, as long as enough of them are there: while it is not caught up, a reader gives as many as
+    /// were asked for or nothing. The engine relies on it to cut a history the same way each time.
     ///
     /// # Errors
     /// When the partition cannot be read on.
@@ -78,8 +78,10 @@ pub trait RecordReader: Send {
 pub enum Read {
     /// At least one record.
     Records(RawRecords),
-    /// Nothing within the wait; there may be more later.
+    /// Nothing within the wait, though there may be records already: the system is slow, or out of reach.
     Nothing,
+    /// There is none now: all that the partition holds has been read. There may be more later.
+    CaughtUp,
     /// Nothing, and there never will be.
     End,
 }
