@@ -259,6 +259,7 @@ impl Cut {
                         records: 1,
                         mark,
                         live,
+                        next: None,
                     });
                     arrived[source].push(batch);
                 }

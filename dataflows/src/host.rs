@@ -36,12 +36,14 @@ pub struct Tick {
     /// What a partition had promised before a chunk of this epoch, for those chunks that hold a row
     /// that is behind it.
     pub promises: Arc<BTreeMap<Origin, EventTime>>,
+    /// Whether a checkpoint is made of what everything remembers at the end of this epoch.
+    pub checkpoint: bool,
 }
 
 /// A watermark in an epoch in which no row is behind what came before its chunk.
 impl From<EventTime> for Tick {
     fn from(watermark: EventTime) -> Tick {
-        Tick { watermark, promises: Arc::default() }
+        Tick { watermark, promises: Arc::default(), checkpoint: false }
     }
 }
 

@@ -139,6 +139,7 @@ pub fn run(options: &Options) -> Result<Report, BenchError> {
         journal: options
             .journal
             .then(|| JobJournal { journal: Arc::new(LogJournal::new(folder.path().join("state"))), job: 0 }),
+        checkpoints: None,
     };
     let before = process_cpu_s();
     let course = Course::default();

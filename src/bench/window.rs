@@ -315,8 +315,13 @@ fn decode(plan: &Plan) -> Result<u64, BenchError> {
 /// Runs the job; gives the number of rows that it wrote.
 fn run_job(plan: &Arc<Plan>, workers: usize) -> Result<u64, BenchError> {
     let metrics = Metrics::new(plan);
-    let how =
-        Run { cluster: Cluster::local(workers), until_drained: true, stop: Arc::default(), journal: None };
+    let how = Run {
+        cluster: Cluster::local(workers),
+        until_drained: true,
+        stop: Arc::default(),
+        journal: None,
+        checkpoints: None,
+    };
     engine::run(Arc::clone(plan), &how, Arc::clone(&metrics))?;
     Ok(metrics.sinks.first().map_or(0, |sink| sink.rows.load(Relaxed)))
 }

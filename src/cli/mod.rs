@@ -2,6 +2,7 @@
 
 mod bench;
 mod check;
+mod checkpoints;
 mod failure;
 mod functions;
 mod gateway;
@@ -10,10 +11,12 @@ mod graph;
 mod outputs;
 mod run;
 mod schema;
+mod state;
 mod topics;
 
 pub use check::summary;
 
+use std::fmt::Display;
 use std::io::IsTerminal;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
@@ -25,7 +28,6 @@ use levada_models::Model;
 use levada_types::{Existing, ScoreError, ScorerFactory};
 
 use crate::job::{self, Environment, Loaded};
-use failure::Failure;
 
 /// A real-time decision engine: dataflow jobs over event topics, the same bytes every time.
 #[derive(Debug, Parser)]
@@ -57,6 +59,8 @@ pub struct Global {
 enum Command {
     Run(run::Run),
     Check(check::Check),
+    Checkpoints(checkpoints::Checkpoints),
+    Savepoint(checkpoints::Savepoint),
     Graph(graph::Graph),
     Gateway(gateway::GatewayArgs),
     Topics(topics::Topics),
@@ -72,6 +76,8 @@ impl Cli {
         match self.command {
             Command::Run(command) => command.run(&self.global),
             Command::Check(command) => command.run(&self.global),
+            Command::Checkpoints(command) => command.run(),
+            Command::Savepoint(command) => outcome(command.run()),
             Command::Gateway(command) => command.run(&self.global),
             Command::Topics(command) => outcome(command.run(&self.global.data_dir)),
             Command::Generate(command) => outcome(command.run(&self.global.data_dir)),
@@ -123,7 +129,7 @@ fn open_model(path: &str) -> Result<Arc<dyn ScorerFactory>, ScoreError> {
 }
 
 /// The exit code of a command, once its failure has been said.
-fn outcome(result: Result<(), Failure>) -> ExitCode {
+fn outcome(result: Result<(), impl Display>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

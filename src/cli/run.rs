@@ -5,20 +5,21 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
 use clap::Args;
-use levada_connectors::journal::LogJournal;
-use levada_dataflows::engine::{self, Cluster, JobJournal};
+use levada_dataflows::engine::{self, Checkpoints, Cluster, JobJournal};
 use levada_dataflows::metrics::Metrics;
-use levada_types::{ConnectorError, Existing, Journal};
+use levada_types::{Existing, Journal};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::outputs::Outputs;
+use super::state::StateFolder;
 use super::{Global, JobArgs};
 use crate::job::Loaded;
 use crate::telemetry::bad;
 use crate::telemetry::log::{self, LogFormat};
-use crate::telemetry::progress::{Progress, grouped};
+use crate::telemetry::progress::Progress;
 use crate::telemetry::{prometheus, serve};
 
 const EXAMPLES: &str = "\
@@ -58,11 +59,15 @@ pub struct Run {
     /// never what it reads. In one process only: of several, none may delete what another already writes
     #[arg(long, conflicts_with = "append")]
     fresh: bool,
-    /// Keep in this folder what decides the output beside the inputs, and go on from there: a run that was
-    /// ended or killed publishes nothing twice and leaves nothing out. It reads its inputs again from their
-    /// start. Of several processes all name the same folder
+    /// Keep in this folder what decides the output beside the inputs, and what the job remembers, and go on
+    /// from there: a run that was ended or killed publishes nothing twice and leaves nothing out, with any
+    /// number of workers before and after. Of several processes all name the same folder
     #[arg(long, value_name = "DIR", conflicts_with = "append")]
     state: Option<PathBuf>,
+    /// Begin with what the job remembered in this savepoint of the state's folder (see `levada savepoint`),
+    /// rather than with the first record
+    #[arg(long, value_name = "NAME", requires = "state")]
+    savepoint: Option<String>,
     /// Exit with status 3 if a record was bad, and not only if all of a source were
     #[arg(long)]
     fail_on_dead_letters: bool,
@@ -141,35 +146,49 @@ impl Run {
             let bound = serve::metrics(address, registry)?;
             tracing::info!("metrics at http://{bound}/metrics");
         }
-        let journal = self.state.as_ref().map(LogJournal::new);
-        let failed = |error: ConnectorError| error.to_string();
+        let state = self.state.as_ref().map(StateFolder::new);
+        let journal = state.as_ref().map(StateFolder::journal);
         if self.fresh {
-            for deleted in outputs.delete()? {
-                tracing::info!("deleted {deleted}");
+            let mut deleted = outputs.delete()?;
+            if let Some(state) = &state {
+                deleted.extend(state.forget()?);
             }
-            if let Some(journal) = &journal
-                && journal.delete().map_err(failed)?
-            {
-                tracing::info!("deleted {}", journal.describe());
-            }
+            deleted.iter().for_each(|deleted| tracing::info!("deleted {deleted}"));
         }
         let recorded = match &journal {
-            Some(journal) => journal.recorded().map_err(failed)?,
+            Some(journal) => journal.recorded().map_err(|error| error.to_string())?,
             None => None,
         };
-        if let (Some(recorded), Some(journal)) = (&recorded, &journal) {
-            tracing::info!(
-                "going on from {}: the history, and {} epochs that were live",
-                journal.describe(),
-                grouped(recorded.epochs.len() as u64)
-            );
-        } else if !self.fresh {
-            outputs.refuse_held(self.append, cluster.hosts.len() > 1)?;
+        match (&recorded, &journal, &self.savepoint) {
+            (Some(_), Some(journal), Some(name)) => {
+                return Err(format!(
+                    "failed to begin with savepoint {name}: the job has begun already, as {} tells; --fresh deletes \
+                     what it wrote and begins with the savepoint",
+                    journal.describe()
+                ));
+            }
+            (Some(_), Some(journal), None) => tracing::info!("going on from {}", journal.describe()),
+            _ if self.fresh => {}
+            _ => outputs.refuse_held(self.append, cluster.hosts.len() > 1)?,
         }
         // Where nothing can come after the history, its end is the end.
         let bounded = plan.sources.iter().all(|source| !source.reader.unbounded());
         let journal = journal.map(|journal| JobJournal { journal: Arc::new(journal), job: spec.identity() });
-        let how = engine::Run { cluster, until_drained: self.until_drained || bounded, stop, journal };
+        let checkpoints = state.as_ref().map(|state| Checkpoints {
+            store: Arc::new(state.checkpoints()),
+            every: Duration::from_millis(spec.job.checkpoint_ms()),
+            keep: spec.job.keep_checkpoints,
+            savepoints: Arc::default(),
+            begin_with: self.savepoint.clone(),
+        });
+        let _watch = match (&state, &checkpoints) {
+            (Some(state), Some(checkpoints)) if cluster.process == 0 => {
+                Some(state.watch(Arc::clone(&checkpoints.savepoints))?)
+            }
+            _ => None,
+        };
+        let until_drained = self.until_drained || bounded;
+        let how = engine::Run { cluster, until_drained, stop, journal, checkpoints };
         tracing::info!(
             "running {}: {} sources, {} steps, {} sinks on {} workers; Ctrl-C ends it",
             plan.name,

@@ -150,7 +150,8 @@ impl Connections {
                 }
                 let format = spec.common.format.unwrap_or_else(|| Format::of(&config.path));
                 no_idle_csv(format, &config.csv)?;
-                Ok(Arc::new(FileSink::new(config.clone(), format)))
+                let file = FileSink::new(config.clone(), format);
+                Ok(Arc::new(if self.existing == Existing::Resume { file.resumable() } else { file }))
             }
         }
     }

@@ -133,6 +133,12 @@ impl Planner<'_> {
         if !is_name(&job.name) {
             self.cx.problem(["job", "name"], not_a_name(&job.name));
         }
+        if self.cx.duration(["job", "checkpoint"], &job.checkpoint) == Some(0) {
+            self.cx.problem(
+                ["job", "checkpoint"],
+                "checkpoints without end would leave no time for anything else",
+            );
+        }
         let interval_ms = self.cx.duration(["job", "epoch"], &job.epoch).unwrap_or(1);
         if interval_ms == 0 {
             self.cx.problem(["job", "epoch"], "an epoch of no length would never end");

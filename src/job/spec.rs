@@ -6,7 +6,7 @@ use arrow::datatypes::{DataType, Field};
 use indexmap::IndexMap;
 use levada_dataflows::Step;
 use levada_dataflows::plan::EpochSettings;
-use levada_types::Batch;
+use levada_types::{Batch, parse_duration_ms};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -62,6 +62,15 @@ pub struct JobSettings {
     #[serde(default = "default_in_flight")]
     #[schemars(range(min = 1, max = 1024))]
     pub in_flight: u64,
+    /// How often what the job remembers is kept, if it runs with `--state`: so much is computed again at most
+    /// when it goes on. How soon its output is visible does not depend on it.
+    #[serde(default = "default_checkpoint")]
+    #[schemars(extend("pattern" = levada_types::DURATION_PATTERN))]
+    pub checkpoint: String,
+    /// How many of the newest checkpoints are kept.
+    #[serde(default = "default_keep_checkpoints")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub keep_checkpoints: usize,
     /// The topic of records that cannot be used, by default `NAME.dead-letters`, or `false` to only
     /// count them.
     #[serde(default)]
@@ -69,6 +78,14 @@ pub struct JobSettings {
 }
 
 impl JobSettings {
+    /// How often a checkpoint is made, in milliseconds. Planning has checked it.
+    pub fn checkpoint_ms(&self) -> u64 {
+        parse_duration_ms(&self.checkpoint)
+            .ok()
+            .and_then(|ms| ms.try_into().ok())
+            .unwrap_or(DEFAULT_CHECKPOINT_MS)
+    }
+
     /// The topic of bad records, if they are kept.
     pub fn dead_letter_topic(&self) -> Option<String> {
         match &self.dead_letters {
@@ -86,6 +103,8 @@ impl Default for JobSettings {
             description: None,
             epoch: default_epoch(),
             in_flight: default_in_flight(),
+            checkpoint: default_checkpoint(),
+            keep_checkpoints: default_keep_checkpoints(),
             dead_letters: None,
         }
     }
@@ -97,6 +116,16 @@ fn default_epoch() -> String {
 
 fn default_in_flight() -> u64 {
     4
+}
+
+const DEFAULT_CHECKPOINT_MS: u64 = 5000;
+
+fn default_checkpoint() -> String {
+    format!("{}s", DEFAULT_CHECKPOINT_MS / 1000)
+}
+
+fn default_keep_checkpoints() -> usize {
+    3
 }
 
 /// Where bad records go.

@@ -5,7 +5,11 @@
 //!  STATE/journal/topic.json
 //!  STATE/journal/0/00000000000000000000.log     record 0 is the header, each further one an epoch; JSON
 //! ```
+//!
+//! Before segments are deleted the header is written again, with the epoch up to which epochs may be missing; so
+//! a journal may begin in the midst of epochs, and the last header counts.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 
 use levada_types::journal::{EpochCut, Journal, JournalHeader, JournalWriter, Recorded};
@@ -22,6 +26,8 @@ const TOPIC: &str = "journal";
 const VERSION: u32 = 1;
 /// Bytes read at a time.
 const READ_BYTES: usize = 4 << 20;
+/// Bytes of a segment, which is deleted whole: some ten minutes of busy epochs.
+const SEGMENT_BYTES: u64 = 4 << 20;
 
 /// The journal of one job in a folder of its own.
 #[derive(Clone, Debug)]
@@ -34,6 +40,13 @@ pub struct LogJournal {
 struct First {
     version: u32,
     header: JournalHeader,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    trimmed: Option<u64>,
+}
+
+enum Entry {
+    Epoch(EpochCut),
+    Header(First),
 }
 
 impl LogJournal {
@@ -74,47 +87,65 @@ impl Journal for LogJournal {
     }
 
     fn writer(&self) -> Result<Box<dyn JournalWriter>, ConnectorError> {
-        let topic = Log::open(&self.folder)?.ensure_topic(TOPIC, TopicConfig::default())?;
+        let config = TopicConfig { segment_bytes: SEGMENT_BYTES, ..TopicConfig::default() };
+        let topic = Log::open(&self.folder)?.ensure_topic(TOPIC, config)?;
         let options = WriterOptions { sync: SyncPolicy::EveryAppend, ..WriterOptions::default() };
         let writer = topic.writer(0, options)?;
         if let Some(cut) = writer.recovery() {
             tracing::warn!(journal = %self.folder.display(), ?cut, "a torn tail was cut off");
         }
-        Ok(Box::new(LogJournalWriter { writer }))
+        Ok(Box::new(LogJournalWriter { writer, places: VecDeque::new() }))
     }
 
     fn recorded(&self) -> Result<Option<Recorded>, ConnectorError> {
         let Some(topic) = self.topic()? else { return Ok(None) };
         let mut reader = topic.reader(0, Start::Beginning)?;
-        let mut recorded: Option<Recorded> = None;
+        let mut header: Option<First> = None;
+        let mut epochs: Vec<EpochCut> = Vec::new();
+        let mut beginning = None;
         loop {
             let fetched = reader.read(usize::MAX, READ_BYTES)?;
             if fetched.is_empty() {
-                return Ok(recorded);
+                break;
             }
             for record in &fetched {
+                let begins_here = *beginning.get_or_insert(record.offset) == 0 && record.offset == 0;
                 let wrong = |error: serde_json::Error| self.damaged(record.offset, error);
-                let Some(so_far) = &mut recorded else {
-                    let first: First = serde_json::from_slice(record.value).map_err(wrong)?;
-                    if first.version != VERSION {
+                // What an entry is the first byte of its first field tells; that of a header is its version.
+                let entry = match record.value.starts_with(b"{\"version\"") || begins_here {
+                    true => Entry::Header(serde_json::from_slice(record.value).map_err(wrong)?),
+                    false => Entry::Epoch(serde_json::from_slice(record.value).map_err(wrong)?),
+                };
+                match entry {
+                    Entry::Header(first) if first.version != VERSION => {
                         let why = format!("it is of version {}, and {VERSION} is understood", first.version);
                         return Err(self.damaged(record.offset, why));
                     }
-                    recorded = Some(Recorded { header: first.header, epochs: Vec::new() });
-                    continue;
-                };
-                let epoch: EpochCut = serde_json::from_slice(record.value).map_err(wrong)?;
-                if so_far.epochs.last().is_some_and(|last| last.epoch >= epoch.epoch) {
-                    return Err(self.damaged(record.offset, "its epoch is not after the one before"));
+                    Entry::Header(first) => header = Some(first),
+                    Entry::Epoch(epoch) => {
+                        if epochs.last().is_some_and(|last| last.epoch >= epoch.epoch) {
+                            return Err(self.damaged(record.offset, "its epoch is not after the one before"));
+                        }
+                        epochs.push(epoch);
+                    }
                 }
-                so_far.epochs.push(epoch);
             }
+        }
+        match (header, beginning) {
+            (Some(First { header, trimmed, .. }), _) => Ok(Some(Recorded { header, trimmed, epochs })),
+            (None, None) => Ok(None),
+            (None, Some(first)) => Err(self.damaged(first, "there is no header behind it")),
         }
     }
 }
 
+/// Of every so many entries the place is remembered, for trimming.
+const PLACES_APART: u64 = 256;
+
 struct LogJournalWriter {
     writer: Writer,
+    /// An epoch, and the offset behind it: every [`PLACES_APART`] entries one.
+    places: VecDeque<(u64, u64)>,
 }
 
 impl LogJournalWriter {
@@ -132,11 +163,36 @@ impl LogJournalWriter {
 }
 
 impl JournalWriter for LogJournalWriter {
-    fn begin(&mut self, header: &JournalHeader) -> Result<(), ConnectorError> {
-        self.write(std::iter::once(First { version: VERSION, header: header.clone() }))
+    fn begin(&mut self, header: &JournalHeader, behind: Option<u64>) -> Result<(), ConnectorError> {
+        self.write(std::iter::once(First { version: VERSION, header: header.clone(), trimmed: behind }))
     }
 
     fn append(&mut self, epochs: &[EpochCut]) -> Result<(), ConnectorError> {
-        self.write(epochs.iter())
+        self.write(epochs.iter())?;
+        // Where an epoch stands matters only once a segment is full of them.
+        if let Some(last) = epochs.last() {
+            let next = self.writer.bounds().next;
+            if self.places.back().is_none_or(|(_, place)| next - place >= PLACES_APART) {
+                self.places.push_back((last.epoch, next));
+            }
+        }
+        Ok(())
+    }
+
+    fn trim(&mut self, header: &JournalHeader, epoch: u64) -> Result<(), ConnectorError> {
+        let mut before = None;
+        while let Some(&(of, place)) = self.places.front()
+            && of <= epoch
+        {
+            before = Some(place);
+            self.places.pop_front();
+        }
+        let Some(before) = before else { return Ok(()) };
+        if self.writer.can_trim(before)? {
+            let header = First { version: VERSION, header: header.clone(), trimmed: Some(epoch) };
+            self.write(std::iter::once(header))?;
+            self.writer.trim(before)?;
+        }
+        Ok(())
     }
 }

@@ -26,7 +26,7 @@ fn a_journal_is_read_as_it_was_written_and_has_one_writer() {
     assert!(!journal.delete().unwrap());
     let mut writer = journal.writer().unwrap();
     assert_eq!(journal.recorded().unwrap(), None, "it has a writer, and has not begun");
-    writer.begin(&header()).unwrap();
+    writer.begin(&header(), None).unwrap();
     writer.append(&[cut(100), cut(101)]).unwrap();
     let other = journal.writer().err().unwrap().to_string();
     assert!(other.contains("holds it"), "{other}");
@@ -34,7 +34,7 @@ fn a_journal_is_read_as_it_was_written_and_has_one_writer() {
     drop(writer);
     let mut writer = journal.writer().unwrap();
     writer.append(&[cut(250)]).unwrap();
-    let expected = Recorded { header: header(), epochs: vec![cut(100), cut(101), cut(250)] };
+    let expected = Recorded { header: header(), trimmed: None, epochs: vec![cut(100), cut(101), cut(250)] };
     assert_eq!(journal.recorded().unwrap(), Some(expected));
     drop(writer);
     assert!(journal.delete().unwrap());
@@ -59,8 +59,50 @@ fn what_is_no_journal_is_said() {
     assert_eq!(error.blame, Blame::Damage);
     assert!(journal.delete().unwrap());
     let mut writer = journal.writer().unwrap();
-    writer.begin(&header()).unwrap();
+    writer.begin(&header(), None).unwrap();
     writer.append(&[cut(5), cut(5)]).unwrap();
     let error = journal.recorded().unwrap_err();
     assert!(error.message.contains("entry 2") && error.message.contains("not after"), "{}", error.message);
+}
+
+#[test]
+fn what_checkpoints_hold_is_forgotten_a_segment_at_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = LogJournal::new(folder.path());
+    let config = TopicConfig { segment_bytes: 16 << 10, ..TopicConfig::default() };
+    Log::open(folder.path()).unwrap().create_topic(TOPIC, config).unwrap();
+    let mut writer = journal.writer().unwrap();
+    writer.begin(&header(), None).unwrap();
+    for epoch in 1..=2000 {
+        writer.append(&[cut(epoch)]).unwrap();
+        if epoch % 500 == 0 {
+            writer.trim(&header(), epoch - 300).unwrap();
+            let Recorded { header: first, trimmed, epochs } = journal.recorded().unwrap().unwrap();
+            assert_eq!((first, trimmed), (header(), (epoch > 500).then(|| epoch - 300)));
+            let oldest = epochs[0].epoch;
+            assert!(oldest > epoch.saturating_sub(1000) && oldest <= epoch - 300 + 1, "{oldest}");
+            let numbers = epochs.iter().map(|cut| cut.epoch);
+            assert!(numbers.eq(epochs[0].epoch..=epoch), "after {epoch}");
+        }
+    }
+    // A run that goes on knows where what it writes itself stands, and trims up to there.
+    drop(writer);
+    let mut writer = journal.writer().unwrap();
+    writer.trim(&header(), 2000).unwrap();
+    assert_eq!(journal.recorded().unwrap().unwrap().trimmed, Some(1700), "nothing to be gained");
+    for epoch in 2001..=2600 {
+        writer.append(&[cut(epoch)]).unwrap();
+    }
+    writer.trim(&header(), 2500).unwrap();
+    let recorded = journal.recorded().unwrap().unwrap();
+    assert_eq!(recorded.trimmed, Some(2500));
+    assert!(recorded.epochs[0].epoch > 2000);
+}
+
+#[test]
+fn a_journal_may_begin_behind_a_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = LogJournal::new(folder.path());
+    journal.writer().unwrap().begin(&header(), Some(77)).unwrap();
+    assert_eq!(journal.recorded().unwrap().unwrap().trimmed, Some(77));
 }

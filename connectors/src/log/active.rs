@@ -169,8 +169,18 @@ impl Active {
 
     /// Deletes the segments that are no longer kept, and says how many.
     pub fn enforce_retention(&self, now_ms: i64) -> Result<u64> {
+        self.delete(|base| retention::enforce(&self.place.folder, &self.config, base, now_ms))
+    }
+
+    /// Deletes the segments that hold nothing at or behind `offset`, and says how many.
+    pub fn trim(&self, offset: u64) -> Result<u64> {
+        self.delete(|base| retention::trim(&self.place.folder, offset, base))
+    }
+
+    /// Deletes segments before the one being written, which begins at what `delete` is told.
+    fn delete(&self, delete: impl FnOnce(u64) -> Result<u64>) -> Result<u64> {
         let base = lock(&self.tail).base;
-        let deleted = retention::enforce(&self.place.folder, &self.config, base, now_ms);
+        let deleted = delete(base);
         let first = list_segments(&self.place.folder)?.first().copied();
         let mut tail = lock(&self.tail);
         tail.first = first.unwrap_or(base).max(tail.first);

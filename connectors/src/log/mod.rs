@@ -75,6 +75,7 @@ pub use record::{
 };
 pub use recovery::Recovery;
 pub use storage::{Disk, Storage, StoredFile};
+pub(crate) use storage::{sync_folder, write_all_at};
 pub use topic::{Bounds, PartitionInfo, Topic, TopicInfo};
 pub use topic_writer::{TopicWriter, partition_of};
 pub use writer::{Appended, Writer, WriterOptions};

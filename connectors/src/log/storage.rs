@@ -90,7 +90,7 @@ impl StoredFile for File {
 }
 
 /// Writes all of `bytes` at `position`, in one call unless the file takes them in pieces.
-pub(super) fn write_all_at(file: &dyn StoredFile, mut bytes: &[u8], mut position: u64) -> io::Result<()> {
+pub(crate) fn write_all_at(file: &dyn StoredFile, mut bytes: &[u8], mut position: u64) -> io::Result<()> {
     while !bytes.is_empty() {
         match file.write_at(bytes, position) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -106,6 +106,6 @@ pub(super) fn write_all_at(file: &dyn StoredFile, mut bytes: &[u8], mut position
 }
 
 /// Makes the names in a folder durable: files created, renamed or deleted in it.
-pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
+pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }

@@ -22,6 +22,7 @@ use super::error::{LogError, Result};
 use super::lock::Lock;
 use super::record::RecordIn;
 use super::recovery::Recovery;
+use super::segment::list_segments;
 use super::storage::{Disk, Storage};
 use super::topic::{Bounds, PartitionPlace};
 
@@ -202,6 +203,23 @@ impl Writer {
     /// When a segment cannot be deleted.
     pub fn enforce_retention(&self, now_ms: i64) -> Result<u64> {
         self.active.enforce_retention(now_ms)
+    }
+
+    /// Whether [`Writer::trim`] would delete something.
+    ///
+    /// # Errors
+    /// When the segments cannot be listed.
+    pub fn can_trim(&self, offset: u64) -> Result<bool> {
+        let bases = list_segments(&self.active.place.folder)?;
+        Ok(bases.get(1).is_some_and(|second| *second <= offset))
+    }
+
+    /// Deletes the segments that hold only records before `offset`, and says how many.
+    ///
+    /// # Errors
+    /// When a segment cannot be deleted.
+    pub fn trim(&self, offset: u64) -> Result<u64> {
+        self.active.trim(offset)
     }
 }
 

@@ -23,7 +23,8 @@ pub(super) fn until_after(epoch: u64, interval_ms: u64) -> Duration {
     Duration::from_millis(next.saturating_sub(unix_ms()).max(1))
 }
 
-fn unix_ms() -> u64 {
+/// The time of day in milliseconds since the Unix epoch UTC.
+pub(super) fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
 }
 

@@ -63,8 +63,9 @@ pub(super) fn decode<'scope>(
                 let caps = Rc::new((cap.retain(0), cap.retain(1), cap.retain(2)));
                 waiting.extend(chunks.drain(..).map(|chunk| (Rc::clone(&caps), chunk)));
             });
+            // An epoch of which a chunk was not decoded must not seem complete to other processes.
             if shared.has_failed() {
-                waiting.clear();
+                return;
             }
             // One at a time, so that the source can hand out more meanwhile.
             let Some((caps, chunk)) = waiting.pop_front() else { return };
@@ -86,7 +87,11 @@ pub(super) fn decode<'scope>(
                             rows_out.activate().give(rows_cap, &mut BatchContainer::new(batch));
                         }
                     }
-                    Err(error) => shared.fail(error),
+                    Err(error) => {
+                        shared.fail(error);
+                        waiting.push_front((caps, chunk));
+                        return;
+                    }
                 }
             }
             let told = |target| Progress {
@@ -98,6 +103,7 @@ pub(super) fn decode<'scope>(
                 records: chunk.records.len(),
                 mark: chunk.mark,
                 live: chunk.live,
+                next: chunk.records.offsets.last().map(|last| last + 1),
             };
             progress_out.activate().give(progress_cap, &mut (0..peers).map(told).collect::<Vec<_>>());
             if chunk.stays {

@@ -11,6 +11,8 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use super::checkpoint::Seen;
+
 /// How many epochs back the knowledge is from which an epoch is planned. One would make every worker
 /// wait for all others at each epoch's end; two let decoding and planning overlap.
 pub(super) const LAG: u64 = 2;
@@ -34,6 +36,18 @@ impl PartitionView {
     pub(super) fn new(timed: bool) -> Self {
         PartitionView { timed, chunks: 0, min_time: i64::MAX, max_time: i64::MIN, ended: false }
     }
+
+    /// What a checkpoint keeps of it.
+    pub(super) fn seen(&self) -> Seen {
+        let PartitionView { timed: _, chunks, min_time, max_time, ended } = *self;
+        Seen { chunks, min_time, max_time, ended }
+    }
+
+    /// Takes up what a checkpoint kept.
+    pub(super) fn restore(&mut self, seen: &Seen) {
+        let Seen { chunks, min_time, max_time, ended } = *seen;
+        *self = PartitionView { timed: self.timed, chunks, min_time, max_time, ended };
+    }
 }
 
 /// Decides how many chunks of each partition an epoch takes.
@@ -47,6 +61,16 @@ impl Planner {
     /// A planner for so many partitions, with `budget` chunks an epoch.
     pub(super) fn new(partitions: usize, budget: usize) -> Self {
         Planner { allotted: vec![0; partitions], budget: budget.max(1) }
+    }
+
+    /// One that goes on where another had allotted so many chunks of each partition.
+    pub(super) fn restored(allotted: Vec<u64>, budget: usize) -> Self {
+        Planner { allotted, budget: budget.max(1) }
+    }
+
+    /// How many chunks of each partition have been planned for.
+    pub(super) fn allotted(&self) -> &[u64] {
+        &self.allotted
     }
 
     /// The chunks of each partition for the next epoch; `None` once all histories have ended.
@@ -83,12 +107,18 @@ impl Planner {
 pub(super) struct Board {
     start: Rc<Vec<PartitionView>>,
     views: BTreeMap<u64, Rc<Vec<PartitionView>>>,
+    /// What the planner had allotted when an epoch was planned, of epochs that end with a checkpoint.
+    pub allotted: BTreeMap<u64, Vec<u64>>,
+    /// How many chunks and marks have been heard of.
+    pub heard: u64,
+    /// No source anywhere opens an epoch before this one any more.
+    pub frontier: u64,
 }
 
 impl Board {
     /// A board on which nothing but the start is known.
     pub(super) fn new(start: Rc<Vec<PartitionView>>) -> Self {
-        Board { start, views: BTreeMap::new() }
+        Board { start, views: BTreeMap::new(), allotted: BTreeMap::new(), heard: 0, frontier: 0 }
     }
 
     /// What was known before the first epoch.

@@ -48,6 +48,8 @@ pub(super) struct FeedPlan {
     pub name: String,
     /// Where the history ends; `None` where reading finds out.
     pub history_end: Option<Offset>,
+    /// Whether an earlier run has read it to its end.
+    pub history_over: bool,
     /// Whether to stop at the end of the history.
     pub until_drained: bool,
     /// Whether live epochs of earlier runs come after it, before anything new is waited for.
@@ -74,7 +76,10 @@ impl Feed {
     /// Begins to read. A thread, where there is one, wakes the source after a message that it waits for, and
     /// ends when the job is to stop, the feed is dropped or the partition is over.
     pub(super) fn start(reader: Box<dyn RecordReader>, plan: FeedPlan) -> Result<Feed, ConnectorError> {
-        let history = History { end: plan.history_end, rest: None, over: false };
+        let history = History { end: plan.history_end, rest: None, over: plan.history_over };
+        if history.over && !plan.lives_on() {
+            return Ok(Feed::Over);
+        }
         let at_once = reader.at_once();
         let reading = Reading { reader, plan, history };
         if at_once { Ok(Feed::Here(Box::new(reading))) } else { Feeder::start(reading).map(Feed::Thread) }

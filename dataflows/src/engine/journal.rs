@@ -19,7 +19,7 @@ use levada_types::{Blame, ConnectorError, Journal, JournalWriter, Offset, Partit
 use timely::scheduling::SyncActivator;
 
 use super::watermark::{Mark, Progress};
-use super::{EngineError, Run, Shared};
+use super::{EngineError, Run, Shared, checkpoint};
 use crate::plan::Plan;
 
 /// The journal of a job.
@@ -37,17 +37,26 @@ impl fmt::Debug for JobJournal {
     }
 }
 
+/// A journal that has begun, to be written on.
+pub(super) struct Begun {
+    writer: Box<dyn JournalWriter>,
+    header: JournalHeader,
+    /// It need not hold this epoch any more, nor what is before it.
+    pub trim: Arc<AtomicU64>,
+}
+
 /// Begins the journal, or takes up what stands in it: for the process that has worker 0.
 pub(super) fn begin(
     journal: &JobJournal,
     plan: &Plan,
     how: &Run,
     histories: &[Vec<Option<Offset>>],
-) -> Result<Box<dyn JournalWriter>, ConnectorError> {
-    let mut writer = journal.journal.writer()?;
-    if let Some(recorded) = journal.journal.recorded()? {
-        check(journal, &recorded.header, plan, how.until_drained, histories)?;
-        return Ok(writer);
+) -> Result<Begun, EngineError> {
+    let refused = EngineError::Journal;
+    let mut writer = journal.journal.writer().map_err(refused)?;
+    if let Some(recorded) = journal.journal.recorded().map_err(refused)? {
+        check(journal, &recorded.header, plan, how.until_drained, histories).map_err(refused)?;
+        return Ok(Begun { writer, header: recorded.header, trim: Arc::default() });
     }
     let mut partitions = Vec::new();
     for (source, history) in plan.sources.iter().zip(histories) {
@@ -56,8 +65,13 @@ pub(super) fn begin(
             partitions.push(PartitionBounds { source: source.name.clone(), start, end });
         }
     }
-    writer.begin(&JournalHeader { job: journal.job, until_drained: how.until_drained, partitions })?;
-    Ok(writer)
+    let header = JournalHeader { job: journal.job, until_drained: how.until_drained, partitions };
+    let behind = match &how.checkpoints {
+        Some(checkpoints) => checkpoint::begin(checkpoints).map_err(EngineError::Checkpoint)?,
+        None => None,
+    };
+    writer.begin(&header, behind).map_err(refused)?;
+    Ok(Begun { writer, header, trim: Arc::default() })
 }
 
 /// What stands in the journal of a run that has begun.
@@ -117,7 +131,7 @@ pub(super) fn cut(epoch: u64, progress: &[Progress]) -> Option<EpochCut> {
         return None;
     }
     let mut taken: BTreeMap<usize, BTreeMap<usize, Vec<Taken>>> = BTreeMap::new();
-    for told in progress {
+    for told in progress.iter().filter(|told| told.mark != Mark::Checkpoint) {
         let of_chunk = taken.entry(told.partition).or_default().entry(told.number).or_default();
         if told.records > 0 {
             of_chunk.push(Taken::Records(told.records));
@@ -141,10 +155,11 @@ pub(super) struct Recorder {
 impl Recorder {
     /// A thread that waits for the disk; wakes `ticks` when something has become durable.
     pub(super) fn start(
-        mut writer: Box<dyn JournalWriter>,
+        Begun { mut writer, header, trim }: Begun,
         shared: Arc<Shared>,
         ticks: SyncActivator,
-    ) -> Result<Recorder, ConnectorError> {
+    ) -> Result<Recorder, EngineError> {
+        let spawner = Arc::clone(&shared);
         let (cuts, waiting) = unbounded::<EpochCut>();
         let durable = Arc::new(AtomicU64::new(0));
         let done = Arc::clone(&durable);
@@ -158,13 +173,18 @@ impl Recorder {
                 }
                 // A worker that is gone needs no waking.
                 let _ = ticks.activate();
+                let held = trim.swap(0, SeqCst);
+                if held > 0
+                    && let Err(error) = writer.trim(&header, held)
+                {
+                    shared.fail(EngineError::Journal(error));
+                }
                 if shared.has_failed() {
                     return;
                 }
             }
         };
-        let thread = std::thread::Builder::new().name("journal".into()).spawn(write);
-        thread.map_err(|error| ConnectorError::outage(format!("start a thread: {error}")))?;
+        spawner.spawn("journal".into(), write)?;
         Ok(Recorder { cuts, durable })
     }
 
@@ -195,6 +215,7 @@ mod tests {
             records,
             mark,
             live,
+            next: None,
         };
         assert_eq!(cut(4, &[told(0, 3, 5, Mark::None, false)]), None, "history");
         let progress = [
@@ -202,6 +223,7 @@ mod tests {
             told(0, 4, 0, Mark::Idle, true),
             told(0, 5, 3, Mark::None, true),
             told(0, 3, 5, Mark::None, true),
+            told(0, 0, 0, Mark::Checkpoint, false),
         ];
         let expected =
             vec![(0, vec![Taken::Records(5), Taken::Idle, Taken::Records(3)]), (2, vec![Taken::Records(7)])];

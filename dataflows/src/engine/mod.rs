@@ -11,6 +11,7 @@
 //! The timestamp is the epoch. Every worker builds the same graph; partitions, key groups and sinks
 //! are divided among the workers, over one process or several.
 
+pub mod checkpoint;
 mod clock;
 mod container;
 mod decode;
@@ -52,14 +53,16 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::metrics::Metrics;
 use crate::operator::OperatorError;
-use crate::plan::{Plan, SinkOrder, StreamId};
+use crate::plan::{Plan, SinkOrder, SourcePlan, StreamId};
+pub use checkpoint::Checkpoints;
+use checkpoint::{Committer, Manifest, Trigger};
 use epochs::Board;
 use feed::{Feed, FeedPlan};
 pub use journal::JobJournal;
 pub(crate) use shared::Shared;
 use sink::{SinkSetup, sink};
-use source::{OwnPartition, SourceSetup, sources};
-use watermark::{PartitionSetup, TickStreams, Watermarks, ticks};
+use source::{GoOn, OwnPartition, SourceSetup, sources};
+use watermark::{PartitionSetup, TickSetup, TickStreams, Watermarks, ticks};
 
 /// Where a job runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,6 +94,9 @@ pub struct Run {
     pub stop: Arc<AtomicBool>,
     /// Where what decides the output is written down, so that a later run goes on where this one ended; or nowhere.
     pub journal: Option<JobJournal>,
+    /// What the job remembers is kept there now and then, so that a later run need not begin with the first
+    /// record; or nowhere. Goes with a journal only.
+    pub checkpoints: Option<Checkpoints>,
 }
 
 /// A job ended otherwise than it should.
@@ -102,6 +108,9 @@ pub enum EngineError {
     /// The journal could not be read or written.
     #[error(transparent)]
     Journal(ConnectorError),
+    /// A checkpoint could not be read or made.
+    #[error(transparent)]
+    Checkpoint(ConnectorError),
     /// A sink could not be written.
     #[error("sink `{sink}`: {error}")]
     Sink {
@@ -149,13 +158,11 @@ pub fn run(plan: Arc<Plan>, how: &Run, metrics: Arc<Metrics>) -> Result<(), Engi
         let total: u64 = history.iter().flatten().map(|offset| offset.0).sum();
         metrics.sources[index].total.store(total, Relaxed);
     }
-    let writer = match &how.journal {
-        Some(journal) if how.cluster.process == 0 => {
-            Some(journal::begin(journal, &plan, how, &histories).map_err(EngineError::Journal)?)
-        }
+    let begun = match &how.journal {
+        Some(journal) if how.cluster.process == 0 => Some(journal::begin(journal, &plan, how, &histories)?),
         _ => None,
     };
-    let shared = Arc::new(Shared::new(how.cluster.workers, writer));
+    let shared = Arc::new(Shared::new(how.cluster.workers, begun));
     let how_each = how.clone();
     let for_workers = Arc::clone(&shared);
     let config = Config { communication, worker: WorkerConfig::default() };
@@ -164,6 +171,7 @@ pub fn run(plan: Arc<Plan>, how: &Run, metrics: Arc<Metrics>) -> Result<(), Engi
     })
     .map_err(EngineError::Start)?;
     let ended: Result<Vec<()>, String> = guards.join().into_iter().collect();
+    shared.join_threads();
     // What a worker said itself tells more than that it ended.
     shared.take_failure().map_or(Ok(()), Err)?;
     ended.map(drop).map_err(EngineError::Start)
@@ -224,9 +232,20 @@ fn build(
             }
         };
         let bounds = recorded.as_ref().map(|recorded| journal::bounds(&recorded.header, plan));
+        let restored = match &how.checkpoints {
+            None => None,
+            Some(how) => {
+                let trimmed = recorded.as_ref().and_then(|recorded| recorded.trimmed);
+                let read = || checkpoint::load(&*how.store, trimmed);
+                shared.restored(read).map_err(EngineError::Checkpoint)?
+            }
+        };
         let setups = partition_setups(plan, histories, how.until_drained);
-        let watermarks = Watermarks::new(setups.clone());
-        let board = Rc::new(RefCell::new(Board::new(Rc::clone(watermarks.view()))));
+        let mut watermarks = Watermarks::new(setups.clone());
+        let mut board = Board::new(Rc::clone(watermarks.view()));
+        let from = restored.as_ref().map(|restored| go_on(&restored.manifest, &mut watermarks, &mut board));
+        let first_epoch = from.as_ref().map_or(0, |from| from.epoch);
+        let board = Rc::new(RefCell::new(board));
 
         metrics.partitions.get_or_init(|| {
             let of = |(index, history): (usize, &Vec<_>)| {
@@ -244,14 +263,18 @@ fn build(
                 if partition % peers == me {
                     let of_journal = bounds.as_ref().and_then(|bounds| bounds.get(index)?.get(number));
                     let history_end = of_journal.map_or(history_end, |bounds| bounds.end);
-                    let start = of_journal.and_then(|bounds| bounds.start);
+                    let place = restored.as_ref().map(|restored| &restored.manifest.partitions[partition]);
+                    let next = place.and_then(|place| place.next).map(Offset);
+                    let start = next.or_else(|| of_journal.and_then(|bounds| bounds.start));
                     let start = start.map_or(StartAt::Configured, StartAt::Offset);
+                    let history_over = place.is_some_and(|place| place.seen.ended);
                     let reader = source.reader.open(PartitionId(number as u32), start)?;
                     let idle = source.event_time.as_ref().and_then(|event_time| event_time.idle_ms);
                     let waker = Arc::clone(shared);
                     let feed_plan = FeedPlan {
                         name: format!("{} {number}", source.name),
                         history_end,
+                        history_over,
                         until_drained: how.until_drained,
                         recorded: recorded.as_ref().is_some_and(|recorded| !recorded.epochs.is_empty()),
                         idle: idle.map(Duration::from_millis),
@@ -259,11 +282,34 @@ fn build(
                         wake: Arc::new(move || waker.wake_sources()),
                     };
                     let feed = Feed::start(reader, feed_plan)?;
-                    own.push(OwnPartition { partition, source: index, feed, ended: false });
+                    own.push(OwnPartition { partition, source: index, feed, ended: history_over });
                 }
                 partition += 1;
             }
         }
+        let trigger = how.checkpoints.as_ref().filter(|_| me == 0).map(|how| Arc::new(Trigger::new(how)));
+        let begun = if me == 0 { shared.take_journal() } else { None };
+        let committer = match (&how.checkpoints, &trigger, &begun, &how.journal) {
+            (Some(checkpoints), Some(trigger), Some(begun), Some(journal)) => {
+                let files = restored.as_ref().map(|restored| restored.manifest.files.clone());
+                Some(Committer {
+                    how: checkpoints.clone(),
+                    name: plan.name.clone(),
+                    job: journal.job,
+                    steps: plan.steps.iter().map(|step| (step.name.clone(), 0)).collect(),
+                    sources: plan
+                        .sources
+                        .iter()
+                        .zip(histories)
+                        .map(|(source, history)| (Arc::clone(&source.reader), history.len()))
+                        .collect(),
+                    files: files.unwrap_or_default(),
+                    trigger: Arc::clone(trigger),
+                    trim: Arc::clone(&begun.trim),
+                })
+            }
+            _ => None,
+        };
         let setup = SourceSetup {
             sources: plan.sources.len(),
             partitions: partition,
@@ -272,6 +318,8 @@ fn build(
             until_drained: how.until_drained,
             journal: how.journal.is_some(),
             recorded,
+            from,
+            checkpoints: trigger,
             board: Rc::clone(&board),
             probe: probe.clone(),
             stop: Arc::clone(&how.stop),
@@ -300,16 +348,18 @@ fn build(
             progress.push(decoded.progress);
             dead.push(decoded.dead);
         }
-        let TickStreams { ticks, durable } = ticks(
-            scope,
-            scope.concatenate(progress),
+        let setup = TickSetup {
             watermarks,
             board,
-            scope.activator_for(address),
-            Arc::clone(metrics),
-            if me == 0 { shared.take_journal() } else { None },
-            Arc::clone(shared),
-        )?;
+            first: first_epoch,
+            source: scope.activator_for(address),
+            metrics: Arc::clone(metrics),
+            journal: begun,
+            places: (me == 0 && how.checkpoints.is_some()).then(|| partition_names(plan, histories)),
+            shared: Arc::clone(shared),
+        };
+        let TickStreams { ticks, durable, state } = ticks(scope, scope.concatenate(progress), setup)?;
+        let mut states = vec![state];
         let durable = how.journal.is_some().then_some(durable);
 
         for (index, step) in plan.steps.iter().enumerate() {
@@ -319,8 +369,10 @@ fn build(
                 let input = scope.concatenate(inputs);
                 step::stateless(scope, plan, index, input, shared, metrics)?
             } else {
-                step::step(scope, plan, index, inputs, ticks.clone(), shared, metrics)?
+                let remembered = restored.as_ref().map(|restored| restored.of_step(&step.name, me, peers));
+                step::step(scope, plan, index, inputs, ticks.clone(), remembered, shared, metrics)?
             };
+            states.extend(made.state);
             // Whatever nobody reads is still waited for before an epoch counts as finished.
             made.rows.clone().probe_with(probe);
             streams.insert(StreamId::Step(index), made.rows);
@@ -330,32 +382,66 @@ fn build(
         }
 
         let owner = |name: &str| (xxh3_64(name.as_bytes()) % peers as u64) as usize;
+        let place = |sink: &str| restored.as_ref().and_then(|restored| restored.place(sink));
+        let for_sinks = how.checkpoints.is_some().then_some(ticks);
         for (index, planned) in plan.sinks.iter().enumerate() {
             let setup = SinkSetup {
                 name: planned.name.clone(),
                 schema: plan.schema(planned.from).clone(),
                 order: planned.order,
                 writer: &*planned.writer,
+                place: place(&planned.name),
                 owner: owner(&planned.name),
                 index: Some(index),
                 metrics: Arc::clone(metrics),
             };
-            sink(scope, streams[&planned.from].clone(), durable.clone(), setup, probe, Arc::clone(shared))?;
+            let rows = streams[&planned.from].clone();
+            let shared = Arc::clone(shared);
+            states.push(sink(scope, rows, durable.clone(), for_sinks.clone(), setup, probe, shared)?);
         }
         if let Some(writer) = &plan.dead_letters {
             let setup = SinkSetup {
-                name: "dead letters".into(),
+                name: DEAD_LETTERS.into(),
                 schema: dead_letter_schema(),
                 order: SinkOrder::Source,
                 writer: &**writer,
-                owner: owner("dead letters"),
+                place: place(DEAD_LETTERS),
+                owner: owner(DEAD_LETTERS),
                 index: None,
                 metrics: Arc::clone(metrics),
             };
-            sink(scope, scope.concatenate(dead), durable, setup, probe, Arc::clone(shared))?;
+            let dead = scope.concatenate(dead);
+            states.push(sink(scope, dead, durable, for_sinks, setup, probe, Arc::clone(shared))?);
+        }
+        if let Some(how) = &how.checkpoints {
+            checkpoint::checkpoints(scope, states, Arc::clone(&how.store), committer, Arc::clone(shared))?;
         }
         Ok(Some(activator))
     })
+}
+
+/// The sink of bad records, as checkpoints call it: no sink of a job file can be called so.
+const DEAD_LETTERS: &str = "dead letters";
+
+/// Has a run go on behind a checkpoint: what is known of the partitions then is known now.
+fn go_on(manifest: &Manifest, watermarks: &mut Watermarks, board: &mut Board) -> GoOn {
+    let places = &manifest.partitions;
+    let epoch = manifest.epoch;
+    let mut before = watermarks.view().to_vec();
+    before.iter_mut().zip(places).for_each(|(view, place)| view.restore(&place.seen_before));
+    watermarks.restore(manifest.watermark, places);
+    board.note(epoch.saturating_sub(1), epoch, &Rc::new(before));
+    board.note(epoch, epoch + 1, watermarks.view());
+    GoOn { epoch: epoch + 1, allotted: places.iter().map(|place| place.allotted).collect() }
+}
+
+/// Of each partition of the job the source's name and its number there.
+fn partition_names(plan: &Plan, histories: &[Vec<Option<Offset>>]) -> Vec<(String, u32)> {
+    let of = |(source, history): (&SourcePlan, &Vec<_>)| {
+        let name = source.name.clone();
+        (0..history.len() as u32).map(move |number| (name.clone(), number)).collect::<Vec<_>>()
+    };
+    plan.sources.iter().zip(histories).flat_map(of).collect()
 }
 
 fn partition_setups(

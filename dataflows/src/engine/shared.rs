@@ -1,14 +1,18 @@
-//! What the workers of a process share outside the dataflow: failures, who is busy, whom to wake.
+//! What the workers of a process share outside the dataflow: failures, who is busy, whom to wake, what an
+//! earlier run left.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{Builder, JoinHandle};
 
+use levada_types::ConnectorError;
 use levada_types::journal::Recorded;
-use levada_types::{ConnectorError, JournalWriter};
 
 use timely::scheduling::SyncActivator;
 
 use super::EngineError;
+use super::checkpoint::Restored;
+use super::journal::Begun;
 
 /// What the workers of a process share outside the dataflow.
 pub(crate) struct Shared {
@@ -20,9 +24,13 @@ pub(crate) struct Shared {
     /// The live epoch in which something last arrived.
     busy: AtomicU64,
     /// Writes the journal, until worker 0 takes it.
-    journal: Mutex<Option<Box<dyn JournalWriter>>>,
+    journal: Mutex<Option<Begun>>,
     /// What stood in the journal when the job began.
     recorded: Mutex<Option<Arc<Recorded>>>,
+    /// The checkpoint from which the run goes on, once it has been looked for, until all workers have had it.
+    restored: Mutex<Option<(usize, Option<Arc<Restored>>)>>,
+    /// Threads that the end of the run waits for.
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// How many chunks each worker of this process has been dealt and not decoded yet.
@@ -53,7 +61,7 @@ impl Decoding {
 }
 
 impl Shared {
-    pub(super) fn new(workers: usize, journal: Option<Box<dyn JournalWriter>>) -> Shared {
+    pub(super) fn new(workers: usize, journal: Option<Begun>) -> Shared {
         Shared {
             decoding: Decoding((0..workers.max(1)).map(|_| AtomicUsize::new(0)).collect()),
             failed: AtomicBool::new(false),
@@ -62,11 +70,13 @@ impl Shared {
             busy: AtomicU64::new(0),
             journal: Mutex::new(journal),
             recorded: Mutex::default(),
+            restored: Mutex::default(),
+            threads: Mutex::default(),
         }
     }
 
     /// What writes the journal, for who asks first.
-    pub(super) fn take_journal(&self) -> Option<Box<dyn JournalWriter>> {
+    pub(super) fn take_journal(&self) -> Option<Begun> {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
@@ -80,6 +90,44 @@ impl Shared {
             return Ok(Arc::clone(recorded));
         }
         Ok(Arc::clone(recorded.insert(Arc::new(read()?))))
+    }
+
+    /// The checkpoint from which the run goes on, read by the first worker of the process that asks. Each asks once.
+    pub(super) fn restored(
+        &self,
+        read: impl FnOnce() -> Result<Option<Restored>, ConnectorError>,
+    ) -> Result<Option<Arc<Restored>>, ConnectorError> {
+        let mut slot = self.restored.lock().unwrap_or_else(PoisonError::into_inner);
+        if slot.is_none() {
+            *slot = Some((self.decoding.workers(), read()?.map(Arc::new)));
+        }
+        let Some((missing, restored)) = slot.as_mut() else { return Ok(None) };
+        *missing = missing.saturating_sub(1);
+        // It may be large: nobody holds it longer than it takes to take it up.
+        Ok(if *missing == 0 { restored.take() } else { restored.clone() })
+    }
+
+    /// A thread that the end of the run waits for. It is to end when the dataflow does.
+    pub(super) fn spawn(
+        &self,
+        name: String,
+        body: impl FnOnce() + Send + 'static,
+    ) -> Result<(), EngineError> {
+        let thread = Builder::new().name(name).spawn(body);
+        let thread = thread.map_err(|error| EngineError::Start(format!("start a thread: {error}")))?;
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        Ok(())
+    }
+
+    /// Waits for the threads.
+    pub(super) fn join_threads(&self) {
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            let name = thread.thread().name().unwrap_or_default().to_string();
+            if thread.join().is_err() {
+                tracing::error!("the thread `{name}` panicked");
+            }
+        }
     }
 
     /// Notes the first failure, with which the run ends; the workers then stop without publishing anything

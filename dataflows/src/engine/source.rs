@@ -24,6 +24,7 @@ use timely::dataflow::operators::probe::Handle as ProbeHandle;
 use timely::dataflow::{Scope, Stream};
 
 use super::Shared;
+use super::checkpoint::Trigger;
 use super::clock::{Alarm, Stopwatch, live_epoch, until_after};
 use super::epochs::{Board, LAG, Planner};
 use super::feed::{Fed, Feed};
@@ -40,6 +41,10 @@ const DECODE_AHEAD: usize = 2;
 
 /// How long a job goes on closing an epoch each interval after the last input.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// How far behind the epochs that other workers may still open a job that is stopped makes its last checkpoint:
+/// more than their clocks differ. (If they differ more, the checkpoint is only not the last word.)
+const CLOSING_EPOCHS: u64 = 1000;
 
 /// How long a job without input sleeps between epochs.
 const IDLE_EPOCH: Duration = Duration::from_millis(100);
@@ -99,11 +104,24 @@ pub(super) struct SourceSetup {
     pub journal: bool,
     /// What earlier runs wrote down: their live epochs come after the history.
     pub recorded: Option<Arc<Recorded>>,
+    /// Where this run goes on, if not with the first epoch.
+    pub from: Option<GoOn>,
+    /// Begins checkpoints, on the worker that does.
+    pub checkpoints: Option<Arc<Trigger>>,
     pub board: Rc<RefCell<Board>>,
     pub probe: ProbeHandle<u64>,
     pub stop: Arc<AtomicBool>,
     pub shared: Arc<Shared>,
     pub metrics: Arc<Metrics>,
+}
+
+/// Where a run goes on.
+#[derive(Clone, Debug)]
+pub(super) struct GoOn {
+    /// The first epoch.
+    pub epoch: u64,
+    /// How many chunks of each partition's history earlier runs have planned for.
+    pub allotted: Vec<u64>,
 }
 
 /// Builds the operator on this worker; gives one stream a source, and the operator's address.
@@ -120,11 +138,22 @@ pub(super) fn sources<'scope>(
     let peers = scope.peers();
     let first = scope.index() - scope.index() % setup.shared.decoding.workers();
     builder.build_reschedule(move |caps| {
-        let planner = Planner::new(setup.partitions, setup.settings.backfill_chunks);
+        let chunks = setup.settings.backfill_chunks;
+        let (first_epoch, planner) = match setup.from.clone() {
+            None => (0, Planner::new(setup.partitions, chunks)),
+            Some(GoOn { epoch, allotted }) => (epoch, Planner::restored(allotted, chunks)),
+        };
+        // A job that goes on at its very end has nothing more to tell.
+        let last_mark = first_epoch.checked_sub(1);
         let mut source = Source {
             caps,
             epoch: 0,
             phase: Phase::History,
+            since_mark: Stopwatch::start(),
+            heard_at_mark: 0,
+            last_mark,
+            marked: false,
+            took: Duration::ZERO,
             ahead: 0,
             due: None,
             planner,
@@ -137,6 +166,7 @@ pub(super) fn sources<'scope>(
             dealer: Dealer { peers, first, shared: Arc::clone(&setup.shared) },
             setup,
         };
+        source.advance(first_epoch);
         move |_| {
             let mut out: Vec<(usize, RawChunk)> = Vec::new();
             // What is sent carries the capability of the epoch in which it was taken, so it leaves
@@ -173,6 +203,9 @@ enum Phase {
     /// The live epochs of earlier runs, from this one on.
     Recorded(usize),
     Live,
+    /// The job was stopped while it was live: waiting until every other worker has closed its last epoch, for a
+    /// checkpoint behind all of them.
+    Closing,
     Over,
 }
 
@@ -194,6 +227,15 @@ struct Source {
     caps: Vec<Capability<u64>>,
     epoch: u64,
     phase: Phase,
+    since_mark: Stopwatch,
+    /// What the board had heard when the last checkpoint began.
+    heard_at_mark: u64,
+    /// The epoch of the last checkpoint.
+    last_mark: Option<u64>,
+    /// Whether there has been one in this run.
+    marked: bool,
+    /// How long the last epoch took that was finished.
+    took: Duration,
     /// How far the numbers of live epochs are ahead of the clock's.
     ahead: u64,
     /// Chunks of each own partition still to come in this epoch of the history.
@@ -241,19 +283,82 @@ impl Source {
             return Turn::Wait;
         }
         if self.setup.stop.load(Relaxed) {
-            if self.setup.journal && !matches!(self.phase, Phase::Live | Phase::Over) {
-                // What is cut by the data or by the journal would be cut otherwise; it comes again.
-                self.setup.shared.abandon();
-                return Turn::Wait;
+            match self.phase {
+                Phase::History | Phase::Recorded(_) if self.setup.journal => {
+                    // What is cut by the data or by the journal would be cut otherwise; it comes again.
+                    self.setup.shared.abandon();
+                    return Turn::Wait;
+                }
+                Phase::Live if self.setup.checkpoints.is_some() => {
+                    self.phase = Phase::Closing;
+                    return Turn::NextEpoch(self.epoch + CLOSING_EPOCHS);
+                }
+                Phase::Closing => {}
+                _ => self.phase = Phase::Over,
             }
-            self.phase = Phase::Over;
         }
         match self.phase {
             Phase::History => self.history(out),
             Phase::Recorded(next) => self.recorded(next, out),
             Phase::Live => self.live(out),
-            Phase::Over => Turn::Over,
+            Phase::Closing => {
+                if self.setup.board.borrow().frontier < self.epoch {
+                    return Turn::Wait;
+                }
+                self.phase = Phase::Over;
+                Turn::Again
+            }
+            Phase::Over => self.over(out),
         }
+    }
+
+    /// Ends with a checkpoint, unless nothing has come since the last one.
+    fn over(&mut self, out: &mut Vec<(usize, RawChunk)>) -> Turn {
+        let Some(trigger) = self.setup.checkpoints.clone() else { return Turn::Over };
+        let ends_behind = self.last_mark.is_none_or(|last| last < self.epoch.saturating_sub(1));
+        if ends_behind && self.last_mark != Some(self.epoch) && self.setup.journal {
+            self.mark(&trigger, out);
+            return Turn::Again;
+        }
+        Turn::Over
+    }
+
+    /// Has the open epoch end with a checkpoint, if it is time for one.
+    fn mark_if_due(&mut self, out: &mut Vec<(usize, RawChunk)>) {
+        let Some(trigger) = self.setup.checkpoints.clone() else { return };
+        let news = self.setup.board.borrow().heard != self.heard_at_mark;
+        // Epochs of a history may take long, and several are opened at once: the next one to be opened may be far
+        // away.
+        let opened_rarely = self.took * self.setup.settings.in_flight as u32 >= trigger.every();
+        let history = matches!(self.phase, Phase::History);
+        let since = match history && (opened_rarely || !self.marked) {
+            true => Duration::MAX,
+            false => self.since_mark.elapsed(),
+        };
+        if trigger.is_due(since, news || history) {
+            self.mark(&trigger, out);
+        }
+    }
+
+    fn mark(&mut self, trigger: &Trigger, out: &mut Vec<(usize, RawChunk)>) {
+        trigger.begin();
+        self.since_mark = Stopwatch::start();
+        self.last_mark = Some(self.epoch);
+        self.marked = true;
+        let mut board = self.setup.board.borrow_mut();
+        self.heard_at_mark = board.heard;
+        board.allotted.insert(self.epoch, self.planner.allotted().to_vec());
+        // It goes the way of a chunk, so that it is heard of with the chunks of its epoch.
+        let mark = RawChunk {
+            target: self.dealer.first,
+            stays: false,
+            partition: 0,
+            number: 0,
+            records: RawRecords::default(),
+            mark: Mark::Checkpoint,
+            live: false,
+        };
+        out.push((0, mark));
     }
 
     fn history(&mut self, out: &mut Vec<(usize, RawChunk)>) -> Turn {
@@ -269,10 +374,15 @@ impl Source {
                 };
                 let Some(known) = known else { return Turn::Wait };
                 let Some(plan) = self.planner.plan(&known) else {
-                    self.phase = if self.setup.until_drained { Phase::Over } else { Phase::Recorded(0) };
+                    self.phase = if self.setup.until_drained {
+                        Phase::Over
+                    } else {
+                        Phase::Recorded(self.first_recorded())
+                    };
                     return Turn::Again;
                 };
                 self.opened();
+                self.mark_if_due(out);
                 self.setup.own.iter().map(|own| plan[own.partition]).collect()
             }
         };
@@ -309,6 +419,12 @@ impl Source {
         Turn::NextEpoch(self.epoch + 1)
     }
 
+    /// The place of the first recorded epoch that is not behind this run already.
+    fn first_recorded(&self) -> usize {
+        let recorded = self.setup.recorded.as_ref();
+        recorded.map_or(0, |recorded| recorded.epochs.partition_point(|cut| cut.epoch < self.epoch))
+    }
+
     /// An epoch of an earlier run, cut where it was cut then.
     fn recorded(&mut self, next: usize, out: &mut Vec<(usize, RawChunk)>) -> Turn {
         let recorded = self.setup.recorded.clone();
@@ -331,6 +447,7 @@ impl Source {
             return Turn::Wait;
         }
         self.opened();
+        self.mark_if_due(out);
         for own in &mut self.setup.own {
             let taken = cut.taken.iter().filter(|(partition, _)| *partition == own.partition);
             for taken in taken.flat_map(|(_, taken)| taken) {
@@ -392,6 +509,9 @@ impl Source {
         if took && !is_open {
             self.opened();
         }
+        if may_take {
+            self.mark_if_due(out);
+        }
         // The epoch must close soon if anybody's holds something; otherwise it may take its time.
         if took {
             self.setup.shared.note_busy(self.epoch);
@@ -426,6 +546,7 @@ impl Source {
             }
             self.setup.metrics.epoch.fetch_max(*epoch, Relaxed);
             self.setup.metrics.epochs.fetch_add(1, Relaxed);
+            self.took = watch.elapsed();
             if let Ok(mut histogram) = self.setup.metrics.epoch_us.lock() {
                 // The histogram grows to whatever it is given.
                 let _ = histogram.record(watch.elapsed().as_micros() as u64);

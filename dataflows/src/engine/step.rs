@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use levada_types::{Batch, Epoch, EventTime};
+use levada_types::{Batch, Epoch, EventTime, StateChanges};
 use timely::dataflow::channels::pact::{DistributorPact, Pipeline};
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::{Scope, Stream};
 
+use super::checkpoint::Part;
 use super::clock::Stopwatch;
 use super::container::{BatchContainer, Router};
 use super::{EngineError, Shared};
@@ -22,12 +23,15 @@ use crate::plan::{Plan, Route};
 pub(super) struct StepStreams<'scope> {
     pub rows: Stream<'scope, u64, BatchContainer>,
     pub late: Option<Stream<'scope, u64, BatchContainer>>,
+    /// What it has changed, when a checkpoint is made.
+    pub state: Option<Stream<'scope, u64, Vec<Part>>>,
 }
 
 /// What an epoch has brought so far.
 struct Pending {
     rows: Capability<u64>,
     late: Capability<u64>,
+    state: Capability<u64>,
     arrived: Vec<Vec<Batch>>,
 }
 
@@ -38,6 +42,7 @@ pub(super) fn step<'scope>(
     index: usize,
     inputs: Vec<Stream<'scope, u64, BatchContainer>>,
     ticks: Stream<'scope, u64, Vec<Tick>>,
+    remembered: Option<StateChanges>,
     shared: Arc<Shared>,
     metrics: Arc<Metrics>,
 ) -> Result<StepStreams<'scope>, EngineError> {
@@ -45,6 +50,9 @@ pub(super) fn step<'scope>(
     let schemas: Vec<_> = step.from.iter().map(|&from| plan.schema(from).clone()).collect();
     let failed = |error| EngineError::Step { step: step.name.clone(), error };
     let mut host = Host::new(&step.step, &schemas).map_err(failed)?;
+    if let Some(remembered) = remembered {
+        host.restore(remembered).map_err(failed)?;
+    }
     let name = step.name.clone();
     let peers = scope.peers();
     let me = scope.index();
@@ -62,10 +70,14 @@ pub(super) fn step<'scope>(
     let mut tick_handle = builder.new_input(ticks, Pipeline);
     let (mut rows_out, rows) = builder.new_output::<BatchContainer>();
     let (mut late_out, late) = builder.new_output::<BatchContainer>();
+    let (mut state_out, state) = builder.new_output::<Vec<Part>>();
     builder.build(move |_| {
         let mut pending: BTreeMap<u64, Pending> = BTreeMap::new();
         let mut told: BTreeMap<u64, Tick> = BTreeMap::new();
         let mut watermark = EventTime::MIN;
+        // Epochs that did not come to an end, because the job has failed. To other workers, and to other
+        // processes, they must not seem complete.
+        let mut unfinished: Vec<Pending> = Vec::new();
         let width = handles.len();
         move |frontiers| {
             let counters = &metrics.steps[index];
@@ -74,6 +86,7 @@ pub(super) fn step<'scope>(
                     let epoch = pending.entry(*cap.time()).or_insert_with(|| Pending {
                         rows: cap.retain(0),
                         late: cap.retain(1),
+                        state: cap.retain(2),
                         arrived: vec![Vec::new(); width],
                     });
                     if let Some(batch) = container.take() {
@@ -88,27 +101,38 @@ pub(super) fn step<'scope>(
                 pending.entry(*cap.time()).or_insert_with(|| Pending {
                     rows: cap.retain(0),
                     late: cap.retain(1),
+                    state: cap.retain(2),
                     arrived: vec![Vec::new(); width],
                 });
                 told.extend(ticks.drain(..).map(|tick| (*cap.time(), tick)));
             });
             let mut rows_out = rows_out.activate();
             let mut late_out = late_out.activate();
+            let mut state_out = state_out.activate();
             while let Some(entry) = pending.first_entry() {
                 if frontiers.iter().any(|frontier| frontier.less_equal(entry.key())) {
                     break;
                 }
-                let (epoch, ready) = entry.remove_entry();
+                let (epoch, mut ready) = entry.remove_entry();
                 if shared.has_failed() {
+                    unfinished.push(ready);
                     continue;
                 }
                 let tick = told.remove(&epoch).unwrap_or_else(|| watermark.into());
                 watermark = tick.watermark;
+                let checkpoint = tick.checkpoint;
                 let watch = Stopwatch::start();
-                let result = host.epoch(Epoch(epoch), tick, ready.arrived);
+                let arrived = std::mem::take(&mut ready.arrived);
+                let result = host.epoch(Epoch(epoch), tick, arrived).and_then(|out| {
+                    let mut changes = StateChanges::default();
+                    if checkpoint {
+                        host.checkpoint(&mut changes)?;
+                    }
+                    Ok((out, changes))
+                });
                 count(&counters.busy_ns, watch.elapsed().as_nanos() as usize);
                 match result {
-                    Ok(out) => {
+                    Ok((out, changes)) => {
                         tally(counters, &out);
                         for piece in pieces(out.rows) {
                             rows_out.give(&ready.rows, &mut BatchContainer::new(Batch::derived(piece)));
@@ -116,13 +140,19 @@ pub(super) fn step<'scope>(
                         for late in out.late {
                             late_out.give(&ready.late, &mut BatchContainer::new(late));
                         }
+                        if checkpoint {
+                            state_out.give(&ready.state, &mut vec![Part::Step(name.clone(), changes)]);
+                        }
                     }
-                    Err(error) => shared.fail(EngineError::Step { step: name.clone(), error }),
+                    Err(error) => {
+                        unfinished.push(ready);
+                        shared.fail(EngineError::Step { step: name.clone(), error });
+                    }
                 }
             }
         }
     });
-    Ok(StepStreams { rows, late: Some(late) })
+    Ok(StepStreams { rows, late: Some(late), state: Some(state) })
 }
 
 /// Builds a step that keeps nothing: each batch passes as it comes, with its origin.
@@ -142,12 +172,15 @@ pub(super) fn stateless<'scope>(
     let mut handle = builder.new_input(input, Pipeline);
     let (mut rows_out, rows) = builder.new_output::<BatchContainer>();
     builder.build(move |_| {
+        // As in [`step`].
+        let mut unfinished: Vec<Capability<u64>> = Vec::new();
         move |_| {
             let counters = &metrics.steps[index];
             let mut rows_out = rows_out.activate();
             handle.for_each(|cap, container| {
                 let Some(batch) = container.take() else { return };
                 if shared.has_failed() {
+                    unfinished.push(cap.retain(0));
                     return;
                 }
                 count(&counters.rows_in, batch.rows.num_rows());
@@ -166,12 +199,15 @@ pub(super) fn stateless<'scope>(
                             rows_out.give(&cap, &mut BatchContainer::new(passed));
                         }
                     }
-                    Err(error) => shared.fail(EngineError::Step { step: name.clone(), error }),
+                    Err(error) => {
+                        unfinished.push(cap.retain(0));
+                        shared.fail(EngineError::Step { step: name.clone(), error });
+                    }
                 }
             });
         }
     });
-    Ok(StepStreams { rows, late: None })
+    Ok(StepStreams { rows, late: None, state: None })
 }
 
 fn tally(counters: &StepMetrics, out: &Outputs) {

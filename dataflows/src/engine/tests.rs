@@ -1,5 +1,6 @@
 //! The engine on sources and sinks in memory: what it promises whatever the workers and partitions.
 
+mod checkpoints;
 mod disorder;
 mod journal;
 
@@ -66,11 +67,13 @@ fn wait<'a, T>(
 
 /// As [`wait`], for what tells nobody that it has changed.
 fn until(so: impl Fn() -> bool, what: &str) {
+    let never = Condvar::new();
+    let nothing = Mutex::new(());
     let again = |_: &u32| {
-        std::thread::sleep(Duration::from_millis(1));
+        drop(never.wait_timeout(nothing.lock().unwrap(), Duration::from_millis(1)).unwrap());
         !so()
     };
-    assert!((0..60_000).find(|tries| !again(tries)).is_some(), "waited in vain for {what}");
+    assert!((0..60_000).any(|tries| !again(&tries)), "waited in vain for {what}");
 }
 
 impl Topic {
@@ -97,10 +100,14 @@ impl SourceFactory for Topic {
     fn unbounded(&self) -> bool {
         self.unbounded
     }
-    fn open(&self, partition: PartitionId, _: StartAt) -> Result<Box<dyn RecordReader>, ConnectorError> {
+    fn open(&self, partition: PartitionId, start: StartAt) -> Result<Box<dyn RecordReader>, ConnectorError> {
+        let next = match start {
+            StartAt::Configured => 0,
+            StartAt::Offset(offset) => offset.0 as usize,
+        };
         let rows = Arc::clone(&self.partitions[partition.0 as usize]);
         let barred = self.barred.clone().filter(|(of, ..)| *of == partition.0 as usize);
-        Ok(Box::new(TopicReader { rows, next: 0, chunk: self.chunk, barred }))
+        Ok(Box::new(TopicReader { rows, next, chunk: self.chunk, barred }))
     }
 }
 
@@ -257,6 +264,42 @@ impl Operator for RunningSum {
     }
 }
 
+/// As [`RunningSum`], and it writes down what has changed.
+#[derive(Default)]
+struct RememberedSum(RunningSum, std::collections::BTreeMap<i64, i64>);
+
+impl Operator for RememberedSum {
+    fn on_epoch(&mut self, input: &EpochInput<'_>, out: &mut Outputs) -> Result<(), OperatorError> {
+        self.0.on_epoch(input, out)
+    }
+    fn checkpoint(&mut self, changes: &mut StateChanges) -> Result<(), OperatorError> {
+        let keys: Int64Array = self.0.0.keys().copied().collect();
+        let keys: ArrayRef = Arc::new(keys);
+        let hashes = levada_types::KeyHasher::default().hash(&[&keys], self.0.0.len()).to_vec();
+        for ((key, sum), hash) in self.0.0.iter().zip(hashes) {
+            if self.1.insert(*key, *sum) != Some(*sum) {
+                let group = levada_types::KeyHasher::group(hash);
+                changes.put(group, key.to_le_bytes().to_vec(), sum.to_le_bytes().to_vec());
+            }
+        }
+        Ok(())
+    }
+    fn restore(&mut self, entries: StateChanges) -> Result<(), OperatorError> {
+        let number = |bytes: &[u8]| i64::from_le_bytes(bytes.try_into().unwrap());
+        let each = entries
+            .changes
+            .iter()
+            .map(|change| (number(&change.key), number(change.value.as_ref().unwrap())));
+        self.0.0 = each.collect();
+        self.1 = self.0.0.clone();
+        Ok(())
+    }
+}
+
+fn remembered_sum() -> PlannedStep {
+    PlannedStep { operator: Arc::new(|| Ok(Box::new(RememberedSum::default()))), ..running_sum() }
+}
+
 /// Rows of numbers behind a first column.
 fn schema(first: Field) -> SchemaRef {
     let number = |name| Field::new(name, DataType::Int64, false);
@@ -306,8 +349,13 @@ fn plan(topic: &Topic, disorder_ms: i64) -> (Arc<Plan>, Published, Published, Pu
 
 fn drain(plan: &Arc<Plan>, workers: usize) -> Result<Arc<Metrics>, EngineError> {
     let metrics = Metrics::new(plan);
-    let how =
-        Run { cluster: Cluster::local(workers), until_drained: true, stop: Arc::default(), journal: None };
+    let how = Run {
+        cluster: Cluster::local(workers),
+        until_drained: true,
+        stop: Arc::default(),
+        journal: None,
+        checkpoints: None,
+    };
     run(Arc::clone(plan), &how, Arc::clone(&metrics))?;
     Ok(metrics)
 }
@@ -375,8 +423,13 @@ fn a_live_job_goes_on_after_its_history_and_stops_when_told() {
     let topic = Topic::new(vec![history(10_000), Vec::new()], true);
     let (plan, sums, late, _) = plan(&topic, 100);
     let stop = Arc::new(AtomicBool::new(false));
-    let how =
-        Run { cluster: Cluster::local(2), until_drained: false, stop: Arc::clone(&stop), journal: None };
+    let how = Run {
+        cluster: Cluster::local(2),
+        until_drained: false,
+        stop: Arc::clone(&stop),
+        journal: None,
+        checkpoints: None,
+    };
     let metrics = Metrics::new(&plan);
     let job = std::thread::spawn(move || run(plan, &how, metrics));
     // The silent partition is declared idle, and each record lets the one before it out.

@@ -21,7 +21,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use levada_types::{EventTime, JournalWriter, Origin};
+use levada_types::{EventTime, Origin};
 use serde::{Deserialize, Serialize};
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Capability;
@@ -29,8 +29,9 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::{Scope, Stream};
 use timely::scheduling::activate::Activator;
 
+use super::checkpoint::{Part, PartitionPlace, ProgressPart};
 use super::epochs::{Board, PartitionView};
-use super::journal::{self, Recorder};
+use super::journal::{self, Begun, Recorder};
 use super::{EngineError, Shared};
 use crate::host::Tick;
 use crate::metrics::Metrics;
@@ -44,6 +45,8 @@ pub(crate) enum Mark {
     HistoryEnd,
     /// The partition has been silent for its idle time.
     Idle,
+    /// Nothing of a partition: the epoch ends with a checkpoint.
+    Checkpoint,
 }
 
 /// What a chunk turned out to hold, told to worker `target`.
@@ -63,6 +66,8 @@ pub(crate) struct Progress {
     pub mark: Mark,
     /// Whether it was cut by the clock, and is to be written down.
     pub live: bool,
+    /// The offset behind its last record, if it held any.
+    pub next: Option<u64>,
 }
 
 /// The rows of a chunk: where they come from, and their least and their greatest event time.
@@ -96,6 +101,8 @@ pub(crate) struct Watermarks {
     setup: Vec<PartitionSetup>,
     view: Rc<Vec<PartitionView>>,
     idle: Vec<bool>,
+    /// The offset of each partition's next record, if one has been read.
+    next: Vec<Option<u64>>,
     watermark: EventTime,
 }
 
@@ -103,16 +110,49 @@ impl Watermarks {
     pub(crate) fn new(setup: Vec<PartitionSetup>) -> Self {
         let view = Rc::new(setup.iter().map(|s| PartitionView::new(s.timed)).collect());
         let idle = vec![false; setup.len()];
-        Watermarks { setup, view, idle, watermark: EventTime::MIN }
+        let next = vec![None; setup.len()];
+        Watermarks { setup, view, idle, next, watermark: EventTime::MIN }
+    }
+
+    /// Goes on from where a checkpoint was made.
+    pub(super) fn restore(&mut self, watermark: EventTime, places: &[PartitionPlace]) {
+        self.watermark = watermark;
+        let view = Rc::make_mut(&mut self.view);
+        for (index, place) in places.iter().enumerate() {
+            view[index].restore(&place.seen);
+            self.idle[index] = place.idle;
+            self.next[index] = place.next;
+        }
+    }
+
+    /// How far the partitions are; `before` is what was known an epoch ago.
+    fn place(&self, names: &[(String, u32)], before: &[PartitionView], allotted: &[u64]) -> ProgressPart {
+        let place = |(index, (source, number)): (usize, &(String, u32))| PartitionPlace {
+            source: source.clone(),
+            number: *number,
+            next: self.next[index],
+            idle: self.idle[index],
+            allotted: allotted.get(index).copied().unwrap_or_default(),
+            seen: self.view[index].seen(),
+            seen_before: before[index].seen(),
+        };
+        let partitions = names.iter().enumerate().map(place).collect();
+        ProgressPart { watermark: self.watermark, partitions }
     }
 
     /// Takes an epoch's progress in, told in any order, and gives what the epoch's end tells.
     pub(crate) fn epoch(&mut self, mut progress: Vec<Progress>) -> Tick {
         progress.sort_by_key(|told| (told.partition, told.number));
         let mut promises = BTreeMap::new();
+        let mut checkpoint = false;
         let view = Rc::make_mut(&mut self.view);
         for told in progress {
+            if told.mark == Mark::Checkpoint {
+                checkpoint = true;
+                continue;
+            }
             let partition = &mut view[told.partition];
+            self.next[told.partition] = told.next.or(self.next[told.partition]);
             partition.chunks += u64::from(told.chunk);
             if let Some(rows) = told.rows {
                 let promise = self.setup[told.partition].promise(partition.max_time);
@@ -126,10 +166,11 @@ impl Watermarks {
                 Mark::None => self.idle[told.partition] = false,
                 Mark::HistoryEnd => partition.ended = true,
                 Mark::Idle => self.idle[told.partition] = true,
+                Mark::Checkpoint => {}
             }
         }
         self.watermark = self.watermark.max(self.least());
-        Tick { watermark: self.watermark, promises: Arc::new(promises) }
+        Tick { watermark: self.watermark, promises: Arc::new(promises), checkpoint }
     }
 
     /// The least promise of the partitions that count. With every partition idle, the greatest that
@@ -178,39 +219,52 @@ pub(super) struct TickStreams<'scope> {
     pub ticks: Stream<'scope, u64, Vec<Tick>>,
     /// Carries nothing; passes an epoch once what it took in is durable.
     pub durable: Stream<'scope, u64, Vec<()>>,
+    /// How far the partitions are when a checkpoint is made: on worker 0.
+    pub state: Stream<'scope, u64, Vec<Part>>,
 }
 
-/// Builds the operator that turns progress into ticks, on this worker. With a writer it has live epochs written
-/// down.
-#[expect(clippy::too_many_arguments, reason = "each is a thing of its own")]
+/// What the ticks are made with.
+pub(super) struct TickSetup {
+    pub watermarks: Watermarks,
+    pub board: Rc<RefCell<Board>>,
+    /// The first epoch of this run.
+    pub first: u64,
+    /// To be woken when more is known.
+    pub source: Activator,
+    pub metrics: Arc<Metrics>,
+    /// Live epochs are to be written there.
+    pub journal: Option<Begun>,
+    /// The partitions' sources and their numbers there, on the worker that tells them in checkpoints.
+    pub places: Option<Vec<(String, u32)>>,
+    pub shared: Arc<Shared>,
+}
+
+/// Builds the operator that turns progress into ticks, on this worker.
 pub(super) fn ticks<'scope>(
     scope: Scope<'scope, u64>,
     progress: Stream<'scope, u64, Vec<Progress>>,
-    mut watermarks: Watermarks,
-    board: Rc<RefCell<Board>>,
-    source: Activator,
-    metrics: Arc<Metrics>,
-    journal: Option<Box<dyn JournalWriter>>,
-    shared: Arc<Shared>,
+    setup: TickSetup,
 ) -> Result<TickStreams<'scope>, EngineError> {
+    let TickSetup { mut watermarks, board, first, source, metrics, journal, places, shared } = setup;
     let mut builder = OperatorBuilder::new("Tick".into(), scope);
     let mut input = builder.new_input(progress, Exchange::new(|p: &Progress| p.target as u64));
     let (mut output, ticks) = builder.new_output::<Vec<Tick>>();
     let (_durable, durable) = builder.new_output::<Vec<()>>();
+    let (mut state_out, state) = builder.new_output::<Vec<Part>>();
     let me = scope.worker().sync_activator_for(builder.operator_info().address.to_vec());
     let recorder = match journal {
-        Some(writer) => Some(Recorder::start(writer, shared, me).map_err(EngineError::Journal)?),
+        Some(writer) => Some(Recorder::start(writer, shared, me)?),
         None => None,
     };
     builder.build(move |_| {
-        let mut pending: BTreeMap<u64, (Capability<u64>, Capability<u64>, Vec<Progress>)> = BTreeMap::new();
+        let mut pending: BTreeMap<u64, ([Capability<u64>; 3], Vec<Progress>)> = BTreeMap::new();
         // Epochs that are being written down; their capabilities keep the sinks waiting.
         let mut written: VecDeque<Capability<u64>> = VecDeque::new();
-        let mut done = 0;
+        let mut done = first;
         move |frontiers| {
             input.for_each(|cap, data| {
-                let new = || (cap.retain(0), cap.retain(1), Vec::new());
-                let (_, _, told) = pending.entry(*cap.time()).or_insert_with(new);
+                let new = || ([cap.retain(0), cap.retain(1), cap.retain(2)], Vec::new());
+                let (_, told) = pending.entry(*cap.time()).or_insert_with(new);
                 told.append(data);
             });
             if let Some(recorder) = &recorder {
@@ -220,20 +274,32 @@ pub(super) fn ticks<'scope>(
             }
             let frontier = frontiers[0].frontier().iter().copied().min().unwrap_or(u64::MAX);
             let mut output = output.activate();
+            let mut state_out = state_out.activate();
             while let Some(entry) = pending.first_entry() {
                 if *entry.key() >= frontier {
                     break;
                 }
-                let (epoch, (cap, durable, told)) = entry.remove_entry();
+                let (epoch, ([cap, durable, state], told)) = entry.remove_entry();
                 if let Some(recorder) = &recorder
                     && let Some(cut) = journal::cut(epoch, &told)
                 {
                     recorder.record(cut);
                     written.push_back(durable);
                 }
-                board.borrow_mut().note(done, epoch, watermarks.view());
+                let mut board = board.borrow_mut();
+                board.note(done, epoch, watermarks.view());
+                board.heard += told.iter().filter(|told| told.mark != Mark::Checkpoint).count() as u64;
+                let before = Rc::clone(watermarks.view());
                 let tick = watermarks.epoch(told);
-                board.borrow_mut().note(epoch, epoch + 1, watermarks.view());
+                board.note(epoch, epoch + 1, watermarks.view());
+                let allotted = board.allotted.remove(&epoch);
+                drop(board);
+                if let Some(names) = &places
+                    && tick.checkpoint
+                {
+                    let place = watermarks.place(names, &before, &allotted.unwrap_or_default());
+                    state_out.give(&state, &mut vec![Part::Progress(place)]);
+                }
                 done = epoch + 1;
                 metrics.watermark_ms.store(tick.watermark.0, Relaxed);
                 metrics.waits_for.store(watermarks.waits_for().unwrap_or(usize::MAX), Relaxed);
@@ -243,10 +309,11 @@ pub(super) fn ticks<'scope>(
                 board.borrow_mut().note(done, frontier, watermarks.view());
                 done = frontier;
             }
+            board.borrow_mut().frontier = frontier;
             source.activate();
         }
     });
-    Ok(TickStreams { ticks, durable })
+    Ok(TickStreams { ticks, durable, state })
 }
 
 #[cfg(test)]
@@ -257,7 +324,17 @@ mod tests {
 
     fn told(partition: usize, max: i64, mark: Mark) -> Progress {
         let rows = (max >= 0).then_some(Span { origin: Origin::default(), least: max, greatest: max });
-        Progress { target: 0, partition, number: 0, rows, chunk: max >= 0, records: 1, mark, live: false }
+        Progress {
+            target: 0,
+            partition,
+            number: 0,
+            rows,
+            chunk: max >= 0,
+            records: 1,
+            mark,
+            live: false,
+            next: None,
+        }
     }
 
     fn watermark(marks: &mut Watermarks, told: Vec<Progress>) -> EventTime {
@@ -320,6 +397,7 @@ mod tests {
                 records: 1,
                 mark: Mark::None,
                 live: false,
+                next: None,
             }
         };
         let promises = |marks: &mut Watermarks, progress: Vec<Progress>| -> Vec<(u32, u64, i64)> {

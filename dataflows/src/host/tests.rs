@@ -104,7 +104,7 @@ fn at(offset: u64) -> Origin {
 
 fn tick(watermark: i64, promises: &[(u64, i64)]) -> Tick {
     let promises = promises.iter().map(|&(offset, promise)| (at(offset), EventTime(promise))).collect();
-    Tick { watermark: EventTime(watermark), promises: Arc::new(promises) }
+    Tick { watermark: EventTime(watermark), promises: Arc::new(promises), checkpoint: false }
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn late_rows_go_out_when_the_watermark_passes_the_promise_that_they_broke() {
 fn what_some_step_has_made_is_never_behind() {
     let mut host = Host::new(&echo(1), &[schema()]).unwrap();
     let promises = Arc::new([(at(8), EventTime(50))].into_iter().collect());
-    let tick = Tick { watermark: EventTime(60), promises };
+    let tick = Tick { watermark: EventTime(60), promises, checkpoint: false };
     let out = host.epoch(Epoch(0), tick, vec![vec![Batch::derived(batch(&[(40, 1)]))]]).unwrap();
     assert_eq!((out.rows.len(), out.late.len()), (1, 0));
 }

@@ -54,6 +54,8 @@ pub enum Taken {
 pub struct Recorded {
     /// How it begins.
     pub header: JournalHeader,
+    /// The epochs up to this one may be missing: a checkpoint held what they had led to.
+    pub trimmed: Option<u64>,
     /// The live epochs, growing.
     pub epochs: Vec<EpochCut>,
 }
@@ -78,15 +80,22 @@ pub trait Journal: Send + Sync {
 
 /// Writes a journal.
 pub trait JournalWriter: Send {
-    /// Begins it. Durable on return.
+    /// Begins it, where a checkpoint holds what led up to epoch `behind`, if one does. Durable on return.
     ///
     /// # Errors
     /// When it cannot be made durable.
-    fn begin(&mut self, header: &JournalHeader) -> Result<(), ConnectorError>;
+    fn begin(&mut self, header: &JournalHeader, behind: Option<u64>) -> Result<(), ConnectorError>;
 
     /// Adds epochs, growing. Durable on return: what an epoch has led to is visible only after.
     ///
     /// # Errors
     /// When they cannot be made durable.
     fn append(&mut self, epochs: &[EpochCut]) -> Result<(), ConnectorError>;
+
+    /// Forgets the epochs up to `epoch` and with it, as far as that saves room; `header` is how the journal
+    /// begins. Called when checkpoints hold what they have led to.
+    ///
+    /// # Errors
+    /// When it cannot be written. What is there then is as good as before.
+    fn trim(&mut self, header: &JournalHeader, epoch: u64) -> Result<(), ConnectorError>;
 }

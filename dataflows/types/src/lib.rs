@@ -7,11 +7,12 @@
 //! ```text
 //!   connectors ──► SourceFactory, RecordReader, Decoder, SinkFactory, Sink ──┐
 //!   models ──────► Scorer ───────────────────────────────────────────────────┼──► dataflows
-//!   connectors ──► Journal ──────────────────────────────────────────────────┤
+//!   connectors ──► Journal, CheckpointStore ─────────────────────────────────┤
 //!   all ─────────► Batch, Epoch, EventTime, PartitionId, KeyGroup, StateChanges ┘
 //! ```
 
 pub mod batch;
+pub mod checkpoint;
 pub mod decode;
 pub mod error;
 pub mod hash;
@@ -26,6 +27,7 @@ pub mod time;
 
 pub use self::nearest::nearest;
 pub use batch::{Batch, Origin, TIME_COLUMN};
+pub use checkpoint::CheckpointStore;
 pub use decode::{DeadLetter, Decoded, Decoder, DecoderFactory};
 pub use error::{Blame, ConnectorError};
 pub use hash::{KEY_GROUPS, KeyHasher};

@@ -181,8 +181,13 @@ fn a_live_job_tells_what_the_replay_of_its_records_tells() {
     let live = topics(&[vec![Vec::new(); 3], vec![Vec::new(); 2]], true, usize::MAX);
     let (plan, streams) = job(&live, 8);
     let stop = Arc::new(AtomicBool::new(false));
-    let how =
-        Run { cluster: Cluster::local(2), until_drained: false, stop: Arc::clone(&stop), journal: None };
+    let how = Run {
+        cluster: Cluster::local(2),
+        until_drained: false,
+        stop: Arc::clone(&stop),
+        journal: None,
+        checkpoints: None,
+    };
     let metrics = Metrics::new(&plan);
     let seen = Arc::clone(&metrics);
     let running = std::thread::spawn(move || run(plan, &how, metrics));

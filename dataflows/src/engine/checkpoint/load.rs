@@ -1,0 +1,153 @@
+//! Taking up the newest checkpoint that is whole.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use levada_types::{Blame, CheckpointStore, ConnectorError, StateChanges};
+
+use super::Checkpoints;
+use super::manifest::{Manifest, StateFile, is_savepoint, manifests, savepoint_file};
+use super::state::{self, Entry};
+use crate::host::Host;
+
+/// A checkpoint that has been read.
+pub(in crate::engine) struct Restored {
+    pub manifest: Manifest,
+    /// The entries of each step, file by file.
+    steps: BTreeMap<String, Vec<Vec<Entry>>>,
+}
+
+/// Reads the newest checkpoint that is whole and not before `from`; says which are not, and why. `None` if there
+/// is none.
+///
+/// # Errors
+/// When the store cannot be read, and when there are checkpoints, none is whole, and the job cannot begin at its
+/// beginning either because the journal begins with `from`.
+pub(in crate::engine) fn load(
+    store: &dyn CheckpointStore,
+    from: Option<u64>,
+) -> Result<Option<Restored>, ConnectorError> {
+    let names = store.list()?;
+    let mut newest: Vec<&String> = manifests(&names).filter(|name| !is_savepoint(name)).collect();
+    newest.reverse();
+    let mut wrong = Vec::new();
+    for name in &newest {
+        match read(store, name)? {
+            Ok(restored) if from.is_some_and(|from| restored.manifest.epoch < from) => {
+                wrong.push(format!("{name}: the journal no longer holds what came after it"));
+                break;
+            }
+            Ok(restored) => return Ok(Some(restored)),
+            Err(why) => {
+                tracing::warn!("{name} in {} is not whole: {why}; trying the one before", store.describe());
+                wrong.push(format!("{name}: {why}"));
+            }
+        }
+    }
+    match from {
+        Some(_) => {
+            let why = if wrong.is_empty() { "there is none".into() } else { wrong.join("; ") };
+            let message = format!(
+                "go on from {}: {why}; the journal does not reach back to the beginning, so the job can only begin \
+                 afresh",
+                store.describe()
+            );
+            Err(ConnectorError { blame: Blame::Damage, message })
+        }
+        None if wrong.is_empty() => Ok(None),
+        None => {
+            tracing::warn!(
+                "no checkpoint is whole: beginning with the first record, as the journal tells it"
+            );
+            Ok(None)
+        }
+    }
+}
+
+/// Before a job writes anything: has it begin with the savepoint that it is to begin with, if there is one, and
+/// gives its epoch.
+///
+/// # Errors
+/// When that is not whole, and when there are checkpoints already: what came after them the journal would have to
+/// tell.
+pub(in crate::engine) fn begin(how: &Checkpoints) -> Result<Option<u64>, ConnectorError> {
+    let store = &*how.store;
+    let names = store.list()?;
+    if let Some(name) = manifests(&names).find(|name| !is_savepoint(name)) {
+        return Err(ConnectorError::damage(format!(
+            "go on from {}: there is {name}, but the journal with what came after it is missing",
+            store.describe()
+        )));
+    }
+    let Some(name) = &how.begin_with else { return Ok(None) };
+    let manifest = match read(store, &savepoint_file(name))? {
+        Ok(restored) => restored.manifest,
+        Err(why) => {
+            let message = format!("begin with savepoint {name} of {}: {why}", store.describe());
+            return Err(ConnectorError::configuration(message));
+        }
+    };
+    let first = Manifest { savepoint: None, ..manifest };
+    let bytes =
+        first.encode().map_err(|error| ConnectorError::outage(format!("write a manifest: {error}")))?;
+    store.put(&first.file_name(), &bytes)?;
+    Ok(Some(first.epoch))
+}
+
+/// Reads one checkpoint; or says why it is not whole.
+pub(super) fn read(
+    store: &dyn CheckpointStore,
+    name: &str,
+) -> Result<Result<Restored, String>, ConnectorError> {
+    let Some(bytes) = store.get(name)? else { return Ok(Err("it is gone".into())) };
+    let manifest = match Manifest::decode(&bytes) {
+        Ok(manifest) => manifest,
+        Err(why) => return Ok(Err(why)),
+    };
+    let mut steps: BTreeMap<String, Vec<Vec<Entry>>> = BTreeMap::new();
+    for file in &manifest.files {
+        match read_file(store, file)? {
+            Ok(of_file) => {
+                of_file.into_iter().for_each(|(step, entries)| steps.entry(step).or_default().push(entries));
+            }
+            Err(why) => return Ok(Err(format!("its file {}: {why}", file.name))),
+        }
+    }
+    Ok(Ok(Restored { manifest, steps }))
+}
+
+/// Reads a file of state, and checks that it is the one that the manifest knows.
+pub(super) fn read_file(
+    store: &dyn CheckpointStore,
+    file: &StateFile,
+) -> Result<Result<Vec<(String, Vec<Entry>)>, String>, ConnectorError> {
+    let Some(bytes) = store.get(&file.name)? else { return Ok(Err("it is missing".into())) };
+    if bytes.len() as u64 != file.bytes {
+        return Ok(Err(format!("it has {} bytes instead of {}", bytes.len(), file.bytes)));
+    }
+    if crc32c::crc32c(&bytes) != file.crc {
+        return Ok(Err("its checksum is another: it is damaged".into()));
+    }
+    Ok(state::decode(&Bytes::from(bytes)))
+}
+
+impl Restored {
+    /// What a step remembers of the key groups that worker `me` of `peers` owns.
+    pub(in crate::engine) fn of_step(&self, name: &str, me: usize, peers: usize) -> StateChanges {
+        let files = self.steps.get(name).map(Vec::as_slice).unwrap_or_default();
+        let live = state::live(files, |group, key| Host::is_shared(key) || group.worker(peers) == me);
+        state::changes(&live)
+    }
+
+    /// All that each step remembers.
+    pub(super) fn live(&self) -> impl Iterator<Item = (&str, Vec<&Entry>)> {
+        self.steps.iter().map(|(name, files)| (name.as_str(), state::live(files, |_, _| true)))
+    }
+
+    /// Where a sink goes on; `None` of one that was not there.
+    pub(in crate::engine) fn place(&self, sink: &str) -> Option<Vec<u8>> {
+        let digits = self.manifest.sinks.get(sink)?;
+        let byte = |at| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok();
+        (0..digits.len()).step_by(2).map(byte).collect()
+    }
+}

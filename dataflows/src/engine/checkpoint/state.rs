@@ -1,0 +1,265 @@
+//! Files of state: what the steps of a worker changed between two checkpoints, or all that they hold.
+//!
+//! ```text
+//!  "LVDSTATE" · version u32 · steps u32
+//!  a step:   name · entries u64 · entry …
+//!  an entry: group u16 · key · 0 if it is removed, else length + 1 · value
+//!  CRC-32C of all before, u32
+//! ```
+//! Numbers are little-endian, lengths of texts, keys and values are LEB128.
+
+use bytes::Bytes;
+use levada_types::{KeyGroup, StateChange, StateChanges};
+
+use super::manifest::VERSION;
+
+const MAGIC: &[u8; 8] = b"LVDSTATE";
+
+/// Writes a file of state.
+pub(super) struct Encoder {
+    bytes: Vec<u8>,
+    steps: u32,
+    entries: u64,
+}
+
+impl Encoder {
+    pub(super) fn new() -> Encoder {
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        bytes.extend_from_slice(&0u32.to_le_bytes());
+        Encoder { bytes, steps: 0, entries: 0 }
+    }
+
+    /// Adds what a step changed.
+    pub(super) fn step(&mut self, name: &str, changes: &StateChanges) {
+        let each = changes.changes.iter();
+        let each = each.map(|change| (change.group, &change.key[..], change.value.as_deref()));
+        self.entries_of(name, changes.changes.len() as u64, each);
+    }
+
+    /// Adds entries of a step.
+    pub(super) fn entries_of<'e>(
+        &mut self,
+        name: &str,
+        count: u64,
+        entries: impl Iterator<Item = (KeyGroup, &'e [u8], Option<&'e [u8]>)>,
+    ) {
+        self.steps += 1;
+        self.entries += count;
+        self.slice(name.as_bytes());
+        self.bytes.extend_from_slice(&count.to_le_bytes());
+        for (group, key, value) in entries {
+            self.bytes.extend_from_slice(&group.0.to_le_bytes());
+            self.slice(key);
+            match value {
+                None => self.length(0),
+                Some(value) => {
+                    self.length(value.len() as u64 + 1);
+                    self.bytes.extend_from_slice(value);
+                }
+            }
+        }
+    }
+
+    fn length(&mut self, mut length: u64) {
+        while length >= 0x80 {
+            self.bytes.push(length as u8 | 0x80);
+            length >>= 7;
+        }
+        self.bytes.push(length as u8);
+    }
+
+    fn slice(&mut self, bytes: &[u8]) {
+        self.length(bytes.len() as u64);
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// How many entries there are.
+    pub(super) fn entries(&self) -> u64 {
+        self.entries
+    }
+
+    /// The file.
+    pub(super) fn finish(mut self) -> Vec<u8> {
+        if let Some(steps) = self.bytes.get_mut(12..16) {
+            steps.copy_from_slice(&self.steps.to_le_bytes());
+        }
+        let crc = crc32c::crc32c(&self.bytes);
+        self.bytes.extend_from_slice(&crc.to_le_bytes());
+        self.bytes
+    }
+}
+
+/// An entry of a file, in its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub group: KeyGroup,
+    pub key: Bytes,
+    /// `None` if it is removed.
+    pub value: Option<Bytes>,
+}
+
+/// Reads a file of state: the names of its steps, each with its entries.
+///
+/// # Errors
+/// Why it cannot be understood, as a sentence without its end.
+pub(super) fn decode(bytes: &Bytes) -> Result<Vec<(String, Vec<Entry>)>, String> {
+    let end = bytes.len().checked_sub(4).ok_or("it is cut off")?;
+    let mut crc = Cursor { bytes: bytes.slice(end..), at: 0 };
+    let mut from = Cursor { bytes: bytes.slice(..end), at: 0 };
+    if from.take(MAGIC.len())? != MAGIC[..] {
+        return Err("it is no file of state".into());
+    }
+    let version = from.u32()?;
+    if version != VERSION {
+        return Err(format!("it is of version {version}, and version {VERSION} is understood"));
+    }
+    if crc.u32()? != crc32c::crc32c(&from.bytes) {
+        return Err("its checksum is another: it is damaged".into());
+    }
+    let mut steps = Vec::new();
+    for _ in 0..from.u32()? {
+        let name = String::from_utf8(from.slice()?.to_vec()).map_err(|_| "a step's name is no text")?;
+        let count = from.u64()?;
+        let mut entries = Vec::with_capacity((count as usize).min(end));
+        for _ in 0..count {
+            let group = KeyGroup(from.u16()?);
+            let key = from.slice()?;
+            let value = match from.length()? {
+                0 => None,
+                length => Some(from.take(length as usize - 1)?),
+            };
+            entries.push(Entry { group, key, value });
+        }
+        steps.push((name, entries));
+    }
+    if from.at != from.bytes.len() {
+        return Err("something stands behind its end".into());
+    }
+    Ok(steps)
+}
+
+struct Cursor {
+    bytes: Bytes,
+    at: usize,
+}
+
+impl Cursor {
+    fn take(&mut self, length: usize) -> Result<Bytes, String> {
+        let end = self.at.checked_add(length).filter(|&end| end <= self.bytes.len());
+        let end = end.ok_or("it ends in the midst of an entry")?;
+        let taken = self.bytes.slice(self.at..end);
+        self.at = end;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], String> {
+        let there = self.bytes.get(self.at..).and_then(|rest| rest.first_chunk::<N>()).copied();
+        self.at += N;
+        there.ok_or_else(|| "it ends in the midst of an entry".into())
+    }
+
+    fn u16(&mut self) -> Result<u16, String> {
+        Ok(u16::from_le_bytes(self.array()?))
+    }
+
+    fn u32(&mut self) -> Result<u32, String> {
+        Ok(u32::from_le_bytes(self.array()?))
+    }
+
+    fn u64(&mut self) -> Result<u64, String> {
+        Ok(u64::from_le_bytes(self.array()?))
+    }
+
+    fn length(&mut self) -> Result<u64, String> {
+        let mut length = 0;
+        for shift in (0..63).step_by(7) {
+            let [byte] = self.array()?;
+            length |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Ok(length);
+            }
+        }
+        Err("a length is none".into())
+    }
+
+    fn slice(&mut self) -> Result<Bytes, String> {
+        let length = self.length()?;
+        self.take(usize::try_from(length).map_err(|_| "a length is none")?)
+    }
+}
+
+/// The live entries of `files`, the later files counting, of those that are wanted: sorted by group and key.
+pub(super) fn live<'e>(
+    files: impl IntoIterator<Item = &'e Vec<Entry>>,
+    wanted: impl Fn(KeyGroup, &[u8]) -> bool,
+) -> Vec<&'e Entry> {
+    let mut all = Vec::new();
+    for entries in files {
+        all.extend(entries.iter().filter(|entry| wanted(entry.group, &entry.key)));
+    }
+    // Stable, so that of those with one key the newest stands last.
+    all.sort_by(|a, b| (a.group, &a.key).cmp(&(b.group, &b.key)));
+    let versions = all.chunk_by(|a, b| a.group == b.group && a.key == b.key);
+    versions.filter_map(|versions| versions.last().copied()).filter(|entry| entry.value.is_some()).collect()
+}
+
+/// Entries as an operator takes them up.
+pub(super) fn changes(entries: &[&Entry]) -> StateChanges {
+    let change = |entry: &&Entry| StateChange {
+        group: entry.group,
+        key: entry.key.to_vec(),
+        value: entry.value.as_deref().map(<[u8]>::to_vec),
+    };
+    StateChanges { changes: entries.iter().map(change).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(of: &[(u16, &str, Option<&str>)]) -> StateChanges {
+        let change = |(group, key, value): &(u16, &str, Option<&str>)| StateChange {
+            group: KeyGroup(*group),
+            key: key.as_bytes().to_vec(),
+            value: value.map(|value| value.as_bytes().to_vec()),
+        };
+        StateChanges { changes: of.iter().map(change).collect() }
+    }
+
+    fn file(steps: &[(&str, StateChanges)]) -> Bytes {
+        let mut encoder = Encoder::new();
+        steps.iter().for_each(|(name, changes)| encoder.step(name, changes));
+        encoder.finish().into()
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_later_counts() {
+        let long = "x".repeat(300);
+        let first =
+            told(&[(1, "a", Some("1")), (1, "b", Some("")), (255, &long, Some(&long)), (0, "z", Some("9"))]);
+        let second = told(&[(1, "a", Some("2")), (1, "b", None), (1, "c", Some("5")), (1, "c", Some("6"))]);
+        let of = |file: &Bytes| decode(file).unwrap();
+        let (first, second) =
+            (file(&[("s", first), ("empty", StateChanges::default())]), file(&[("s", second)]));
+        let names: Vec<String> = of(&first).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["s", "empty"]);
+        let files = vec![of(&first).remove(0).1, of(&second).remove(0).1];
+        let expected = told(&[(0, "z", Some("9")), (1, "a", Some("2")), (1, "c", Some("6"))]);
+        assert_eq!(changes(&live(&files, |group, _| group.0 < 255)), expected);
+        assert_eq!(changes(&live(&files, |group, _| group.0 == 255)), told(&[(255, &long, Some(&long))]));
+    }
+
+    #[test]
+    fn every_damage_is_seen() {
+        let good = file(&[("step", told(&[(3, "key", Some("value")), (4, "gone", None)]))]);
+        for length in 0..good.len() {
+            assert!(decode(&good.slice(..length)).is_err(), "cut at {length}");
+        }
+        for place in 0..good.len() {
+            let mut damaged = good.to_vec();
+            damaged[place] ^= 0x10;
+            assert!(decode(&damaged.into()).is_err(), "flipped at {place}");
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! The port by which the engine keeps checkpoints.
+
+use crate::ConnectorError;
+
+/// Where the checkpoints of one job are kept: files by name, without folders.
+///
+/// A name is ASCII letters, digits, `-`, `_` and `.`. What the files hold is the engine's business.
+pub trait CheckpointStore: Send + Sync {
+    /// Where that is, for people: `the checkpoints in .levada/job`.
+    fn describe(&self) -> String;
+
+    /// The names of all files, sorted. Those that were being written when somebody died are not among them.
+    ///
+    /// # Errors
+    /// When it cannot be asked. That there is nothing yet is no error.
+    fn list(&self) -> Result<Vec<String>, ConnectorError>;
+
+    /// A file's bytes; `None` if there is none of that name.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn get(&self, name: &str) -> Result<Option<Vec<u8>>, ConnectorError>;
+
+    /// Writes a file whole: nobody ever sees a part of it, and on return it is durable. One of that name before
+    /// is replaced.
+    ///
+    /// # Errors
+    /// When it cannot be made durable.
+    fn put(&self, name: &str, bytes: &[u8]) -> Result<(), ConnectorError>;
+
+    /// Deletes a file; that there is none is fine.
+    ///
+    /// # Errors
+    /// When it is still there.
+    fn delete(&self, name: &str) -> Result<(), ConnectorError>;
+}

@@ -1,0 +1,125 @@
+//! The folder that `--state` names: what a job needs to go on.
+//!
+//! ```text
+//!  DIR/journal/      what decides the output beside the inputs
+//!  DIR/checkpoints/  what the job remembered at the end of an epoch
+//!  DIR/requests/     an empty file for each savepoint that is asked for
+//! ```
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
+use levada_connectors::checkpoint::FolderStore;
+use levada_connectors::journal::LogJournal;
+use levada_dataflows::engine::checkpoint::{Savepoints, savepoint_file};
+use levada_types::CheckpointStore;
+
+/// How often a running job looks whether a savepoint is asked for.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// The folder that a job keeps its state in.
+#[derive(Clone, Debug)]
+pub struct StateFolder(PathBuf);
+
+impl StateFolder {
+    /// The state in `folder`.
+    pub fn new(folder: impl Into<PathBuf>) -> StateFolder {
+        StateFolder(folder.into())
+    }
+
+    /// Its journal.
+    pub fn journal(&self) -> LogJournal {
+        LogJournal::new(&self.0)
+    }
+
+    /// Its checkpoints.
+    pub fn checkpoints(&self) -> FolderStore {
+        FolderStore::new(self.0.join("checkpoints"))
+    }
+
+    fn requests(&self) -> PathBuf {
+        self.0.join("requests")
+    }
+
+    /// Asks whatever job runs on it for a savepoint.
+    ///
+    /// # Errors
+    /// When the request cannot be left.
+    pub fn request(&self, name: &str) -> Result<(), String> {
+        let path = self.requests().join(name);
+        let written = fs::create_dir_all(self.requests()).and_then(|()| fs::write(&path, b""));
+        written.map_err(|error| format!("failed to write {}: {error}", path.display()))
+    }
+
+    /// Takes a request back.
+    pub fn withdraw(&self, name: &str) {
+        let _ = fs::remove_file(self.requests().join(name));
+    }
+
+    fn requested(&self) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(self.requests()) else { return Vec::new() };
+        entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()
+    }
+
+    /// Passes requests on to a running job, on a thread that ends with what is returned.
+    ///
+    /// # Errors
+    /// When there can be no thread.
+    pub fn watch(&self, savepoints: Arc<Savepoints>) -> Result<Watch, String> {
+        let (watch, over) = bounded::<()>(0);
+        let state = self.clone();
+        let store = self.checkpoints();
+        let mut passed_on: Vec<String> = Vec::new();
+        let look = move || {
+            while over.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+                let requested = state.requested();
+                passed_on.retain(|name| requested.contains(name));
+                for name in requested {
+                    if matches!(store.get(&savepoint_file(&name)), Ok(Some(_))) {
+                        state.withdraw(&name);
+                    } else if !passed_on.contains(&name) {
+                        savepoints.request(name.clone());
+                        passed_on.push(name);
+                    }
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("savepoints".into()).spawn(look);
+        thread.map_err(|error| format!("failed to start a thread: {error}"))?;
+        Ok(Watch { _over: watch })
+    }
+
+    /// Deletes everything but savepoints; says what.
+    ///
+    /// # Errors
+    /// While a job runs on it, and when something cannot be deleted.
+    pub fn forget(&self) -> Result<Vec<String>, String> {
+        let mut deleted = Vec::new();
+        let journal = self.journal();
+        if journal.delete().map_err(|error| error.to_string())? {
+            deleted.push(levada_types::Journal::describe(&journal));
+        }
+        let store = self.checkpoints();
+        let forgotten = levada_dataflows::engine::checkpoint::forget(&store);
+        match forgotten.map_err(|error| error.to_string())? {
+            0 => {}
+            count => deleted.push(format!("{count} of {}", store.describe())),
+        }
+        match fs::remove_dir_all(self.requests()) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(format!("failed to delete {}: {error}", self.requests().display()))
+            }
+            _ => Ok(deleted),
+        }
+    }
+}
+
+/// Passes requests on while it lives.
+#[derive(Debug)]
+pub struct Watch {
+    _over: Sender<()>,
+}
