@@ -37,7 +37,10 @@ pub(in crate::engine) fn load(
                 wrong.push(format!("{name}: the journal no longer holds what came after it"));
                 break;
             }
-            Ok(restored) => return Ok(Some(restored)),
+            Ok(restored) => {
+                tracing::info!("going on behind {name} of {}", store.describe());
+                return Ok(Some(restored));
+            }
             Err(why) => {
                 tracing::warn!("{name} in {} is not whole: {why}; trying the one before", store.describe());
                 wrong.push(format!("{name}: {why}"));
