@@ -184,7 +184,7 @@ fn a_run_that_dies_at_any_call_of_the_store_goes_on_to_the_same_end() {
             assert_eq!(checkpoint::verify(&store, one.manifest.as_ref().unwrap()).unwrap(), [""; 0]);
         }
     }
-    assert!(died > 10, "{died}");
+    assert!(died > 5, "{died}");
 }
 
 #[test]
@@ -293,9 +293,10 @@ fn a_live_run_that_is_stopped_goes_on_and_a_savepoint_is_made_when_it_is_asked_f
         assert!(last.savepoint.is_some() || !behind, "the last checkpoint is behind the last epoch");
     }
     assert!(store.names().iter().any(|name| name == "savepoint-by-name"), "it is kept");
+    // All of it once, but for what waits for the watermark.
     let rows = sink.0.numbers();
-    assert_eq!(rows.len(), rows.iter().collect::<std::collections::BTreeSet<_>>().len(), "none twice");
-    let mut sorted = rows.clone();
-    sorted.sort();
-    assert_eq!(rows, sorted, "in order of time");
+    let sent = (0..1200).map(|n| 40_000 + 7 * n).map(|at| (at, at % 50, 1));
+    let all: Vec<Row> = history(10_000).into_iter().chain(history(3_000)).chain(sent).collect();
+    assert!(rows.len() > all.len() - 120, "{}", rows.len());
+    assert_eq!(rows, expected(&all)[..rows.len()]);
 }
