@@ -11,5 +11,9 @@
 pub mod codec;
 pub mod file;
 pub mod journal;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod log;
 pub mod topic;
+
+mod published;
