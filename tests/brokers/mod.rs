@@ -29,44 +29,50 @@ pub struct Cluster {
 
 struct Node {
     port: u16,
+    guarded: u16,
     settings: PathBuf,
     process: Option<Child>,
 }
 
+static SHARED: OnceLock<Cluster> = OnceLock::new();
+
 /// The one broker that tests share which do not stop it.
 pub fn shared() -> &'static str {
-    static SHARED: OnceLock<Cluster> = OnceLock::new();
     static BROKERS: OnceLock<String> = OnceLock::new();
     BROKERS.get_or_init(|| SHARED.get_or_init(|| Cluster::start(1)).brokers())
 }
 
+/// Where the same one wants to know who asks: `levada`, whose password is `right`.
+pub fn guarded() -> String {
+    format!("127.0.0.1:{}", SHARED.get_or_init(|| Cluster::start(1)).nodes[0].guarded)
+}
+
 impl Cluster {
     /// One broker, or several with as many copies of each topic, two of which must be in step.
-    pub fn start(nodes: usize) -> Cluster {
-        Cluster::with(nodes, &[])
-    }
-
-    /// The same with further settings.
-    pub fn with(count: usize, settings: &[(&str, &str)]) -> Cluster {
+    pub fn start(count: usize) -> Cluster {
         let folder = TempDir::new().unwrap();
-        let ports: Vec<(u16, u16)> = {
+        let ports: Vec<[u16; 3]> = {
             let free = || TcpListener::bind("127.0.0.1:0").unwrap();
-            let taken: Vec<_> = (0..count).map(|_| (free(), free())).collect();
+            let taken: Vec<_> = (0..count).map(|_| [free(), free(), free()]).collect();
             let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
-            taken.iter().map(|(client, controller)| (port(client), port(controller))).collect()
+            taken.iter().map(|three| three.each_ref().map(port)).collect()
         };
-        let voters: Vec<String> =
-            (1..).zip(&ports).map(|(id, (_, controller))| format!("{id}@127.0.0.1:{controller}")).collect();
+        let voters: Vec<String> = (1..)
+            .zip(&ports)
+            .map(|(id, [_, controller, _])| format!("{id}@127.0.0.1:{controller}"))
+            .collect();
         let in_step = if count > 1 { "2" } else { "1" };
         let nodes = (1..)
             .zip(&ports)
-            .map(|(id, (client, controller))| {
-                let mut all: BTreeMap<String, String> = [
+            .map(|(id, [client, controller, guarded])| {
+                let all: BTreeMap<String, String> = [
                     ("process.roles", "broker,controller".to_string()),
                     ("node.id", format!("{id}")),
                     ("controller.quorum.voters", voters.join(",")),
-                    ("listeners", format!("PLAINTEXT://127.0.0.1:{client},CONTROLLER://127.0.0.1:{controller}")),
-                    ("advertised.listeners", format!("PLAINTEXT://127.0.0.1:{client}")),
+                    ("listeners", format!("PLAINTEXT://127.0.0.1:{client},SASL_PLAINTEXT://127.0.0.1:{guarded},CONTROLLER://127.0.0.1:{controller}")),
+                    ("advertised.listeners", format!("PLAINTEXT://127.0.0.1:{client},SASL_PLAINTEXT://127.0.0.1:{guarded}")),
+                    ("sasl.enabled.mechanisms", "PLAIN".into()),
+                    ("listener.name.sasl_plaintext.plain.sasl.jaas.config", "org.apache.kafka.common.security.plain.PlainLoginModule required user_levada=\"right\";".into()),
                     ("controller.listener.names", "CONTROLLER".into()),
                     ("listener.security.protocol.map", "PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT".into()),
                     ("log.dirs", folder.path().join(format!("node-{id}")).display().to_string()),
@@ -86,9 +92,6 @@ impl Cluster {
                 ]
                 .map(|(name, value)| (name.to_string(), value))
                 .into();
-                for (name, value) in settings {
-                    all.insert(name.to_string(), value.replace("PORT", &client.to_string()));
-                }
                 let lines: String = all.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
                 let file = folder.path().join(format!("node-{id}.properties"));
                 fs::write(&file, lines).unwrap();
@@ -97,7 +100,7 @@ impl Cluster {
                     .status()
                     .map(|status| assert!(status.success(), "the storage could not be formatted"))
                     .unwrap();
-                Node { port: *client, settings: file, process: None }
+                Node { port: *client, guarded: *guarded, settings: file, process: None }
             })
             .collect();
         let mut cluster = Cluster { folder, nodes };
@@ -168,11 +171,16 @@ impl Drop for Cluster {
 }
 
 fn jars() -> PathBuf {
-    let cache = std::env::var_os("LEVADA_CACHE").map(PathBuf::from).unwrap_or_else(|| {
-        Path::new(&std::env::var_os("HOME").unwrap_or_default()).join(".cache/levada")
-    });
+    let cache = std::env::var_os("LEVADA_CACHE")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| Path::new(&std::env::var_os("HOME").unwrap_or_default()).join(".cache/levada"));
     let jars = cache.join("kafka/lib");
-    assert!(jars.is_dir(), "{} is not there: scripts/fetch-kafka.sh {}/kafka", jars.display(), cache.display());
+    assert!(
+        jars.is_dir(),
+        "{} is not there: scripts/fetch-kafka.sh {}/kafka",
+        jars.display(),
+        cache.display()
+    );
     jars
 }
 

@@ -21,12 +21,12 @@ fn a_job_writes_to_kafka_what_it_writes_to_the_embedded_log() {
     site.copy_inputs();
     for (kind, workers) in [("kafka", "1"), ("kafka", "2"), ("kafka", "4"), ("loose", "2")] {
         site.clear();
-        let output = site.run(kind, &site.data(), &["--until-drained", "--workers", workers]).output().unwrap();
+        let output = site.run(kind, &["--until-drained", "--workers", workers]).output().unwrap();
         assert!(output.status.success(), "{}", said(&output));
         same(&expected, &site.written(), &format!("{kind} with {workers} workers"));
     }
 
-    let output = site.run("kafka", &site.data(), &["--until-drained"]).output().unwrap();
+    let output = site.run("kafka", &["--until-drained"]).output().unwrap();
     assert!(!output.status.success());
     for part in [
         "there is output of before: kafka topic same.good, kafka topic same.late, kafka topic same.seconds",
@@ -36,7 +36,7 @@ fn a_job_writes_to_kafka_what_it_writes_to_the_embedded_log() {
     ] {
         assert!(said(&output).contains(part), "{part}: {}", said(&output));
     }
-    let output = site.run("kafka", &site.data(), &["--until-drained", "--fresh"]).output().unwrap();
+    let output = site.run("kafka", &["--until-drained", "--fresh"]).output().unwrap();
     assert!(output.status.success(), "{}", said(&output));
     assert!(said(&output).contains("deleted kafka topic same.good"), "{}", said(&output));
     same(&expected, &site.written(), "afresh");
@@ -46,7 +46,7 @@ fn a_job_writes_to_kafka_what_it_writes_to_the_embedded_log() {
 fn what_another_try_does_not_mend_ends_the_job() {
     let site = Site::new("wrong", shared(), 10);
     let run = |options: &[&str]| {
-        let output = site.run("kafka", &site.data(), options).output().unwrap();
+        let output = site.run("kafka", options).output().unwrap();
         assert!(!output.status.success());
         said(&output)
     };

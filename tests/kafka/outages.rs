@@ -1,11 +1,13 @@
 //! Brokers that are away, at the start and in the midst, and records that are gone.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::Stdio;
 use std::sync::mpsc::channel;
 
-use super::site::{PATIENCE, Site, end, same, until};
-use crate::brokers::Cluster;
+use super::site::{End, PATIENCE, Site, same, until};
+use crate::brokers::{Cluster, guarded, shared};
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::config::ClientConfig;
+use rdkafka::{Offset, TopicPartitionList};
 
 #[test]
 fn a_broker_that_is_away_is_waited_for() {
@@ -31,12 +33,10 @@ fn a_broker_that_is_away_is_waited_for() {
     hear("the next try is in");
     cluster.revive(0);
     cluster.wait();
-    let good = site.topic("good");
+    let (good, ends) = (site.topic("good"), End::at(&cluster.brokers()));
     for _ in 0..2 {
-        let before = end(&cluster.brokers(), &good);
-        until("the job publishes or ends", || {
-            end(&cluster.brokers(), &good) > before || child.try_wait().unwrap().is_some()
-        });
+        let before = ends.of(&good);
+        until("the job publishes or ends", || ends.of(&good) > before || child.try_wait().unwrap().is_some());
         cluster.kill(0);
         if child.try_wait().unwrap().is_none() {
             hear("can be reached");
@@ -51,18 +51,47 @@ fn a_broker_that_is_away_is_waited_for() {
 
 #[test]
 fn refused_authentication_ends_the_job() {
-    let cluster = Cluster::with(
-        1,
-        &[
-            ("listeners", "PLAINTEXT://127.0.0.1:PORT,SASL_PLAINTEXT://127.0.0.1:0,CONTROLLER://127.0.0.1:CONTROL"),
-            ("sasl.enabled.mechanisms", "PLAIN"),
-        ],
-    );
-    let site = Site::new("refused", &cluster.brokers(), 10);
-    let child = site
-        .run("kafka", &site.data(), &["--until-drained"])
-        .stderr(Stdio::piped())
-        .output()
-        .unwrap();
-    assert!(!child.status.success());
+    let site = Site::new("refused", shared(), 1_000);
+    let expected = site.expected(&["--until-drained"]);
+    site.copy_inputs();
+    let job = std::fs::read_to_string(site.job("kafka")).unwrap();
+    let with = |password: &str| {
+        let settings = format!(
+            "brokers = \"{}\"\nproperties = {{ \"security.protocol\" = \"sasl_plaintext\", \"sasl.mechanism\" = \
+             \"PLAIN\", \"sasl.username\" = \"levada\", \"sasl.password\" = \"{password}\" }}",
+            guarded()
+        );
+        let text = job.replace(&format!("brokers = \"{}\"", shared()), &settings);
+        std::fs::write(site.job("kafka"), text).unwrap();
+        let output = site.run("kafka", &["--until-drained"]).output().unwrap();
+        (output.status.success(), super::said(&output))
+    };
+    let (done, told) = with("wrong-and-secret");
+    assert!(!done && told.contains("use kafka topic refused.readings: authentication was refused"), "{told}");
+    assert!(!told.contains("wrong-and-secret"), "{told}");
+    let (done, told) = with("right");
+    assert!(done, "{told}");
+    same(&expected, &site.written(), "authenticated");
+}
+
+#[test]
+fn records_that_were_deleted_before_they_were_read_are_missed() {
+    let site = Site::new("truncated", shared(), 5_000);
+    site.copy_inputs();
+    let run = |state: &str| {
+        let output = site.run_on("kafka", state, &["--until-drained"]).output().unwrap();
+        (output.status.success(), super::said(&output))
+    };
+    assert!(run("state").0);
+    let admin: AdminClient<_> = ClientConfig::new().set("bootstrap.servers", shared()).create().unwrap();
+    let mut offsets = TopicPartitionList::new();
+    offsets.add_partition_offset(&site.topic("readings"), 1, Offset::Offset(100)).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(admin.delete_records(&offsets, &AdminOptions::new())).unwrap();
+    let (done, told) = run("state");
+    assert!(!done && told.contains("of partition 1 was to be next, and those from 100 to "), "{told}");
+    // A job that begins afresh begins with what is there.
+    site.clear();
+    let (done, told) = run("another");
+    assert!(done, "{told}");
 }

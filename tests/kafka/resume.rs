@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use super::site::{Site, end, kill, random, same, until};
+use super::site::{End, Site, kill, random, same, until};
 use crate::brokers::shared;
 
 #[test]
@@ -10,8 +10,10 @@ fn a_run_that_is_killed_again_and_again_publishes_what_an_undisturbed_one_does()
     let site = Site::new("killed", shared(), 120_000);
     let expected = site.expected(&["--until-drained", "--workers", "2"]);
     site.copy_inputs();
-    let total: usize = expected.iter().filter(|(place, _)| place.0 == "good").map(|(_, found)| found.len()).sum();
+    let total: usize =
+        expected.iter().filter(|(place, _)| place.0 == "good").map(|(_, found)| found.len()).sum();
     let good = site.topic("good");
+    let end = End::at(shared());
     let (mut seed, mut struck) = (7, 0);
     for round in 0..12 {
         let workers = ["1", "4", "2"][round % 3];
@@ -19,7 +21,7 @@ fn a_run_that_is_killed_again_and_again_publishes_what_an_undisturbed_one_does()
             site.run_on("kafka", "state", &["--until-drained", "--workers", workers]).spawn().unwrap();
         let enough = 1 + total as u64 * round as u64 / 16 + random(&mut seed, total as u64 / 16);
         until("the job publishes or ends", || {
-            end(shared(), &good) as u64 >= enough || child.try_wait().unwrap().is_some()
+            end.of(&good) as u64 >= enough || child.try_wait().unwrap().is_some()
         });
         struck += u32::from(kill(child));
     }
@@ -40,13 +42,15 @@ fn a_run_that_was_thought_dead_can_write_nothing_any_more() {
         assert!(Command::new("kill").args([name, &id.to_string()]).status().unwrap().success());
     };
     let good = site.topic("good");
+    let end = End::at(shared());
     let mut old = site.run_on("kafka", "state", &["--until-drained"]).spawn().unwrap();
-    until("the job publishes", || end(shared(), &good) > 0 || old.try_wait().unwrap().is_some());
+    until("the job publishes", || end.of(&good) > 0 || old.try_wait().unwrap().is_some());
     assert!(old.try_wait().unwrap().is_none(), "it is not over yet");
     signal("-STOP", old.id());
     // The journal as a successor on another machine would have it.
     let folder = site.folder.path();
-    let copied = Command::new("cp").arg("-r").args([folder.join("state"), folder.join("taken-over")]).status();
+    let copied =
+        Command::new("cp").arg("-r").args([folder.join("state"), folder.join("taken-over")]).status();
     assert!(copied.unwrap().success());
     let output = site.run_on("kafka", "taken-over", &["--until-drained"]).output().unwrap();
     assert!(output.status.success(), "{}", super::said(&output));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -94,7 +94,7 @@ impl Site {
             std::fs::write(site.job(kind), job).unwrap();
         }
         let topic = site.topic("readings");
-        succeed(levada(&["topics", "create", &topic, "--partitions", "3"], &site.data()));
+        succeed(levada(&["topics", "create", &topic, "--partitions", "3"], &site.data("log")));
         site.produce(&lines(&mut 11, 0, count));
         site
     }
@@ -107,14 +107,15 @@ impl Site {
         format!("{}.{name}", self.name)
     }
 
-    /// Where the embedded topics are; of Kafka jobs the dead letters.
-    pub fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+    /// Where the embedded topics of the job of this kind are; of Kafka jobs the dead letters.
+    pub fn data(&self, kind: &str) -> PathBuf {
+        self.folder.path().join(format!("data-{kind}"))
     }
 
     /// To the embedded log.
     fn produce(&self, lines: &str) {
-        let mut command = levada(&["topics", "produce", &self.topic("readings"), "--file", "-"], &self.data());
+        let mut command =
+            levada(&["topics", "produce", &self.topic("readings"), "--file", "-"], &self.data("log"));
         command.args(["--key", "machine", "--keep-bad"]).stdin(Stdio::piped()).stdout(Stdio::null());
         let mut child = command.spawn().unwrap();
         child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
@@ -127,7 +128,7 @@ impl Site {
         let topic = self.topic("readings");
         create(&self.brokers, &topic, 3);
         let producer = transactional(&self.brokers, &format!("{}.producer", self.name));
-        let log = Log::open(self.data()).unwrap().topic(&topic).unwrap();
+        let log = Log::open(self.data("log")).unwrap().topic(&topic).unwrap();
         for partition in 0..3 {
             let mut reader = log.reader(partition as u32, Start::Beginning).unwrap();
             for round in 0.. {
@@ -151,15 +152,15 @@ impl Site {
     }
 
     /// A run of the job of this kind.
-    pub fn run(&self, kind: &str, data: &Path, options: &[&str]) -> Command {
-        let mut command = levada(&["run"], data);
+    pub fn run(&self, kind: &str, options: &[&str]) -> Command {
+        let mut command = levada(&["run"], &self.data(kind));
         command.arg(self.job(kind)).args(options).stdout(Stdio::null()).stderr(Stdio::piped());
         command
     }
 
     /// The same with a journal.
     pub fn run_on(&self, kind: &str, state: &str, options: &[&str]) -> Command {
-        let mut command = self.run(kind, &self.data(), options);
+        let mut command = self.run(kind, options);
         command.arg("--state").arg(self.folder.path().join(state));
         command
     }
@@ -178,9 +179,9 @@ impl Site {
 
     /// What the job writes to the embedded log.
     pub fn expected(&self, options: &[&str]) -> Written {
-        let output = self.run("log", &self.data(), options).output().unwrap();
+        let output = self.run("log", options).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let log = Log::open(self.data()).unwrap();
+        let log = Log::open(self.data("log")).unwrap();
         let mut written = Written::new();
         for output in OUTPUTS {
             let topic = log.topic(&self.topic(output)).unwrap();
@@ -194,7 +195,12 @@ impl Site {
                     }
                     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
                     found.extend(fetched.iter().map(|record| {
-                        (record.timestamp_ms, record.key.map(text), published(&record).unwrap(), text(record.value))
+                        (
+                            record.timestamp_ms,
+                            record.key.map(text),
+                            published(&record).unwrap(),
+                            text(record.value),
+                        )
                     }));
                 }
                 written.insert((output.into(), partition as i32), found);
@@ -208,7 +214,9 @@ impl Site {
         for output in OUTPUTS {
             delete(&self.brokers, &self.topic(output));
         }
-        let _ = levada(&["topics", "delete", &format!("{}.dead-letters", self.name)], &self.data()).output();
+        for kind in ["kafka", "loose"] {
+            let _ = std::fs::remove_dir_all(self.data(kind));
+        }
     }
 }
 
@@ -233,12 +241,25 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Where a partition ends for readers of committed records.
-pub fn end(brokers: &str, topic: &str) -> i64 {
-    let consumer = consumer(brokers);
+/// Where the partitions of a topic end for readers of committed records, added up; 0 before there is one.
+pub struct End(BaseConsumer);
+
+impl End {
+    pub fn at(brokers: &str) -> End {
+        End(consumer(brokers))
+    }
+
+    pub fn of(&self, topic: &str) -> i64 {
+        end(&self.0, topic)
+    }
+}
+
+fn end(consumer: &BaseConsumer, topic: &str) -> i64 {
     let Ok(metadata) = consumer.fetch_metadata(Some(topic), Duration::from_secs(10)) else { return 0 };
     let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len()) as i32;
-    let end = |partition| consumer.fetch_watermarks(topic, partition, Duration::from_secs(10)).map_or(0, |end| end.1);
+    let end = |partition| {
+        consumer.fetch_watermarks(topic, partition, Duration::from_secs(10)).map_or(0, |end| end.1)
+    };
     (0..partitions).map(end).sum()
 }
 
@@ -291,7 +312,8 @@ pub fn read(brokers: &str, topic: &str) -> Vec<Vec<Found>> {
 pub fn create(brokers: &str, topic: &str, partitions: i32) {
     let admin: AdminClient<_> = ClientConfig::new().set("bootstrap.servers", brokers).create().unwrap();
     let topic = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1)).set("retention.ms", "-1");
-    let made = tokio::runtime::Runtime::new().unwrap().block_on(admin.create_topics([&topic], &AdminOptions::new()));
+    let made =
+        tokio::runtime::Runtime::new().unwrap().block_on(admin.create_topics([&topic], &AdminOptions::new()));
     made.unwrap()[0].as_ref().unwrap();
 }
 

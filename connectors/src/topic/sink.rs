@@ -8,8 +8,7 @@ use std::path::PathBuf;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use levada_types::{
-    CommandLine, ConnectorError, Deed, Epoch, Existing, Held, Output, Sink, SinkFactory,
-    WhenDurable,
+    CommandLine, ConnectorError, Deed, Epoch, Existing, Held, Output, Sink, SinkFactory, WhenDurable,
 };
 
 use super::{EPOCH_HEADER, LogSinkConfig, POSITION_HEADER, published};
