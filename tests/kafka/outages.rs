@@ -44,6 +44,7 @@ fn a_broker_that_is_away_is_waited_for() {
         cluster.revive(0);
         cluster.wait();
     }
+    until("the job ends", || child.try_wait().unwrap().is_some());
     let status = child.wait().unwrap();
     assert!(status.success(), "{:?}", told.iter().collect::<Vec<_>>());
     same(&expected, &site.written(), "away");

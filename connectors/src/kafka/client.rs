@@ -317,8 +317,8 @@ pub(super) struct Watch {
 
 #[derive(Default)]
 struct State {
-    /// Why nobody is reached, while nobody is.
-    away: Option<String>,
+    /// Whether no broker is connected.
+    away: bool,
     /// The last thing that went wrong with a connection.
     reason: Option<String>,
     /// Partitions whose leader is not connected.
@@ -337,7 +337,7 @@ impl Watch {
     /// Whether nothing can be heard of a partition now.
     pub fn is_away(&self, partition: u32) -> bool {
         let state = self.state();
-        state.away.is_some() || state.cut_off.contains(&i64::from(partition))
+        state.away || state.cut_off.contains(&i64::from(partition))
     }
 
     /// # Errors
@@ -383,7 +383,11 @@ impl Watch {
     /// Says what did not work, and when it is tried again.
     pub fn trouble(&self, what: &str, pause: Duration) {
         let why = self.state().reason.clone().unwrap_or_default();
-        tracing::warn!(brokers = self.brokers, why, "failed to {what}; the next try is in {pause:?}");
+        if pause.is_zero() {
+            tracing::warn!(brokers = self.brokers, why, "failed to {what}; trying again");
+        } else {
+            tracing::warn!(brokers = self.brokers, why, "failed to {what}; the next try is in {pause:?}");
+        }
     }
 }
 
@@ -404,23 +408,9 @@ impl ClientContext for Watch {
                     state.refused = Some(reason.to_string());
                 }
             }
-            Some(Code::AllBrokersDown) => {
-                let why = state.reason.clone().unwrap_or_else(|| reason.to_string());
-                if state.away.replace(why.clone()).is_none() {
-                    tracing::warn!(
-                        topic = self.topic,
-                        why,
-                        "no broker of {} can be reached; connecting again at least every 2 s",
-                        self.brokers
-                    );
-                }
-            }
+            // It is said once, when it is seen that nobody is connected, and with every try that it spoils.
             Some(Code::BrokerTransportFailure | Code::Resolve | Code::SSL) => {
-                let reason = reason.to_string();
-                if state.reason.as_ref() != Some(&reason) {
-                    tracing::warn!(topic = self.topic, "kafka: {reason}; connecting again within 2 s");
-                    state.reason = Some(reason);
-                }
+                state.reason = Some(reason.to_string());
             }
             _ => tracing::debug!(topic = self.topic, "kafka: {error}: {reason}"),
         }
@@ -436,11 +426,19 @@ impl ClientContext for Watch {
             .filter_map(|broker| broker["nodeid"].as_i64())
             .collect();
         let mut state = self.state();
-        if !up.is_empty() {
+        if up.is_empty() && !state.away {
+            state.away = true;
+            let why = state.reason.clone().unwrap_or_default();
+            tracing::warn!(
+                topic = self.topic,
+                why,
+                "no broker of {} can be reached; connecting again at least every 2 s",
+                self.brokers
+            );
+        } else if !up.is_empty() {
             state.refusals = 0;
-            if state.away.take().is_some() {
+            if std::mem::take(&mut state.away) {
                 tracing::info!(topic = self.topic, "{} is reached again", self.brokers);
-                state.reason = None;
             }
         }
         let partitions = all.get("topics").and_then(|topics| topics.get(&self.topic)?.get("partitions"));

@@ -380,7 +380,9 @@ impl Writing {
             match error {
                 _ if self.abandoned.load(Relaxed) => return Err(Failed::Unsure(error.why)),
                 CommitError { fatal: true, code, why, .. } => return Err(self.fatal(code, why)),
-                CommitError { retriable: true, why, .. } => self.trouble(&why, Duration::ZERO),
+                CommitError { retriable: true, .. } => {
+                    self.trouble("the transaction is not committed yet", Duration::ZERO);
+                }
                 CommitError { aborts: true, why, .. } => return Err(self.abort(why)),
                 CommitError { why, .. } => return Err(Failed::Unsure(why)),
             }
@@ -394,6 +396,7 @@ impl Writing {
         }
         while !flush(&self.producer) {
             self.rejected()?;
+            self.trouble("not all is delivered yet", Duration::ZERO);
             if self.abandoned.load(Relaxed) {
                 return Err(Failed::Unsure("the job ended".into()));
             }
