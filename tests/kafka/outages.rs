@@ -51,6 +51,33 @@ fn a_broker_that_is_away_is_waited_for() {
 }
 
 #[test]
+fn of_three_brokers_one_after_the_other_may_go_and_come_back() {
+    let mut cluster = Cluster::start(3);
+    let site = Site::new("three", &cluster.brokers(), 400_000);
+    let expected = site.expected(&["--until-drained", "--workers", "2"]);
+    site.copy_inputs();
+    let mut child = site.run_on("kafka", "state", &["--until-drained", "--workers", "2"]).spawn().unwrap();
+    // What it says must not fill the pipe.
+    let said = BufReader::new(child.stderr.take().unwrap());
+    let told = std::thread::spawn(move || said.lines().map_while(Result::ok).collect::<Vec<_>>());
+    let (good, ends) = (site.topic("good"), End::at(&cluster.brokers()));
+    let mut struck = 0;
+    for node in [1, 2, 0] {
+        let before = ends.of(&good);
+        until("the job publishes or ends", || ends.of(&good) > before || child.try_wait().unwrap().is_some());
+        struck += u32::from(child.try_wait().unwrap().is_none());
+        cluster.kill(node);
+        cluster.revive(node);
+        cluster.wait();
+    }
+    until("the job ends", || child.try_wait().unwrap().is_some());
+    let told = told.join().unwrap();
+    assert!(child.wait().unwrap().success(), "{told:?}");
+    assert!(struck > 0, "the job had ended before the first broker went");
+    same(&expected, &site.written(), "three brokers");
+}
+
+#[test]
 fn refused_authentication_ends_the_job() {
     let site = Site::new("refused", shared(), 1_000);
     let expected = site.expected(&["--until-drained"]);
