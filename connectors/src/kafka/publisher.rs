@@ -536,6 +536,11 @@ fn take_over(
     if !has("queue.buffering.max.messages") {
         config.set("queue.buffering.max.messages", "1000000");
     }
+    if !has("linger.ms") {
+        // What comes together is sent together anyway; waiting for more made the median of a transaction's way
+        // 84 ms instead of 25 ms.
+        config.set("linger.ms", "0");
+    }
     match settings.delivery {
         Delivery::ExactlyOnce => {
             config.set("transactional.id", &settings.transactional_id);
