@@ -262,7 +262,7 @@ impl Connection {
             if let Some(count) = self.count("write")? {
                 return Ok(count);
             }
-            std::thread::sleep(pause);
+            rest(pause);
             pause = (pause * 2).min(PAUSES.1);
         }
     }
@@ -290,7 +290,7 @@ impl Connection {
                     self.place.describe()
                 )));
             }
-            std::thread::sleep(PAUSES.0);
+            rest(PAUSES.0);
             waited += PAUSES.0;
         }
         Ok(true)
@@ -370,7 +370,7 @@ impl Watch {
                 return Err(place.failed(action, &error));
             }
             self.trouble(&place.failed(action, &error).message, pause);
-            std::thread::sleep(pause);
+            rest(pause);
             pause = (pause * 2).min(PAUSES.1);
         }
     }
@@ -479,6 +479,12 @@ impl ProducerContext for Watch {
             }
         }
     }
+}
+
+/// Waits before another try.
+#[expect(clippy::disallowed_methods, reason = "another machine is waited for, which sends no message")]
+pub(super) fn rest(pause: Duration) {
+    std::thread::sleep(pause);
 }
 
 /// The answer of an admin client, which its own thread brings.

@@ -31,7 +31,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 
 use super::Delivery;
-use super::client::{ANSWER, Connection, Watch};
+use super::client::{ANSWER, Connection, Watch, rest};
 use super::partition::{Message, Partition};
 use crate::log::partition_of;
 use crate::published::{EPOCH_HEADER, POSITION_HEADER, Row, Rows, marker};
@@ -349,7 +349,7 @@ impl Writing {
                     self.look()?;
                 }
             }
-            std::thread::sleep(pause);
+            rest(pause);
             pause = (pause * 2).min(PAUSES.1);
         }
     }
@@ -453,7 +453,7 @@ impl Writing {
             self.rejected()?;
             match error.rdkafka_error_code() {
                 Some(RDKafkaErrorCode::QueueFull) if !self.abandoned.load(Relaxed) => {
-                    std::thread::sleep(Duration::from_millis(5));
+                    rest(Duration::from_millis(5));
                 }
                 Some(RDKafkaErrorCode::MessageSizeTooLarge) => {
                     return Err(Failed::Over(ConnectorError::configuration(format!(
