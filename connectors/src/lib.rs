@@ -12,5 +12,9 @@ pub mod checkpoint;
 pub mod codec;
 pub mod file;
 pub mod journal;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod log;
 pub mod topic;
+
+mod published;

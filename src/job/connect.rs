@@ -11,6 +11,8 @@ use std::sync::Arc;
 pub use levada_connectors::codec::Format;
 use levada_connectors::codec::csv::CsvConfig;
 use levada_connectors::file::{FileSink, FileSinkConfig, FileSource, FileSourceConfig};
+#[cfg(feature = "kafka")]
+use levada_connectors::kafka::{KafkaSink, KafkaSinkConfig, KafkaSource, KafkaSourceConfig};
 use levada_connectors::topic::{LogSink, LogSinkConfig, LogSource, LogSourceConfig};
 use levada_types::{DecoderFactory, Existing, SinkFactory, SourceFactory};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -23,22 +25,22 @@ use super::{Environment, FromTable};
 
 macro_rules! connectors {
     ($(#[$about:meta])* $list:ident, $spec:ident, $common:ident:
-        $($(#[doc = $doc:literal])* $kind:ident => $variant:ident($config:ident)),* $(,)?) => {
+        $($(#[doc = $doc:literal])* $kind:ident $(if $gate:meta)? => $variant:ident($config:ident)),* $(,)?) => {
         $(#[$about])*
         #[derive(Clone, Debug)]
         pub enum $list {
-            $($(#[doc = $doc])* $variant($config)),*
+            $($(#[doc = $doc])* $(#[cfg($gate)])? $variant($config)),*
         }
 
         impl $list {
             /// Its name in a job file.
             pub fn kind(&self) -> &'static str {
-                match self { $($list::$variant(_) => stringify!($kind)),* }
+                match self { $($(#[cfg($gate)])? $list::$variant(_) => stringify!($kind)),* }
             }
 
             fn of_kind(kind: &str, table: Spanned<DeValue<'_>>) -> Option<Result<Self, Error>> {
                 match kind {
-                    $(stringify!($kind) => Some($config::from_table(table).map($list::$variant)),)*
+                    $($(#[cfg($gate)])? stringify!($kind) => Some($config::from_table(table).map($list::$variant)),)*
                     _ => None,
                 }
             }
@@ -50,11 +52,12 @@ macro_rules! connectors {
             }
             fn json_schema(generator: &mut SchemaGenerator) -> Schema {
                 let common = $common::json_schema(generator);
-                let kinds: Vec<Value> = vec![$({
+                let mut kinds: Vec<Value> = Vec::new();
+                $($(#[cfg($gate)])? {
                     let about = concat!($($doc),*).trim();
                     let table = merged(&common, &$config::json_schema(generator), about);
-                    kind(stringify!($kind), about, table)
-                }),*];
+                    kinds.push(kind(stringify!($kind), about, table));
+                })*
                 object(json!({ "oneOf": kinds }))
             }
         }
@@ -80,6 +83,8 @@ connectors! {
     log => Log(LogSourceConfig),
     /// A file, read once from its beginning to its end.
     file => File(FileSourceConfig),
+    /// A topic of Apache Kafka.
+    kafka if feature = "kafka" => Kafka(KafkaSourceConfig),
 }
 
 connectors! {
@@ -89,6 +94,8 @@ connectors! {
     log => Log(LogSinkConfig),
     /// A file.
     file => File(FileSinkConfig),
+    /// A topic of Apache Kafka.
+    kafka if feature = "kafka" => Kafka(KafkaSinkConfig),
 }
 
 /// The ports of one plan's sources and sinks.
@@ -131,11 +138,27 @@ impl Connections {
                 let decoder = file.decoder();
                 Ok((Arc::new(file), decoder))
             }
+            #[cfg(feature = "kafka")]
+            SourceConnector::Kafka(config) => {
+                json_only(spec.common.format.unwrap_or_default())?;
+                let field = if config.properties.reserved().is_some() { "properties" } else { "start" };
+                let source = KafkaSource::new(config).map_err(|error| (Some(field), error.to_string()))?;
+                let decoder = source.decoder();
+                Ok((Arc::new(source), decoder))
+            }
         }
     }
 
-    /// Writer of a sink; what is wrong, and with which field.
-    pub fn sink(&self, spec: &SinkSpec) -> Result<Arc<dyn SinkFactory>, (Option<&'static str>, String)> {
+    /// Writer of the job's sink `name`; what is wrong, and with which field.
+    pub fn sink(
+        &self,
+        job: &str,
+        name: &str,
+        spec: &SinkSpec,
+    ) -> Result<Arc<dyn SinkFactory>, (Option<&'static str>, String)> {
+        // Only a sink that others could take for another run's needs to know whose it is.
+        #[cfg(not(feature = "kafka"))]
+        let _ = (job, name);
         match &spec.connector {
             SinkConnector::Log(config) => {
                 if config.topic.is_empty() {
@@ -152,6 +175,12 @@ impl Connections {
                 no_idle_csv(format, &config.csv)?;
                 let file = FileSink::new(config.clone(), format);
                 Ok(Arc::new(if self.existing == Existing::Resume { file.resumable() } else { file }))
+            }
+            #[cfg(feature = "kafka")]
+            SinkConnector::Kafka(config) => {
+                json_only(spec.common.format.unwrap_or_default())?;
+                let sink = KafkaSink::new(config, job, name, self.existing);
+                Ok(Arc::new(sink.map_err(|error| (Some("properties"), error.to_string()))?))
             }
         }
     }

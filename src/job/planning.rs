@@ -303,7 +303,7 @@ impl Planner<'_> {
                 Found::Late(i) => places[i].map(StreamId::Late),
                 Found::Wrong => None,
             };
-            let writer = self.connections.sink(sink);
+            let writer = self.connections.sink(&spec.job.name, name, sink);
             let writer = writer.map_err(|wrong| self.misconnected(&["sink", name, kind], wrong)).ok();
             let from = from.filter(|&stream| self.has_late(&path, stream, planned))?;
             if let Some(rows) = schema(sources, planned, from) {
@@ -316,8 +316,13 @@ impl Planner<'_> {
 
     /// A topic's key columns are columns of the stream.
     fn check_sink_key(&mut self, table: &[&str; 3], sink: &SinkSpec, rows: &Schema) {
-        let SinkConnector::Log(config) = &sink.connector else { return };
-        for (index, column) in config.key.iter().enumerate() {
+        let key = match &sink.connector {
+            SinkConnector::Log(config) => &config.key,
+            #[cfg(feature = "kafka")]
+            SinkConnector::Kafka(config) => &config.key,
+            SinkConnector::File(_) => return,
+        };
+        for (index, column) in key.iter().enumerate() {
             if rows.index_of(column).is_err() {
                 let index = index.to_string();
                 let known = rows.fields().iter().map(|field| field.name().clone());

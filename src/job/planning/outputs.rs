@@ -32,6 +32,10 @@ impl Planner<'_> {
                     }
                     ("topic", format!("topic {}", config.topic))
                 }
+                #[cfg(feature = "kafka")]
+                SinkConnector::Kafka(config) => {
+                    ("topic", format!("kafka topic {} at {}", config.topic, config.brokers))
+                }
                 SinkConnector::File(config) => ("path", format!("file {}", config.path.display())),
             };
             if let Some(source) = reader(self.spec, &sink.connector) {
@@ -55,6 +59,10 @@ fn reader<'a>(spec: &'a JobSpec, sink: &SinkConnector) -> Option<&'a str> {
         (SourceConnector::Log(source), SinkConnector::Log(sink)) => source.topic == sink.topic,
         (SourceConnector::File(source), SinkConnector::File(sink)) => {
             source.path.iter().chain(&source.paths).any(|path| same(path, &sink.path))
+        }
+        #[cfg(feature = "kafka")]
+        (SourceConnector::Kafka(source), SinkConnector::Kafka(sink)) => {
+            (&source.brokers, &source.topic) == (&sink.brokers, &sink.topic)
         }
         _ => false,
     };
