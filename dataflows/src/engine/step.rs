@@ -36,6 +36,7 @@ struct Pending {
 }
 
 /// Builds step `index` on this worker.
+#[expect(clippy::too_many_arguments, reason = "each is a thing of its own")]
 pub(super) fn step<'scope>(
     scope: Scope<'scope, u64>,
     plan: &Plan,
