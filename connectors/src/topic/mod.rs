@@ -12,12 +12,14 @@
 //! ```
 
 mod config;
+mod marks;
 mod sink;
 mod source;
 #[cfg(test)]
 mod tests;
 
 pub use config::{LogSinkConfig, LogSourceConfig, StartFrom};
+pub use marks::{MarkFields, Marks};
 pub use sink::LogSink;
 pub use source::LogSource;
 
