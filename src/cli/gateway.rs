@@ -86,8 +86,13 @@ pub struct GatewayArgs {
           value_parser = clap::value_parser!(u32).range(1..))]
     pub records_per_second: Option<u32>,
     /// An Idempotency-Key is known until so many further records have come to a partition
-    #[arg(long, value_name = "RECORDS", default_value_t = 1_000_000, requires = "ingest",
-          help_heading = "Taking events")]
+    #[arg(
+        long,
+        value_name = "RECORDS",
+        default_value_t = 1_000_000,
+        requires = "ingest",
+        help_heading = "Taking events"
+    )]
     pub idempotency_window: u64,
 }
 

@@ -39,10 +39,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use ingest::{IngestConfig, IngestTopic, RecordSchema};
 use levada_connectors::log::{Log, LogError};
 use levada_types::ConnectorError;
 use thiserror::Error;
-pub use ingest::{IngestConfig, IngestTopic, RecordSchema};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 

@@ -128,12 +128,13 @@ impl Reply for Problem {
 
 /// What no route took.
 pub async fn recover(rejection: Rejection) -> Result<Response, Infallible> {
-    let problem = if rejection.find::<MethodNotAllowed>().is_some() {
-        Problem::new(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered here")
-    } else if rejection.find::<InvalidQuery>().is_some() {
+    // One route may want another method, and the one that does not finds the rest wrong.
+    let problem = if rejection.find::<InvalidQuery>().is_some() {
         Problem::bad_request("the query cannot be read: expected name=value&…")
     } else if let Some(header) = rejection.find::<InvalidHeader>() {
         Problem::bad_request(format!("the header {} cannot be read: expected ASCII", header.name()))
+    } else if rejection.find::<MethodNotAllowed>().is_some() {
+        Problem::new(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered here")
     } else if rejection.is_not_found() {
         Problem::not_found("there is nothing at this address")
     } else {

@@ -89,9 +89,8 @@ impl Asked {
 
 /// A header that may stand there once, in ASCII.
 pub fn one(headers: &HeaderMap, name: &str) -> Result<Option<String>, Refusal> {
-    let wrong = |why: &str| {
-        Refusal::new(Reason::Malformed, Problem::bad_request(format!("the header {name} {why}")))
-    };
+    let wrong =
+        |why: &str| Refusal::new(Reason::Malformed, Problem::bad_request(format!("the header {name} {why}")));
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
@@ -134,9 +133,10 @@ fn form(headers: &HeaderMap) -> Result<Form, Refusal> {
         ("application/cloudevents-batch+json", _) => Ok(Form::CloudEvents),
         (kind, Some(attributes)) if cloud::is_json(kind) => Ok(Form::Data(attributes)),
         ("application/json", None) => Ok(Form::Json),
-        ("application/x-ndjson" | "application/ndjson" | "application/jsonl" | "application/x-jsonl", None) => {
-            Ok(Form::Lines)
-        }
+        (
+            "application/x-ndjson" | "application/ndjson" | "application/jsonl" | "application/x-jsonl",
+            None,
+        ) => Ok(Form::Lines),
         // A page of another origin may send what says nothing, or text, without asking; JSON it may not.
         _ => Err(unsupported(format!(
             "the content-type is {}; there are: application/json (an object or an array), \

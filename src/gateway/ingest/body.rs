@@ -57,7 +57,8 @@ async fn collect<B: Buf>(
     max_bytes: usize,
     waiting: &Arc<Semaphore>,
 ) -> Result<(Bytes, OwnedSemaphorePermit), Refusal> {
-    let full = || Refusal::new(Reason::QueueFull, Problem::unavailable("more is waiting than the gateway holds"));
+    let full =
+        || Refusal::new(Reason::QueueFull, Problem::unavailable("more is waiting than the gateway holds"));
     let mut room = Arc::clone(waiting).try_acquire_many_owned(0).map_err(|_| full())?;
     let mut bytes = BytesMut::new();
     while let Some(part) = body.next().await {

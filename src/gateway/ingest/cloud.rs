@@ -50,7 +50,8 @@ impl Attributes {
     }
 
     fn add(&mut self, name: &str, value: Vec<u8>) -> Result<(), String> {
-        if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.bytes().all(|c| c.is_ascii_alphanumeric()) {
+        if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.bytes().all(|c| c.is_ascii_alphanumeric())
+        {
             return Err(format!("field `{name}`: a CloudEvents attribute is named by letters and digits"));
         }
         if self.0.len() >= MAX_ATTRIBUTES {
@@ -88,7 +89,9 @@ impl Attributes {
 /// Whether a media type is one of JSON.
 pub fn is_json(media: &str) -> bool {
     let kind = media.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    kind == "application/json" || kind == "text/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
+    kind == "application/json"
+        || kind == "text/json"
+        || (kind.starts_with("application/") && kind.ends_with("+json"))
 }
 
 /// The attributes of an event in binary mode; `None` where there are none.

@@ -90,7 +90,8 @@ fn spans(form: &Form, body: &[u8], max_records: usize) -> Result<Vec<Range<usize
         return Err(malformed("the body holds no event".to_owned()));
     }
     if spans.len() > max_records {
-        let detail = format!("the request has {} records, and at most {max_records} are taken at once", spans.len());
+        let detail =
+            format!("the request has {} records, and at most {max_records} are taken at once", spans.len());
         let problem = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail).with("max_records", max_records);
         return Err(Refusal::new(Reason::TooManyRecords, problem));
     }

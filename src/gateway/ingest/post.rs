@@ -147,7 +147,8 @@ async fn take<B: Buf>(
     }
     let records = events.good.len();
     let append = Append { body: events.body.clone(), events: std::mem::take(&mut events.good), key };
-    let full = || Refusal::new(Reason::QueueFull, Problem::unavailable("more requests wait than the gateway holds"));
+    let full =
+        || Refusal::new(Reason::QueueFull, Problem::unavailable("more requests wait than the gateway holds"));
     let outcome = open.queue.push(append).ok_or_else(full)?.await.map_err(|_| full())?;
     drop(room);
     let appended = outcome.map_err(not_appended)?;
@@ -218,7 +219,8 @@ fn listed(bad: &[Bad]) -> Value {
 
 fn bad_records(events: &Events, partial: bool) -> Refusal {
     let (bad, all) = (events.bad.len(), events.len());
-    let first = events.bad.first().map(|bad| format!(" (record {}: {})", bad.index, bad.reason)).unwrap_or_default();
+    let first =
+        events.bad.first().map(|bad| format!(" (record {}: {})", bad.index, bad.reason)).unwrap_or_default();
     let rest = match (all - bad, partial) {
         (0, _) => "so nothing was taken",
         (_, true) => "so nothing was taken",
