@@ -15,3 +15,4 @@ mod same_bytes;
 mod shop;
 mod summary;
 mod tables;
+mod webhook;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use levada_connectors::log::{Bounds, Log, LogError, Start};
 use levada_connectors::topic::published;
+use levada_connectors::webhook::WebhookSinkConfig;
 
 use crate::job::{JobSpec, SinkConnector};
 use crate::telemetry::progress::grouped;
@@ -26,10 +27,14 @@ impl<'a> Outputs<'a> {
     /// The outputs of a job, whose topics are in `data_dir`.
     pub fn of(spec: &'a JobSpec, data_dir: &'a Path) -> Outputs<'a> {
         let (mut topics, mut files) = (BTreeSet::new(), BTreeSet::new());
-        for sink in spec.sink.values() {
+        for (name, sink) in &spec.sink {
             match &sink.connector {
                 SinkConnector::Log(config) => drop(topics.insert(config.topic.clone())),
                 SinkConnector::File(config) => drop(files.insert(config.path.clone())),
+                SinkConnector::Webhook(_) => {
+                    topics.insert(WebhookSinkConfig::delivered(&spec.job.name, name));
+                    topics.insert(WebhookSinkConfig::undelivered(&spec.job.name, name));
+                }
             }
         }
         topics.extend(spec.job.dead_letter_topic());

@@ -12,6 +12,7 @@ pub use levada_connectors::codec::Format;
 use levada_connectors::codec::csv::CsvConfig;
 use levada_connectors::file::{FileSink, FileSinkConfig, FileSource, FileSourceConfig};
 use levada_connectors::topic::{LogSink, LogSinkConfig, LogSource, LogSourceConfig};
+use levada_connectors::webhook::{WebhookSink, WebhookSinkConfig};
 use levada_types::{DecoderFactory, Existing, SinkFactory, SourceFactory};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value, json};
@@ -89,10 +90,13 @@ connectors! {
     log => Log(LogSinkConfig),
     /// A file.
     file => File(FileSinkConfig),
+    /// An HTTP address: a request a row, or several rows.
+    webhook => Webhook(WebhookSinkConfig),
 }
 
 /// The ports of one plan's sources and sinks.
 pub(super) struct Connections {
+    job: String,
     data_dir: PathBuf,
     existing: Existing,
 }
@@ -107,8 +111,12 @@ pub(super) fn format_of(spec: &SourceSpec, config: &FileSourceConfig) -> Format 
 pub(super) type Reading = (Arc<dyn SourceFactory>, Arc<dyn DecoderFactory>);
 
 impl Connections {
-    pub fn new(environment: &Environment<'_>) -> Self {
-        Connections { data_dir: environment.data_dir.clone(), existing: environment.existing }
+    pub fn new(job: &str, environment: &Environment<'_>) -> Self {
+        Connections {
+            job: job.to_string(),
+            data_dir: environment.data_dir.clone(),
+            existing: environment.existing,
+        }
     }
 
     /// Reader and decoder of a source; what is wrong, and with which field.
@@ -135,7 +143,11 @@ impl Connections {
     }
 
     /// Writer of a sink; what is wrong, and with which field.
-    pub fn sink(&self, spec: &SinkSpec) -> Result<Arc<dyn SinkFactory>, (Option<&'static str>, String)> {
+    pub fn sink(
+        &self,
+        name: &str,
+        spec: &SinkSpec,
+    ) -> Result<Arc<dyn SinkFactory>, (Option<&'static str>, String)> {
         match &spec.connector {
             SinkConnector::Log(config) => {
                 if config.topic.is_empty() {
@@ -151,6 +163,14 @@ impl Connections {
                 let format = spec.common.format.unwrap_or_else(|| Format::of(&config.path));
                 no_idle_csv(format, &config.csv)?;
                 Ok(Arc::new(FileSink::new(config.clone(), format)))
+            }
+            SinkConnector::Webhook(config) => {
+                if spec.common.format.is_some_and(|format| format != Format::Json) {
+                    return Err((Some("format"), "a webhook sends JSON".into()));
+                }
+                config.check().map_err(|(field, message)| (Some(field), message))?;
+                let (job, config) = (&self.job, config.clone());
+                Ok(Arc::new(WebhookSink::new(&self.data_dir, job, name, config, self.existing)))
             }
         }
     }
@@ -265,7 +285,11 @@ mod tests {
         for own in [schemars::schema_for!(LogSourceConfig), schemars::schema_for!(FileSourceConfig)] {
             assert!(fields(own).iter().all(|field| !source.contains(field)));
         }
-        for own in [schemars::schema_for!(LogSinkConfig), schemars::schema_for!(FileSinkConfig)] {
+        for own in [
+            schemars::schema_for!(LogSinkConfig),
+            schemars::schema_for!(FileSinkConfig),
+            schemars::schema_for!(WebhookSinkConfig),
+        ] {
             assert!(fields(own).iter().all(|field| !sink.contains(field)));
         }
     }

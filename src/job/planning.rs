@@ -61,7 +61,7 @@ pub fn plan(
 ) -> Drawn {
     let mut planner = Planner {
         cx: PlanContext { models: environment.models, problems: Vec::new() },
-        connections: Connections::new(environment),
+        connections: Connections::new(&spec.job.name, environment),
         spec,
         steps,
         broken,
@@ -297,7 +297,7 @@ impl Planner<'_> {
                 Found::Late(i) => places[i].map(StreamId::Late),
                 Found::Wrong => None,
             };
-            let writer = self.connections.sink(sink);
+            let writer = self.connections.sink(name, sink);
             let writer = writer.map_err(|wrong| self.misconnected(&["sink", name, kind], wrong)).ok();
             let from = from.filter(|&stream| self.has_late(&path, stream, planned))?;
             if let Some(rows) = schema(sources, planned, from) {
