@@ -339,6 +339,7 @@ fn mistakes_are_shown_where_they_are() {
         ("timeout=\"soon\"", "soon"),
         ("url_from={env=\"A\"}", "there is a `url` too"),
         ("format=\"csv\"", "a webhook sends JSON"),
+        ("text=\"{\"", "is for `message"),
     ] {
         let mut command = levada(&["check"], &site.data());
         command.arg(&site.job).arg("--set").arg(format!("sink.hook.webhook.{setting}"));
@@ -346,4 +347,68 @@ fn mistakes_are_shown_where_they_are() {
         let text = String::from_utf8(output.stderr).unwrap();
         assert!(!output.status.success() && text.contains(reason), "{setting}: {text}");
     }
+    let mut command = levada(&["check"], &site.data());
+    command.arg(&site.job).args(["--set", "sink.hook.webhook.message=slack"]);
+    command.args(["--set", "sink.hook.webhook.text={m} is there"]);
+    let text = String::from_utf8(command.output().unwrap().stderr).unwrap();
+    assert!(text.contains("there is no column `m`"), "{text}");
+}
+
+/// Answers every POST over TLS and prints its body; ends with its standard input.
+const TLS_SERVER: &str = r#"
+import http.server, os, ssl, sys, threading
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        print(self.rfile.read(int(self.headers["content-length"])).decode(), flush=True)
+        self.send_response(204)
+        self.end_headers()
+    def log_message(self, *_):
+        pass
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain("leaf.pem", "leaf.key")
+server.socket = context.wrap_socket(server.socket, server_side=True)
+print(server.server_address[1], flush=True)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+sys.stdin.read()
+"#;
+
+#[test]
+fn over_tls_the_other_side_has_to_show_who_it_is() {
+    let plain = Server::start(|_, _| Reply::Status(200, "", ""));
+    let site = Site::new(&plain, 10, "");
+    let folder = site.folder.path();
+    std::fs::write(folder.join("names"), "subjectAltName=IP:127.0.0.1\n").unwrap();
+    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
+    for line in [
+        format!("req -x509 {key} -keyout ca.key -out ca.pem -subj /CN=authority"),
+        format!("req {key} -keyout leaf.key -out leaf.csr -subj /CN=server").replace(" -days 2", ""),
+        "x509 -req -in leaf.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out leaf.pem -days 2 -extfile names".into(),
+    ] {
+        let made = Command::new("openssl").args(line.split(' ')).current_dir(folder).output();
+        let made = made.expect("openssl is needed for this test: `make test` installs it");
+        assert!(made.status.success(), "{line}: {}", String::from_utf8_lossy(&made.stderr));
+    }
+    let mut server = Command::new("python3");
+    server.args(["-c", TLS_SERVER]).current_dir(folder).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut server = server.spawn().unwrap();
+    let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
+    let port = lines.next().unwrap().unwrap();
+    let url = format!("sink.hook.webhook.url=https://127.0.0.1:{port}/");
+
+    // Who is not known is not told anything.
+    let mut stranger = site.run(&["--set", &url]).spawn().unwrap();
+    let mut said = BufReader::new(stranger.stderr.take().unwrap()).lines();
+    let complaint = said.find_map(|line| line.ok().filter(|line| line.contains("sent again after"))).unwrap();
+    assert!(complaint.contains("certificate"), "{complaint}");
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
+
+    let ca = format!("sink.hook.webhook.ca={}", folder.join("ca.pem").display());
+    let output = site.run(&["--set", &url, "--set", &ca]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    drop(server.stdin.take());
+    server.wait().unwrap();
+    let bodies: Vec<Value> = lines.map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
+    assert_eq!(bodies.iter().map(|body| body["n"].as_u64().unwrap()).collect::<Vec<_>>(), [0, 2, 4, 6, 8]);
 }

@@ -301,15 +301,24 @@ impl Planner<'_> {
             let writer = writer.map_err(|wrong| self.misconnected(&["sink", name, kind], wrong)).ok();
             let from = from.filter(|&stream| self.has_late(&path, stream, planned))?;
             if let Some(rows) = schema(sources, planned, from) {
-                self.check_sink_key(&["sink", name, kind], sink, &rows);
+                self.check_sink_columns(&["sink", name, kind], sink, &rows);
             }
             Some(SinkPlan { name: name.clone(), from, order: order_of(from, planned)?, writer: writer? })
         };
         spec.sink.iter().map(one).collect()
     }
 
-    /// A topic's key columns are columns of the stream.
-    fn check_sink_key(&mut self, table: &[&str; 3], sink: &SinkSpec, rows: &Schema) {
+    /// A topic's key columns, and those in the text of a message, are columns of the stream.
+    fn check_sink_columns(&mut self, table: &[&str; 3], sink: &SinkSpec, rows: &Schema) {
+        if let SinkConnector::Webhook(config) = &sink.connector {
+            // What is wrong with the text itself has been said.
+            for column in config.columns().unwrap_or_default() {
+                if rows.index_of(&column).is_err() {
+                    let known = rows.fields().iter().skip(1).map(|field| field.name().clone());
+                    self.cx.unknown([table[0], table[1], table[2], "text"], "column", &column, known);
+                }
+            }
+        }
         let SinkConnector::Log(config) = &sink.connector else { return };
         for (index, column) in config.key.iter().enumerate() {
             if rows.index_of(column).is_err() {

@@ -15,7 +15,7 @@ const WRITTEN_MS: std::ops::Range<i64> = -62_167_219_200_000..253_402_300_800_00
 
 /// A part of a text: what stands there, or a column.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
+pub enum Part {
     Text(String),
     Column(String),
 }
@@ -156,7 +156,7 @@ impl Bodies {
 }
 
 /// A text's parts.
-fn template(text: &str) -> Result<Vec<Part>, String> {
+pub fn template(text: &str) -> Result<Vec<Part>, String> {
     let mut parts = Vec::new();
     let mut plain = String::new();
     let mut rest = text;

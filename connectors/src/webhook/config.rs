@@ -6,6 +6,9 @@ use std::time::Duration;
 use levada_types::{ConnectorError, parse_duration_ms};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use ureq::tls::{PemItem, RootCerts, parse_pem};
+
+use super::body::{Part, template};
 
 /// The most events of a request.
 const MAX_BATCH: u32 = 10_000;
@@ -30,6 +33,9 @@ pub struct WebhookSinkConfig {
     pub secret: Option<Secret>,
     /// Where the token stands that is sent as `Authorization: Bearer TOKEN`.
     pub bearer: Option<Secret>,
+    /// A file with the certificates (PEM) of the authorities that are trusted, instead of the public ones: for an
+    /// address within a company.
+    pub ca: Option<PathBuf>,
     /// How long a request may take; 10 s by default.
     #[schemars(extend("pattern" = levada_types::DURATION_PATTERN))]
     pub timeout: Option<String>,
@@ -106,6 +112,16 @@ impl WebhookSinkConfig {
         format!("{job}.{sink}.undelivered")
     }
 
+    /// The columns that stand in `text`.
+    ///
+    /// # Errors
+    /// When a brace of it stands alone.
+    pub fn columns(&self) -> Result<Vec<String>, String> {
+        let parts = template(self.text.as_deref().unwrap_or_default())?;
+        let column = |part| if let Part::Column(name) = part { Some(name) } else { None };
+        Ok(parts.into_iter().filter_map(column).collect())
+    }
+
     /// What is wrong with it, and with which field.
     ///
     /// # Errors
@@ -125,6 +141,7 @@ impl WebhookSinkConfig {
             }
             _ => {}
         }
+        self.columns().map_err(|reason| ("text", reason))?;
         if self.batch.is_some_and(|batch| !(1..=MAX_BATCH).contains(&batch)) {
             return Err(("batch", format!("a batch is of 1 to {MAX_BATCH} rows")));
         }
@@ -148,6 +165,25 @@ impl WebhookSinkConfig {
         };
         check_url(&url).map_err(|why| ConnectorError::configuration(format!("send to a webhook: {why}")))?;
         Ok(url)
+    }
+
+    /// Who is trusted to say who somebody is.
+    pub(super) fn authorities(&self) -> Result<RootCerts, ConnectorError> {
+        let Some(path) = &self.ca else { return Ok(RootCerts::WebPki) };
+        let failed = |why: &str| {
+            ConnectorError::configuration(format!("read the webhook's `ca` {}: {why}", path.display()))
+        };
+        let pem = std::fs::read(path).map_err(|error| failed(&error.to_string()))?;
+        let mut authorities = Vec::new();
+        for item in parse_pem(&pem) {
+            if let PemItem::Certificate(certificate) = item.map_err(|error| failed(&error.to_string()))? {
+                authorities.push(certificate);
+            }
+        }
+        if authorities.is_empty() {
+            return Err(failed("there is no certificate in it"));
+        }
+        Ok(RootCerts::new_with_certs(&authorities))
     }
 
     pub(super) fn timeout(&self) -> Duration {

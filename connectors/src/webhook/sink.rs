@@ -8,6 +8,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use levada_types::{ConnectorError, Epoch, Existing, Sink, SinkFactory, WhenDurable};
 use ureq::Agent;
+use ureq::tls::TlsConfig;
 
 use super::WebhookSinkConfig;
 use super::body::Bodies;
@@ -58,6 +59,7 @@ impl WebhookSink {
             .timeout_global(Some(self.config.timeout()))
             .http_status_as_error(false)
             .max_redirects(0)
+            .tls_config(TlsConfig::builder().root_certs(self.config.authorities()?).build())
             .max_redirects_will_error(false)
             .build()
             .new_agent();
