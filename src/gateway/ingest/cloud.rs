@@ -108,6 +108,8 @@ pub fn of_headers(headers: &HeaderMap) -> Result<Option<Attributes>, Refusal> {
     if attributes.0.is_empty() {
         return Ok(None);
     }
+    // A request that is repeated is the same, in whatever order its headers come.
+    attributes.0.sort();
     attributes.checked().map(Some).map_err(wrong)
 }
 

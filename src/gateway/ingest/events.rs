@@ -77,7 +77,7 @@ impl Events {
 fn spans(form: &Form, body: &[u8], max_records: usize) -> Result<Vec<Range<usize>>, Refusal> {
     let malformed = |detail: String| Refusal::new(Reason::Malformed, Problem::bad_request(detail));
     let unread = |reason: String| malformed(format!("the body cannot be read: {reason}"));
-    let whole = || members(body, |_, _| {}).map(|()| vec![0..body.len()]);
+    let whole = || members(body, |_, _| {}).map(|()| vec![Range { start: 0, end: body.len() }]);
     let spans = match form {
         Form::Lines => lines(body),
         Form::Json => elements(body).and_then(|found| found.map_or_else(whole, Ok)).map_err(unread)?,
