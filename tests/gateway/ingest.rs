@@ -112,6 +112,14 @@ impl Running {
     }
 }
 
+impl Drop for Running {
+    /// A test that fails leaves no gateway behind.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 fn terminate(child: &Child) {
     assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
 }
