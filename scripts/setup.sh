@@ -13,7 +13,17 @@ fi
 need cc build-essential
 need python3 python3
 python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
+# librdkafka is built from source; it looks for curl's headers where it finds OpenSSL.
+need cmake cmake
+need pkg-config pkg-config
+header() { [ -e "/usr/include/$1" ] || [ -e "/usr/include/$(uname -m)-linux-gnu/$1" ] || missing+=("$2"); }
+header openssl/ssl.h libssl-dev
+header zlib.h zlib1g-dev
+header curl/curl.h libcurl4-openssl-dev
 if [ "$stage" = test ]; then
+  # The brokers of the Kafka tests are Java's.
+  need java default-jre-headless
+  need mvn maven
   need chromium chromium
   need promtool prometheus
   need openssl openssl
@@ -38,5 +48,6 @@ if [ "$stage" = test ]; then
     python3 -m venv "$venv"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check 'duckdb>=1.3'
   fi
+  scripts/fetch-kafka.sh "$LEVADA_CACHE/kafka"
   command -v cargo-deny >/dev/null 2>&1 || cargo install --quiet --locked cargo-deny
 fi

@@ -4,9 +4,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 mod bench;
+#[cfg(feature = "kafka")]
+mod brokers;
 mod dead_letters;
 mod gateway;
 mod job_files;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod live_and_replayed;
 mod nested_json;
 mod outputs;

@@ -11,6 +11,10 @@
 pub mod codec;
 pub mod file;
 pub mod journal;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod log;
 pub mod topic;
 pub mod webhook;
+
+mod published;

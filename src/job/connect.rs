@@ -11,6 +11,8 @@ use std::sync::Arc;
 pub use levada_connectors::codec::Format;
 use levada_connectors::codec::csv::CsvConfig;
 use levada_connectors::file::{FileSink, FileSinkConfig, FileSource, FileSourceConfig};
+#[cfg(feature = "kafka")]
+use levada_connectors::kafka::{KafkaSink, KafkaSinkConfig, KafkaSource, KafkaSourceConfig};
 use levada_connectors::topic::{LogSink, LogSinkConfig, LogSource, LogSourceConfig};
 use levada_connectors::webhook::{WebhookSink, WebhookSinkConfig};
 use levada_types::{DecoderFactory, Existing, SinkFactory, SourceFactory};
@@ -24,22 +26,22 @@ use super::{Environment, FromTable};
 
 macro_rules! connectors {
     ($(#[$about:meta])* $list:ident, $spec:ident, $common:ident:
-        $($(#[doc = $doc:literal])* $kind:ident => $variant:ident($config:ident)),* $(,)?) => {
+        $($(#[doc = $doc:literal])* $kind:ident $(if $gate:meta)? => $variant:ident($config:ident)),* $(,)?) => {
         $(#[$about])*
         #[derive(Clone, Debug)]
         pub enum $list {
-            $($(#[doc = $doc])* $variant($config)),*
+            $($(#[doc = $doc])* $(#[cfg($gate)])? $variant($config)),*
         }
 
         impl $list {
             /// Its name in a job file.
             pub fn kind(&self) -> &'static str {
-                match self { $($list::$variant(_) => stringify!($kind)),* }
+                match self { $($(#[cfg($gate)])? $list::$variant(_) => stringify!($kind)),* }
             }
 
             fn of_kind(kind: &str, table: Spanned<DeValue<'_>>) -> Option<Result<Self, Error>> {
                 match kind {
-                    $(stringify!($kind) => Some($config::from_table(table).map($list::$variant)),)*
+                    $($(#[cfg($gate)])? stringify!($kind) => Some($config::from_table(table).map($list::$variant)),)*
                     _ => None,
                 }
             }
@@ -51,11 +53,12 @@ macro_rules! connectors {
             }
             fn json_schema(generator: &mut SchemaGenerator) -> Schema {
                 let common = $common::json_schema(generator);
-                let kinds: Vec<Value> = vec![$({
+                let mut kinds: Vec<Value> = Vec::new();
+                $($(#[cfg($gate)])? {
                     let about = concat!($($doc),*).trim();
                     let table = merged(&common, &$config::json_schema(generator), about);
-                    kind(stringify!($kind), about, table)
-                }),*];
+                    kinds.push(kind(stringify!($kind), about, table));
+                })*
                 object(json!({ "oneOf": kinds }))
             }
         }
@@ -81,6 +84,8 @@ connectors! {
     log => Log(LogSourceConfig),
     /// A file, read once from its beginning to its end.
     file => File(FileSourceConfig),
+    /// A topic of Apache Kafka.
+    kafka if feature = "kafka" => Kafka(KafkaSourceConfig),
 }
 
 connectors! {
@@ -90,6 +95,8 @@ connectors! {
     log => Log(LogSinkConfig),
     /// A file.
     file => File(FileSinkConfig),
+    /// A topic of Apache Kafka.
+    kafka if feature = "kafka" => Kafka(KafkaSinkConfig),
     /// An HTTP address: a request a row, or several rows.
     webhook => Webhook(WebhookSinkConfig),
 }
@@ -139,6 +146,14 @@ impl Connections {
                 let decoder = file.decoder();
                 Ok((Arc::new(file), decoder))
             }
+            #[cfg(feature = "kafka")]
+            SourceConnector::Kafka(config) => {
+                json_only(spec.common.format.unwrap_or_default())?;
+                let field = if config.properties.reserved().is_some() { "properties" } else { "start" };
+                let source = KafkaSource::new(config).map_err(|error| (Some(field), error.to_string()))?;
+                let decoder = source.decoder();
+                Ok((Arc::new(source), decoder))
+            }
         }
     }
 
@@ -163,6 +178,12 @@ impl Connections {
                 let format = spec.common.format.unwrap_or_else(|| Format::of(&config.path));
                 no_idle_csv(format, &config.csv)?;
                 Ok(Arc::new(FileSink::new(config.clone(), format)))
+            }
+            #[cfg(feature = "kafka")]
+            SinkConnector::Kafka(config) => {
+                json_only(spec.common.format.unwrap_or_default())?;
+                let sink = KafkaSink::new(config, &self.job, name, self.existing);
+                Ok(Arc::new(sink.map_err(|error| (Some("properties"), error.to_string()))?))
             }
             SinkConnector::Webhook(config) => {
                 if spec.common.format.is_some_and(|format| format != Format::Json) {
@@ -282,12 +303,19 @@ mod tests {
         };
         let source = fields(schemars::schema_for!(SourceCommon));
         let sink = fields(schemars::schema_for!(SinkCommon));
-        for own in [schemars::schema_for!(LogSourceConfig), schemars::schema_for!(FileSourceConfig)] {
+        for own in [
+            schemars::schema_for!(LogSourceConfig),
+            schemars::schema_for!(FileSourceConfig),
+            #[cfg(feature = "kafka")]
+            schemars::schema_for!(KafkaSourceConfig),
+        ] {
             assert!(fields(own).iter().all(|field| !source.contains(field)));
         }
         for own in [
             schemars::schema_for!(LogSinkConfig),
             schemars::schema_for!(FileSinkConfig),
+            #[cfg(feature = "kafka")]
+            schemars::schema_for!(KafkaSinkConfig),
             schemars::schema_for!(WebhookSinkConfig),
         ] {
             assert!(fields(own).iter().all(|field| !sink.contains(field)));

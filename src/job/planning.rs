@@ -310,17 +310,23 @@ impl Planner<'_> {
 
     /// A topic's key columns, and those in the text of a message, are columns of the stream.
     fn check_sink_columns(&mut self, table: &[&str; 3], sink: &SinkSpec, rows: &Schema) {
-        if let SinkConnector::Webhook(config) = &sink.connector {
-            // What is wrong with the text itself has been said.
-            for column in config.columns().unwrap_or_default() {
-                if rows.index_of(&column).is_err() {
-                    let known = rows.fields().iter().skip(1).map(|field| field.name().clone());
-                    self.cx.unknown([table[0], table[1], table[2], "text"], "column", &column, known);
+        let key = match &sink.connector {
+            SinkConnector::Log(config) => &config.key,
+            #[cfg(feature = "kafka")]
+            SinkConnector::Kafka(config) => &config.key,
+            SinkConnector::File(_) => return,
+            SinkConnector::Webhook(config) => {
+                // What is wrong with the text itself has been said.
+                for column in config.columns().unwrap_or_default() {
+                    if rows.index_of(&column).is_err() {
+                        let known = rows.fields().iter().skip(1).map(|field| field.name().clone());
+                        self.cx.unknown([table[0], table[1], table[2], "text"], "column", &column, known);
+                    }
                 }
+                return;
             }
-        }
-        let SinkConnector::Log(config) = &sink.connector else { return };
-        for (index, column) in config.key.iter().enumerate() {
+        };
+        for (index, column) in key.iter().enumerate() {
             if rows.index_of(column).is_err() {
                 let index = index.to_string();
                 let known = rows.fields().iter().map(|field| field.name().clone());

@@ -34,7 +34,7 @@ pub enum StartFrom {
 }
 
 impl StartFrom {
-    pub(super) fn start(&self) -> Result<Start, ConnectorError> {
+    pub(crate) fn start(&self) -> Result<Start, ConnectorError> {
         Ok(match self {
             StartFrom::Beginning => Start::Beginning,
             StartFrom::End => Start::End,

@@ -4,20 +4,16 @@
 //! a reader of all of them may see one part before another.)
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Schema, SchemaRef, TimestampMillisecondType};
-use levada_types::{ConnectorError, Epoch, Existing, Sink, SinkFactory, TIME_COLUMN, WhenDurable};
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use levada_types::{
+    CommandLine, ConnectorError, Deed, Epoch, Existing, Held, Output, Sink, SinkFactory, WhenDurable,
+};
 
 use super::{EPOCH_HEADER, LogSinkConfig, POSITION_HEADER, published};
-use crate::codec::Encoder;
-use crate::codec::csv::{CsvConfig, CsvEncoder};
-use crate::codec::json::JsonEncoder;
-use crate::log::{Bounds, Log, RecordIn, Start, Topic, TopicWriter, WriterOptions};
-
-/// What stands between the parts of a key of several columns.
-const KEY_SEPARATOR: char = '|';
+use crate::log::{Bounds, Log, LogError, RecordIn, Start, Topic, TopicWriter, WriterOptions};
+use crate::published::{RowEncoder, Rows};
 
 /// A topic as a sink. It is opened, and created if need be, when it is written.
 #[derive(Clone, Debug)]
@@ -78,15 +74,12 @@ impl SinkFactory for LogSink {
         format!("topic {}", self.config.topic)
     }
 
+    fn outputs(&self) -> Vec<&dyn Output> {
+        vec![self]
+    }
+
     fn open(&self, schema: SchemaRef, place: Option<&[u8]>) -> Result<Box<dyn Sink>, ConnectorError> {
-        let values = JsonEncoder::new(&schema)?;
-        let keys = Keys::new(&self.config, &schema)?;
-        if schema.fields().first().is_none_or(|field| field.name() != TIME_COLUMN) {
-            return Err(ConnectorError::configuration(format!(
-                "write topic {}: the rows have no {TIME_COLUMN}",
-                self.config.topic
-            )));
-        }
+        let encoder = RowEncoder::new(&self.describe(), &self.config.key, &schema)?;
         let topic = self.topic()?;
         let writer = topic.writers(WriterOptions::default())?;
         if let Some(place) = place {
@@ -105,7 +98,56 @@ impl SinkFactory for LogSink {
             Existing::Resume => last_published(&topic)?,
             Existing::Refuse | Existing::Append => Vec::new(),
         };
-        Ok(Box::new(OpenTopic { writer, values, keys, published, bytes: Vec::new(), ends: Vec::new() }))
+        Ok(Box::new(OpenTopic { writer, encoder, published, rows: Rows::default() }))
+    }
+}
+
+impl Output for LogSink {
+    fn name(&self) -> String {
+        self.config.topic.clone()
+    }
+
+    fn full_name(&self) -> String {
+        self.describe()
+    }
+
+    fn appends(&self) -> bool {
+        true
+    }
+
+    fn held(&self) -> Result<Option<Held>, ConnectorError> {
+        let topic = match Log::open(&self.data_dir)?.topic(&self.config.topic) {
+            Err(LogError::NoSuchTopic { .. }) => return Ok(None),
+            topic => topic?,
+        };
+        let mut held = Held { records: Some(0), by_job: true };
+        for partition in 0..topic.partitions() {
+            let Bounds { first, next } = topic.bounds(partition)?;
+            if next == first {
+                continue;
+            }
+            held.records = held.records.map(|records| records + next - first);
+            let newest = topic.reader(partition, Start::Offset(next - 1))?.read(1, usize::MAX)?;
+            held.by_job &= newest.iter().next().is_none_or(|record| published(&record).is_some());
+        }
+        Ok(Some(held))
+    }
+
+    fn delete(&self) -> Result<bool, ConnectorError> {
+        match Log::open(&self.data_dir)?.delete_topic(&self.config.topic) {
+            Ok(()) => Ok(true),
+            Err(LogError::NoSuchTopic { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn by_hand(&self, deed: Deed) -> Option<CommandLine> {
+        let data_dir = self.data_dir.display();
+        let (command, options) = match deed {
+            Deed::Look => ("levada topics export", format!("--data {data_dir} | head")),
+            Deed::Delete | Deed::Clear => ("levada topics delete", format!("--data {data_dir}")),
+        };
+        Some(CommandLine { command: command.into(), target: self.config.topic.clone(), options })
     }
 }
 
@@ -129,107 +171,33 @@ fn last_published(topic: &Topic) -> Result<Vec<Option<(u64, u64)>>, ConnectorErr
     (0..topic.partitions()).map(last).collect()
 }
 
-/// How a row's key is written.
-enum Keys {
-    None,
-    /// The text of one string column, as it is.
-    Text(usize),
-    /// Anything else: the columns' texts, separated, in quotes where they hold a separator.
-    Joined(Vec<usize>, CsvEncoder),
-}
-
-impl Keys {
-    fn new(config: &LogSinkConfig, schema: &Schema) -> Result<Keys, ConnectorError> {
-        let mut columns = Vec::new();
-        for name in &config.key {
-            columns.push(schema.index_of(name).map_err(|_| {
-                let known: Vec<&str> =
-                    schema.fields().iter().skip(1).map(|field| field.name().as_str()).collect();
-                ConnectorError::configuration(format!(
-                    "key topic {} by `{name}`: the rows have no such column, only {}",
-                    config.topic,
-                    known.join(", ")
-                ))
-            })?);
-        }
-        Ok(match columns.as_slice() {
-            [] => Keys::None,
-            [column] if schema.field(*column).data_type() == &DataType::Utf8 => Keys::Text(*column),
-            _ => {
-                let part = schema
-                    .project(&columns)
-                    .map_err(|error| ConnectorError::configuration(error.to_string()))?;
-                let csv = CsvConfig { delimiter: KEY_SEPARATOR, ..CsvConfig::default() };
-                Keys::Joined(columns, CsvEncoder::new(&Arc::new(part), &csv)?)
-            }
-        })
-    }
-
-    /// Appends each row's key to `bytes`, and to `ends` where it ends.
-    fn encode(
-        &mut self,
-        rows: &RecordBatch,
-        bytes: &mut Vec<u8>,
-        ends: &mut Vec<usize>,
-    ) -> Result<(), ConnectorError> {
-        match self {
-            Keys::None => {}
-            Keys::Text(column) => {
-                for text in rows.column(*column).as_string::<i32>() {
-                    bytes.extend_from_slice(text.unwrap_or_default().as_bytes());
-                    ends.push(bytes.len());
-                }
-            }
-            Keys::Joined(columns, encoder) => {
-                let part = rows
-                    .project(columns)
-                    .map_err(|error| ConnectorError::configuration(error.to_string()))?;
-                encoder.encode(&part, b"", bytes, ends);
-            }
-        }
-        Ok(())
-    }
-}
-
 struct OpenTopic {
     writer: TopicWriter,
-    values: JsonEncoder,
-    keys: Keys,
+    encoder: RowEncoder,
     /// By partition, the last that an earlier run has published; empty if there was none.
     published: Vec<Option<(u64, u64)>>,
-    bytes: Vec<u8>,
-    ends: Vec<usize>,
+    rows: Rows,
 }
 
 impl Sink for OpenTopic {
     fn publish(&mut self, epoch: Epoch, rows: &[RecordBatch]) -> Result<(), ConnectorError> {
         let number = epoch.0;
         let epoch = number.to_le_bytes();
-        self.bytes.clear();
-        self.ends.clear();
-        let mut times = Vec::new();
-        let (mut key_bytes, mut key_ends) = (Vec::new(), Vec::new());
-        for batch in rows {
-            self.values.encode(batch, b"", &mut self.bytes, &mut self.ends);
-            self.keys.encode(batch, &mut key_bytes, &mut key_ends)?;
-            times.extend_from_slice(batch.column(0).as_primitive::<TimestampMillisecondType>().values());
-        }
-        let positions: Vec<[u8; 8]> = (0..times.len() as u64).map(u64::to_le_bytes).collect();
+        self.encoder.encode(rows, &mut self.rows)?;
+        let positions: Vec<[u8; 8]> = (0..self.rows.len() as u64).map(u64::to_le_bytes).collect();
         let headers: Vec<[(&str, &[u8]); 2]> = positions
             .iter()
             .map(|position| [(EPOCH_HEADER, &epoch[..]), (POSITION_HEADER, position)])
             .collect();
-        let values = slices(&self.bytes, &self.ends);
-        let mut keys = slices(&key_bytes, &key_ends);
-        let records: Vec<RecordIn<'_>> = times
+        let records: Vec<RecordIn<'_>> = self
+            .rows
             .iter()
             .zip(&headers)
-            .zip(values)
-            .map(|((time, headers), value)| RecordIn {
-                timestamp_ms: *time,
-                key: keys.next(),
+            .map(|(row, headers)| RecordIn {
+                timestamp_ms: row.timestamp_ms,
+                key: row.key,
                 headers,
-                value,
+                value: row.value,
             })
             .collect();
         let published = &self.published;
@@ -252,9 +220,4 @@ impl Sink for OpenTopic {
     fn close(&mut self) -> Result<(), ConnectorError> {
         Ok(self.writer.sync()?)
     }
-}
-
-/// What stands between one end and the next.
-fn slices<'a>(bytes: &'a [u8], ends: &'a [usize]) -> impl Iterator<Item = &'a [u8]> {
-    std::iter::once(&0).chain(ends).zip(ends).map(|(start, end)| bytes.get(*start..*end).unwrap_or_default())
 }

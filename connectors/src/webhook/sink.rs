@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use levada_types::{ConnectorError, Epoch, Existing, Sink, SinkFactory, WhenDurable};
+use levada_types::{ConnectorError, Epoch, Existing, Output, Sink, SinkFactory, WhenDurable};
 use ureq::Agent;
 use ureq::tls::TlsConfig;
 
@@ -15,7 +15,7 @@ use super::body::Bodies;
 use super::config::shown;
 use super::delivery::{Delivery, Place, Request, Target};
 use crate::log::{Log, TopicConfig, WriterOptions};
-use crate::topic::{EPOCH_HEADER, POSITION_HEADER};
+use crate::topic::{EPOCH_HEADER, LogSink, LogSinkConfig, POSITION_HEADER};
 
 /// What was delivered is needed only to go on behind it, so the newest of it is enough.
 const DELIVERED_SEGMENT_BYTES: u64 = 4 << 20;
@@ -29,6 +29,8 @@ pub struct WebhookSink {
     name: String,
     config: WebhookSinkConfig,
     existing: Existing,
+    /// The topics of what was acknowledged and of what was refused, as a run looks after them.
+    kept: [LogSink; 2],
 }
 
 impl WebhookSink {
@@ -40,7 +42,12 @@ impl WebhookSink {
         config: WebhookSinkConfig,
         existing: Existing,
     ) -> WebhookSink {
-        WebhookSink { data_dir: data_dir.into(), job: job.into(), name: name.into(), config, existing }
+        let data_dir = data_dir.into();
+        let kept = [WebhookSinkConfig::delivered(job, name), WebhookSinkConfig::undelivered(job, name)];
+        let kept = kept.map(|topic| {
+            LogSink::new(&data_dir, LogSinkConfig { topic, ..LogSinkConfig::default() }, existing)
+        });
+        WebhookSink { data_dir, job: job.into(), name: name.into(), config, existing, kept }
     }
 
     fn target(&self, media_type: &'static str) -> Result<Target, ConnectorError> {
@@ -83,6 +90,11 @@ impl SinkFactory for WebhookSink {
             Some(url) => format!("webhook {}", shown(url)),
             None => format!("webhook {}", self.name),
         }
+    }
+
+    /// What was sent cannot be taken back, but what is kept of it can be deleted.
+    fn outputs(&self) -> Vec<&dyn Output> {
+        self.kept.iter().flat_map(|topic| topic.outputs()).collect()
     }
 
     fn open(&self, schema: SchemaRef, place: Option<&[u8]>) -> Result<Box<dyn Sink>, ConnectorError> {

@@ -33,6 +33,10 @@ impl Planner<'_> {
                     }
                     ("topic", vec![format!("topic {}", config.topic)])
                 }
+                #[cfg(feature = "kafka")]
+                SinkConnector::Kafka(config) => {
+                    ("topic", vec![format!("kafka topic {} at {}", config.topic, config.brokers)])
+                }
                 SinkConnector::File(config) => ("path", vec![format!("file {}", config.path.display())]),
                 SinkConnector::Webhook(_) => {
                     ("url", kept(&self.spec.job.name, name).map(|topic| format!("topic {topic}")).to_vec())
@@ -67,6 +71,10 @@ fn reader<'a>(spec: &'a JobSpec, name: &str, sink: &SinkConnector) -> Option<&'a
         (SourceConnector::Log(source), SinkConnector::Log(sink)) => source.topic == sink.topic,
         (SourceConnector::File(source), SinkConnector::File(sink)) => {
             source.path.iter().chain(&source.paths).any(|path| same(path, &sink.path))
+        }
+        #[cfg(feature = "kafka")]
+        (SourceConnector::Kafka(source), SinkConnector::Kafka(sink)) => {
+            (&source.brokers, &source.topic) == (&sink.brokers, &sink.topic)
         }
         (SourceConnector::Log(source), SinkConnector::Webhook(_)) => {
             kept(&spec.job.name, name).contains(&source.topic)

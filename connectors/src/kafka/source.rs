@@ -1,0 +1,295 @@
+//! Reading a topic of Kafka.
+//!
+//! While a reader has not come to the end of its partition for the first time, it gathers until it has as many
+//! records as it was asked for, so that a history is cut the same way each time. Then it is live, and hands over
+//! what has come.
+//!
+//! Offsets have gaps: where transactions were ended or aborted, and where a topic was compacted.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use levada_types::{
+    ConnectorError, DecoderFactory, Offset, PartitionId, RawRecords, Read, RecordReader, SourceFactory,
+    StartAt,
+};
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use super::KafkaSourceConfig;
+use super::client::{Connection, Place, Watch};
+use super::partition::{Message, Partition};
+use crate::codec::json::JsonFormat;
+use crate::log::Start;
+
+/// The most that one read gives, whatever number of records was asked for; only records of more than 32 KiB
+/// on average get there.
+const MAX_READ_BYTES: usize = 256 << 20;
+
+/// A topic of Kafka as a source: unbounded, with a known history. It is connected to when it is read.
+#[derive(Clone)]
+pub struct KafkaSource {
+    place: Place,
+    start: Start,
+    group: Option<String>,
+    /// One for all partitions, made when it is first needed.
+    connection: Arc<Mutex<Option<Arc<Connection>>>>,
+    /// The member of the group that says how far the job is.
+    member: Arc<Mutex<Option<BaseConsumer<Watch>>>>,
+}
+
+impl KafkaSource {
+    /// A source of the topic that `config` names.
+    ///
+    /// # Errors
+    /// When the start is no timestamp, or a property is one that levada sets.
+    pub fn new(config: &KafkaSourceConfig) -> Result<KafkaSource, ConnectorError> {
+        let place = Place {
+            brokers: config.brokers.clone(),
+            topic: config.topic.clone(),
+            properties: config.properties.clone(),
+        };
+        if let Some(name) = config.properties.reserved() {
+            return Err(ConnectorError::configuration(format!(
+                "use {} with the property {name}: levada sets it itself",
+                place.describe()
+            )));
+        }
+        let start = config.start.start()?;
+        Ok(KafkaSource {
+            place,
+            start,
+            group: config.group.clone(),
+            connection: Arc::default(),
+            member: Arc::default(),
+        })
+    }
+
+    /// What decodes the records: JSON, the one format that names its fields.
+    pub fn decoder(&self) -> Arc<dyn DecoderFactory> {
+        JsonFormat::shared()
+    }
+
+    fn connection(&self) -> Result<Arc<Connection>, ConnectorError> {
+        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*connection {
+            Some(connection) => Ok(Arc::clone(connection)),
+            None => Ok(Arc::clone(connection.insert(Arc::new(self.place.connect()?)))),
+        }
+    }
+
+    fn configured(&self, connection: &Connection, partition: u32) -> Result<u64, ConnectorError> {
+        let (first, next) = connection.bounds("read", partition)?;
+        Ok(match self.start {
+            Start::Beginning => first,
+            Start::End => next,
+            Start::Offset(offset) => offset.clamp(first, next.max(first)),
+            Start::Time(ms) => connection.offset_at(partition, ms)?.unwrap_or(next),
+        })
+    }
+}
+
+impl SourceFactory for KafkaSource {
+    fn describe(&self) -> String {
+        self.place.describe()
+    }
+
+    fn partitions(&self) -> Result<Vec<Option<Offset>>, ConnectorError> {
+        let connection = self.connection()?;
+        let count = connection.count("read")?.ok_or_else(|| {
+            self.place.failed("read", &KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition))
+        })?;
+        (0..count).map(|partition| Ok(Some(Offset(connection.bounds("read", partition)?.1)))).collect()
+    }
+
+    fn unbounded(&self) -> bool {
+        true
+    }
+
+    fn start(&self, partition: PartitionId) -> Result<Option<Offset>, ConnectorError> {
+        let connection = self.connection()?;
+        Ok(Some(Offset(self.configured(&connection, partition.0)?)))
+    }
+
+    fn open(&self, partition: PartitionId, start: StartAt) -> Result<Box<dyn RecordReader>, ConnectorError> {
+        let connection = self.connection()?;
+        let offset = match start {
+            StartAt::Configured => self.configured(&connection, partition.0)?,
+            StartAt::Offset(offset) => offset.0,
+        };
+        let queue = Partition::start(Arc::clone(&connection), partition.0, offset)?;
+        Ok(Box::new(KafkaReader {
+            connection,
+            partition: partition.0,
+            queue,
+            gathered: Gathered::default(),
+            at_end: false,
+            live: false,
+            next: offset,
+        }))
+    }
+
+    fn checkpointed(&self, next: &[Option<Offset>]) {
+        let Some(group) = &self.group else { return };
+        if let Err(error) = self.commit(group, next) {
+            tracing::warn!(group, "failed to tell the lag of {}: {error}", self.place.describe());
+        }
+    }
+}
+
+impl KafkaSource {
+    fn commit(&self, group: &str, next: &[Option<Offset>]) -> Result<(), String> {
+        let mut member = self.member.lock().unwrap_or_else(PoisonError::into_inner);
+        let member = match &*member {
+            Some(member) => member,
+            None => {
+                let mut config = self.place.config();
+                config.set("group.id", group).set("enable.auto.commit", "false");
+                let made =
+                    self.place.client(&config, &self.place.watch()).map_err(|error| error.to_string())?;
+                &*member.insert(made)
+            }
+        };
+        let mut offsets = TopicPartitionList::new();
+        for (partition, offset) in (0..).zip(next) {
+            if let Some(Offset(offset)) = offset {
+                let offset = rdkafka::Offset::Offset(*offset as i64);
+                offsets
+                    .add_partition_offset(&self.place.topic, partition, offset)
+                    .map_err(|error| error.to_string())?;
+            }
+        }
+        if offsets.count() == 0 {
+            return Ok(());
+        }
+        member.commit(&offsets, CommitMode::Sync).map_err(|error| error.to_string())
+    }
+}
+
+/// Records that were taken off the queue and not given yet.
+#[derive(Default)]
+struct Gathered {
+    data: Vec<u8>,
+    spans: Vec<(u32, u32)>,
+    offsets: Vec<u64>,
+}
+
+struct KafkaReader {
+    connection: Arc<Connection>,
+    partition: u32,
+    queue: Partition,
+    gathered: Gathered,
+    /// Whether nothing has come since the end was told.
+    at_end: bool,
+    /// Whether the end was told once.
+    live: bool,
+    /// For people: the offset that is wanted next.
+    next: u64,
+}
+
+impl RecordReader for KafkaReader {
+    fn read(&mut self, max_records: usize, wait: Duration) -> Result<Read, ConnectorError> {
+        let until = Instant::now() + wait;
+        loop {
+            self.connection.watch.check()?;
+            let enough = self.gathered.len() >= max_records || self.gathered.data.len() >= MAX_READ_BYTES;
+            if enough || ((self.at_end || self.live) && self.gathered.len() > 0) {
+                return Ok(Read::Records(self.gathered.take(max_records)));
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            let came = self.take(max_records - self.gathered.len(), left)?;
+            if !came && until <= Instant::now() {
+                break;
+            }
+        }
+        let knows = self.at_end && !self.connection.watch.is_away(self.partition);
+        Ok(if knows { Read::CaughtUp } else { Read::Nothing })
+    }
+}
+
+impl KafkaReader {
+    /// Takes what is there off the queue, up to so many records; whether something was.
+    fn take(&mut self, count: usize, wait: Duration) -> Result<bool, ConnectorError> {
+        let (gathered, at_end, live, next) =
+            (&mut self.gathered, &mut self.at_end, &mut self.live, &mut self.next);
+        let mut came = false;
+        let mut trouble = None;
+        self.queue.take(count, wait, |message| {
+            came = true;
+            match message {
+                Message::Record(record) => {
+                    gathered.push(record.offset(), record.value());
+                    *at_end = false;
+                    *next = record.offset() + 1;
+                }
+                Message::End => (*at_end, *live) = (true, true),
+                Message::Trouble(code) => trouble = Some(code),
+            }
+        });
+        match trouble {
+            None => Ok(came),
+            Some(code) => self.trouble(code).map(|()| came),
+        }
+    }
+
+    fn trouble(&self, code: RDKafkaErrorCode) -> Result<(), ConnectorError> {
+        use RDKafkaErrorCode::{AutoOffsetReset, OffsetOutOfRange, UnknownTopic, UnknownTopicOrPartition};
+        let place = &self.connection.place;
+        match code {
+            AutoOffsetReset | OffsetOutOfRange => {
+                let (first, next) = self.connection.bounds("read", self.partition)?;
+                Err(ConnectorError::configuration(format!(
+                    "read {}: record {} of partition {} was to be next, and those from {first} to {next} are there; a \
+                     job goes on from its inputs, so keep them",
+                    place.describe(),
+                    self.next,
+                    self.partition
+                )))
+            }
+            // A broker that has just started may not know yet.
+            UnknownTopic | UnknownTopicOrPartition => match self.connection.count("read")? {
+                Some(count) if count > self.partition => Ok(()),
+                _ => Err(ConnectorError::configuration(format!(
+                    "read {}: it was deleted while it was read",
+                    place.describe()
+                ))),
+            },
+            code => {
+                let error = place.failed("read", &KafkaError::MessageConsumption(code));
+                match error.blame {
+                    levada_types::Blame::Outage => {
+                        tracing::warn!(partition = self.partition, "{error}; it is tried again");
+                        Ok(())
+                    }
+                    _ => Err(error),
+                }
+            }
+        }
+    }
+}
+
+impl Gathered {
+    fn len(&self) -> usize {
+        self.spans.len()
+    }
+
+    fn push(&mut self, offset: u64, value: &[u8]) {
+        let start = self.data.len() as u32;
+        self.data.extend_from_slice(value);
+        self.spans.push((start, self.data.len() as u32));
+        self.offsets.push(offset);
+    }
+
+    /// The first `count` records. (More are there only if fewer are asked for than the time before.)
+    fn take(&mut self, count: usize) -> RawRecords {
+        let mut rest = Gathered::default();
+        for (&(start, end), &offset) in self.spans.iter().zip(&self.offsets).skip(count) {
+            rest.push(offset, self.data.get(start as usize..end as usize).unwrap_or_default());
+        }
+        let Gathered { data, mut spans, mut offsets } = std::mem::replace(self, rest);
+        spans.truncate(count);
+        offsets.truncate(count);
+        RawRecords { data: data.into(), spans, offsets }
+    }
+}

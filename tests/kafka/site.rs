@@ -1,0 +1,374 @@
+//! A job over topics of Kafka, and the same over topics of the embedded log.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use levada_connectors::log::{Log, Start};
+use levada_connectors::topic::published;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Headers as _, Message as _};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::{Offset, TopicPartitionList};
+use tempfile::TempDir;
+
+use crate::same_bytes::{levada, succeed};
+
+/// How long anything may take on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+const JOB: &str = r#"
+[job]
+name = "NAME"
+
+[source.readings.CONNECTOR]
+AT
+topic = "NAME.readings"
+schema = { machine = "string", n = "int", at = "timestamp" }
+event_time = { column = "at", out_of_order = "50ms" }
+
+[step.good.select]
+from = "readings"
+where = "n % 10 <> 3"
+
+[step.seconds.window]
+from = "readings"
+key = ["machine"]
+tumbling = "1s"
+aggregate = { n = "count(*)", sum = "sum(n)", first = "first(n)" }
+
+[sink.good.CONNECTOR]
+AT
+from = "good"
+topic = "NAME.good"
+partitions = 2
+
+[sink.seconds.CONNECTOR]
+AT
+from = "seconds"
+topic = "NAME.seconds"
+key = ["machine"]
+partitions = 3
+
+[sink.late.CONNECTOR]
+AT
+from = "seconds.late"
+topic = "NAME.late"
+"#;
+
+/// What the job writes.
+pub const OUTPUTS: [&str; 3] = ["good", "seconds", "late"];
+
+/// A record that a job published, without its offset: timestamp, key, epoch and position, value.
+pub type Found = (i64, Option<String>, (u64, u64), String);
+
+/// By topic and partition, in their order.
+pub type Written = BTreeMap<(String, i32), Vec<Found>>;
+
+pub struct Site {
+    pub folder: TempDir,
+    pub brokers: String,
+    pub name: String,
+}
+
+impl Site {
+    /// A site whose topics begin with `name`, with `count` readings in the embedded log.
+    pub fn new(name: &str, brokers: &str, count: u64) -> Site {
+        let folder = TempDir::new().unwrap();
+        let site = Site { folder, brokers: brokers.into(), name: name.into() };
+        for (kind, connector, at) in [
+            ("log", "log", String::new()),
+            ("kafka", "kafka", format!("brokers = \"{brokers}\"")),
+            ("loose", "kafka", format!("brokers = \"{brokers}\"\ndelivery = \"at_least_once\"")),
+        ] {
+            let mut job = JOB.replace("CONNECTOR", connector).replace("AT", &at).replace("NAME", name);
+            if kind == "loose" {
+                job = job.replacen("delivery = \"at_least_once\"", "", 1);
+            }
+            std::fs::write(site.job(kind), job).unwrap();
+        }
+        let topic = site.topic("readings");
+        succeed(levada(&["topics", "create", &topic, "--partitions", "3"], &site.data("log")));
+        site.produce(&lines(&mut 11, 0, count));
+        site
+    }
+
+    pub fn job(&self, kind: &str) -> PathBuf {
+        self.folder.path().join(format!("{kind}.toml"))
+    }
+
+    pub fn topic(&self, name: &str) -> String {
+        format!("{}.{name}", self.name)
+    }
+
+    /// Where the embedded topics of the job of this kind are; of Kafka jobs the dead letters.
+    pub fn data(&self, kind: &str) -> PathBuf {
+        self.folder.path().join(format!("data-{kind}"))
+    }
+
+    /// To the embedded log.
+    fn produce(&self, lines: &str) {
+        let mut command =
+            levada(&["topics", "produce", &self.topic("readings"), "--file", "-"], &self.data("log"));
+        command.args(["--key", "machine", "--keep-bad"]).stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+        assert!(child.wait().unwrap().success());
+    }
+
+    /// Copies what the embedded log holds to Kafka, partition for partition, in transactions between which others
+    /// are aborted.
+    pub fn copy_inputs(&self) {
+        let topic = self.topic("readings");
+        create(&self.brokers, &topic, 3);
+        let producer = transactional(&self.brokers, &format!("{}.producer", self.name));
+        let log = Log::open(self.data("log")).unwrap().topic(&topic).unwrap();
+        for partition in 0..3 {
+            let mut reader = log.reader(partition as u32, Start::Beginning).unwrap();
+            for round in 0.. {
+                let fetched = reader.read(1_777, 1 << 24).unwrap();
+                if fetched.is_empty() {
+                    break;
+                }
+                if round % 3 == 0 {
+                    producer.begin_transaction().unwrap();
+                    send(&producer, &topic, partition, b"{\"machine\":\"aborted\",\"n\":1,\"at\":1}");
+                    producer.flush(PATIENCE).unwrap();
+                    producer.abort_transaction(PATIENCE).unwrap();
+                }
+                producer.begin_transaction().unwrap();
+                for record in &fetched {
+                    send(&producer, &topic, partition, record.value);
+                }
+                producer.commit_transaction(PATIENCE).unwrap();
+            }
+        }
+    }
+
+    /// A run of the job of this kind.
+    pub fn run(&self, kind: &str, options: &[&str]) -> Command {
+        let mut command = levada(&["run"], &self.data(kind));
+        command.arg(self.job(kind)).args(options).stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+    }
+
+    /// The same with a journal.
+    pub fn run_on(&self, kind: &str, state: &str, options: &[&str]) -> Command {
+        let mut command = self.run(kind, options);
+        command.arg("--state").arg(self.folder.path().join(state));
+        command
+    }
+
+    /// What the job wrote to Kafka, as readers of committed records see it.
+    pub fn written(&self) -> Written {
+        let mut written = Written::new();
+        for output in OUTPUTS {
+            let topic = self.topic(output);
+            for (partition, found) in (0..).zip(read(&self.brokers, &topic)) {
+                written.insert((output.into(), partition), found);
+            }
+        }
+        written
+    }
+
+    /// What the job writes to the embedded log.
+    pub fn expected(&self, options: &[&str]) -> Written {
+        let output = self.run("log", options).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let log = Log::open(self.data("log")).unwrap();
+        let mut written = Written::new();
+        for output in OUTPUTS {
+            let topic = log.topic(&self.topic(output)).unwrap();
+            for partition in 0..topic.partitions() {
+                let mut found = Vec::new();
+                let mut reader = topic.reader(partition, Start::Beginning).unwrap();
+                loop {
+                    let fetched = reader.read(10_000, 1 << 24).unwrap();
+                    if fetched.is_empty() {
+                        break;
+                    }
+                    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+                    found.extend(fetched.iter().map(|record| {
+                        (
+                            record.timestamp_ms,
+                            record.key.map(text),
+                            published(&record).unwrap(),
+                            text(record.value),
+                        )
+                    }));
+                }
+                written.insert((output.into(), partition as i32), found);
+            }
+        }
+        written
+    }
+
+    /// Deletes what the Kafka job wrote, its dead letters too.
+    pub fn clear(&self) {
+        for output in OUTPUTS {
+            delete(&self.brokers, &self.topic(output));
+        }
+        for kind in ["kafka", "loose"] {
+            let _ = std::fs::remove_dir_all(self.data(kind));
+        }
+    }
+}
+
+/// Fails at the first difference.
+pub fn same(expected: &Written, found: &Written, what: &str) {
+    assert_eq!(expected.keys().collect::<Vec<_>>(), found.keys().collect::<Vec<_>>(), "{what}");
+    for (place, records) in expected {
+        let there = &found[place];
+        for (n, (one, other)) in records.iter().zip(there).enumerate() {
+            assert_eq!(one, other, "{what}: {place:?} record {n}");
+        }
+        assert_eq!(records.len(), there.len(), "{what}: {place:?}");
+    }
+}
+
+/// Waits for something.
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < end, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Where the partitions of a topic end for readers of committed records, added up; 0 before there is one.
+pub struct End(BaseConsumer);
+
+impl End {
+    pub fn at(brokers: &str) -> End {
+        End(consumer(brokers))
+    }
+
+    pub fn of(&self, topic: &str) -> i64 {
+        end(&self.0, topic)
+    }
+}
+
+fn end(consumer: &BaseConsumer, topic: &str) -> i64 {
+    let Ok(metadata) = consumer.fetch_metadata(Some(topic), Duration::from_secs(10)) else { return 0 };
+    let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len()) as i32;
+    let end = |partition| {
+        consumer.fetch_watermarks(topic, partition, Duration::from_secs(10)).map_or(0, |end| end.1)
+    };
+    (0..partitions).map(end).sum()
+}
+
+fn consumer(brokers: &str) -> BaseConsumer {
+    ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("group.id", "tests")
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "true")
+        .set("isolation.level", "read_committed")
+        .create()
+        .unwrap()
+}
+
+/// All committed records by partition. An epoch that is not there whole fails.
+pub fn read(brokers: &str, topic: &str) -> Vec<Vec<Found>> {
+    let consumer = consumer(brokers);
+    let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).unwrap();
+    let partitions = metadata.topics()[0].partitions().len() as i32;
+    let mut assigned = TopicPartitionList::new();
+    for partition in 0..partitions {
+        assigned.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
+    }
+    consumer.assign(&assigned).unwrap();
+    let mut all = vec![Vec::new(); partitions as usize];
+    let mut ended = 0;
+    while ended < partitions {
+        match consumer.poll(PATIENCE).expect("a broker answers") {
+            Err(KafkaError::PartitionEOF(_)) => ended += 1,
+            Err(error) => panic!("{error}"),
+            Ok(message) => {
+                let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+                let headers = message.headers().unwrap();
+                let number = |name: &str| {
+                    let header = headers.iter().find(|header| header.key == name).unwrap();
+                    u64::from_le_bytes(header.value.unwrap().try_into().unwrap())
+                };
+                all[message.partition() as usize].push((
+                    message.timestamp().to_millis().unwrap(),
+                    message.key().map(text),
+                    (number("epoch"), number("position")),
+                    text(message.payload().unwrap()),
+                ));
+            }
+        }
+    }
+    all
+}
+
+pub fn create(brokers: &str, topic: &str, partitions: i32) {
+    let admin: AdminClient<_> = ClientConfig::new().set("bootstrap.servers", brokers).create().unwrap();
+    let topic = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1)).set("retention.ms", "-1");
+    let made =
+        tokio::runtime::Runtime::new().unwrap().block_on(admin.create_topics([&topic], &AdminOptions::new()));
+    made.unwrap()[0].as_ref().unwrap();
+}
+
+pub fn delete(brokers: &str, topic: &str) {
+    let admin: AdminClient<_> = ClientConfig::new().set("bootstrap.servers", brokers).create().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let done = runtime.block_on(admin.delete_topics(&[topic], &AdminOptions::new())).unwrap();
+    match &done[0] {
+        Ok(_) | Err((_, RDKafkaErrorCode::UnknownTopicOrPartition)) => {}
+        Err(error) => panic!("{error:?}"),
+    }
+    let consumer = consumer(brokers);
+    until("a topic is gone", || {
+        let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(10)).unwrap();
+        metadata.topics()[0].error().is_some()
+    });
+}
+
+pub fn transactional(brokers: &str, id: &str) -> BaseProducer {
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("transactional.id", id)
+        .set("queue.buffering.max.messages", "1000000")
+        .create()
+        .unwrap();
+    producer.init_transactions(PATIENCE).unwrap();
+    producer
+}
+
+pub fn send(producer: &BaseProducer, topic: &str, partition: i32, value: &[u8]) {
+    let record = BaseRecord::<[u8], [u8]>::to(topic).partition(partition).payload(value);
+    producer.send(record).map_err(|(error, _)| error).unwrap();
+}
+
+pub fn random(state: &mut u64, end: u64) -> u64 {
+    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    (*state >> 33) % end
+}
+
+/// `count` readings, a tenth of them up to 0.2 s behind, one in 500 that is no JSON.
+fn lines(seed: &mut u64, from: u64, count: u64) -> String {
+    let line = |n: u64| {
+        let behind = if random(seed, 10) == 0 { random(seed, 200) } else { 0 };
+        let at = 1_700_000_000_000 + n * 2 - behind;
+        let machine = random(seed, 40);
+        match random(seed, 500) {
+            0 => "{\"machine\":\n".to_string(),
+            _ => format!("{{\"machine\":\"m{machine}\",\"n\":{n},\"at\":{at}}}\n"),
+        }
+    };
+    (from..from + count).map(line).collect()
+}
+
+/// Kills the process, if it is still there; whether it was.
+pub fn kill(mut child: Child) -> bool {
+    let _ = child.kill();
+    !child.wait().unwrap().success()
+}
