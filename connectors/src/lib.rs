@@ -12,4 +12,5 @@ pub mod codec;
 pub mod file;
 pub mod journal;
 pub mod log;
+pub mod redis;
 pub mod topic;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 pub use levada_connectors::codec::Format;
 use levada_connectors::codec::csv::CsvConfig;
 use levada_connectors::file::{FileSink, FileSinkConfig, FileSource, FileSourceConfig};
+use levada_connectors::redis::{RedisSinkConfig, RedisSourceConfig};
 use levada_connectors::topic::{LogSink, LogSinkConfig, LogSource, LogSourceConfig};
 use levada_types::{DecoderFactory, Existing, SinkFactory, SourceFactory};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -80,6 +81,8 @@ connectors! {
     log => Log(LogSourceConfig),
     /// A file, read once from its beginning to its end.
     file => File(FileSourceConfig),
+    /// Streams of a Redis server.
+    redis => Redis(RedisSourceConfig),
 }
 
 connectors! {
@@ -89,6 +92,8 @@ connectors! {
     log => Log(LogSinkConfig),
     /// A file.
     file => File(FileSinkConfig),
+    /// Streams of a Redis server.
+    redis => Redis(RedisSinkConfig),
 }
 
 /// The ports of one plan's sources and sinks.
@@ -105,6 +110,9 @@ pub(super) fn format_of(spec: &SourceSpec, config: &FileSourceConfig) -> Format 
 
 /// What a source needs: who reads bytes, and who makes rows of them.
 pub(super) type Reading = (Arc<dyn SourceFactory>, Arc<dyn DecoderFactory>);
+
+/// What is wrong, and with which field.
+type Fault = (Option<&'static str>, String);
 
 impl Connections {
     pub fn new(environment: &Environment<'_>) -> Self {
@@ -131,6 +139,10 @@ impl Connections {
                 let decoder = file.decoder();
                 Ok((Arc::new(file), decoder))
             }
+            SourceConnector::Redis(config) => {
+                json_only(spec.common.format.unwrap_or_default())?;
+                redis_source(config, self.existing == Existing::Resume)
+            }
         }
     }
 
@@ -152,6 +164,10 @@ impl Connections {
                 no_idle_csv(format, &config.csv)?;
                 Ok(Arc::new(FileSink::new(config.clone(), format)))
             }
+            SinkConnector::Redis(config) => {
+                json_only(spec.common.format.unwrap_or_default())?;
+                redis_sink(config, self.existing)
+            }
         }
     }
 
@@ -164,6 +180,31 @@ impl Connections {
         Arc::new(LogSink::new(&self.data_dir, config, self.existing))
     }
 }
+
+#[cfg(feature = "redis")]
+fn redis_source(config: &RedisSourceConfig, journal: bool) -> Result<Reading, Fault> {
+    let source = levada_connectors::redis::RedisSource::new(config, journal)?;
+    let decoder = source.decoder();
+    Ok((Arc::new(source), decoder))
+}
+
+#[cfg(feature = "redis")]
+fn redis_sink(config: &RedisSinkConfig, existing: Existing) -> Result<Arc<dyn SinkFactory>, Fault> {
+    Ok(Arc::new(levada_connectors::redis::RedisSink::new(config.clone(), existing)?))
+}
+
+#[cfg(not(feature = "redis"))]
+fn redis_source(_: &RedisSourceConfig, _: bool) -> Result<Reading, Fault> {
+    Err((None, NO_REDIS.into()))
+}
+
+#[cfg(not(feature = "redis"))]
+fn redis_sink(_: &RedisSinkConfig, _: Existing) -> Result<Arc<dyn SinkFactory>, Fault> {
+    Err((None, NO_REDIS.into()))
+}
+
+#[cfg(not(feature = "redis"))]
+const NO_REDIS: &str = "this levada was built without Redis: build it with the feature `redis`";
 
 /// Refuses a file whose name promises what is neither JSON lines nor CSV.
 fn no_other_format<'p>(
@@ -262,10 +303,18 @@ mod tests {
         };
         let source = fields(schemars::schema_for!(SourceCommon));
         let sink = fields(schemars::schema_for!(SinkCommon));
-        for own in [schemars::schema_for!(LogSourceConfig), schemars::schema_for!(FileSourceConfig)] {
+        for own in [
+            schemars::schema_for!(LogSourceConfig),
+            schemars::schema_for!(FileSourceConfig),
+            schemars::schema_for!(RedisSourceConfig),
+        ] {
             assert!(fields(own).iter().all(|field| !source.contains(field)));
         }
-        for own in [schemars::schema_for!(LogSinkConfig), schemars::schema_for!(FileSinkConfig)] {
+        for own in [
+            schemars::schema_for!(LogSinkConfig),
+            schemars::schema_for!(FileSinkConfig),
+            schemars::schema_for!(RedisSinkConfig),
+        ] {
             assert!(fields(own).iter().all(|field| !sink.contains(field)));
         }
     }

@@ -18,6 +18,8 @@ mod source;
 mod tests;
 
 pub use config::{LogSinkConfig, LogSourceConfig, StartFrom};
+#[cfg(feature = "redis")]
+pub(crate) use sink::Keys;
 pub use sink::LogSink;
 pub use source::LogSource;
 

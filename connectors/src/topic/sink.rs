@@ -130,7 +130,7 @@ fn last_published(topic: &Topic) -> Result<Vec<Option<(u64, u64)>>, ConnectorErr
 }
 
 /// How a row's key is written.
-enum Keys {
+pub(crate) enum Keys {
     None,
     /// The text of one string column, as it is.
     Text(usize),
@@ -139,7 +139,7 @@ enum Keys {
 }
 
 impl Keys {
-    fn new(config: &LogSinkConfig, schema: &Schema) -> Result<Keys, ConnectorError> {
+    pub(crate) fn new(config: &LogSinkConfig, schema: &Schema) -> Result<Keys, ConnectorError> {
         let mut columns = Vec::new();
         for name in &config.key {
             columns.push(schema.index_of(name).map_err(|_| {
@@ -166,7 +166,7 @@ impl Keys {
     }
 
     /// Appends each row's key to `bytes`, and to `ends` where it ends.
-    fn encode(
+    pub(crate) fn encode(
         &mut self,
         rows: &RecordBatch,
         bytes: &mut Vec<u8>,

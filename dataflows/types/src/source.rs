@@ -19,6 +19,16 @@ pub trait SourceFactory: Send + Sync {
     /// When the outside system cannot be asked.
     fn partitions(&self) -> Result<Vec<Option<Offset>>, ConnectorError>;
 
+    /// How many records the histories hold that end there, to show how far a run is; 0 where that is not known.
+    fn records(&self, ends: &[Option<Offset>]) -> u64 {
+        ends.iter().flatten().map(|end| end.0).sum()
+    }
+
+    /// How many records have been dropped so far, by a source that is configured to drop what it cannot hold.
+    fn dropped(&self) -> u64 {
+        0
+    }
+
     /// Whether records may still arrive after the history: false for a file.
     fn unbounded(&self) -> bool;
 
