@@ -1,7 +1,7 @@
 //! `levada run`: runs a job, showing what it is doing.
 
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -102,7 +102,7 @@ impl Run {
             Err(code) => return code,
         };
         let fails_on_bad = self.fail_on_dead_letters;
-        match self.go(loaded, &global.data_dir) {
+        match self.go(loaded) {
             Ok(bad) if bad.count > 0 && fails_on_bad => ExitCode::from(3),
             Ok(bad) if !bad.useless.is_empty() => {
                 eprintln!("error: not one record of {} could be used", bad.useless.join(", "));
@@ -116,10 +116,10 @@ impl Run {
         }
     }
 
-    fn go(self, loaded: Loaded, data_dir: &Path) -> Result<Bad, String> {
+    fn go(self, loaded: Loaded) -> Result<Bad, String> {
         let Loaded { spec, plan, .. } = loaded;
         let cluster = self.cluster()?;
-        let outputs = Outputs::of(&spec, data_dir);
+        let outputs = Outputs::of(&plan);
         if self.fresh && self.hosts.is_some() {
             return Err(outputs.fresh_elsewhere());
         }

@@ -13,7 +13,9 @@ use std::path::{Path, PathBuf};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use levada_types::{ConnectorError, Epoch, Sink, SinkFactory, WhenDurable};
+use levada_types::{
+    CommandLine, ConnectorError, Deed, Epoch, Held, Output as Written, Sink, SinkFactory, WhenDurable,
+};
 
 use super::compression::Output;
 use super::{Compression, FileSinkConfig, failed};
@@ -79,6 +81,10 @@ impl SinkFactory for FileSink {
         format!("file {}", self.config.path.display())
     }
 
+    fn output(&self) -> Option<&dyn Written> {
+        Some(self)
+    }
+
     fn open(&self, schema: SchemaRef, place: Option<&[u8]>) -> Result<Box<dyn Sink>, ConnectorError> {
         let encoder: Box<dyn Encoder> = match self.format {
             Format::Json => Box::new(JsonEncoder::new(&schema)?),
@@ -136,6 +142,52 @@ impl SinkFactory for FileSink {
             bytes: Vec::new(),
             ends: Vec::new(),
         }))
+    }
+}
+
+impl Written for FileSink {
+    fn name(&self) -> String {
+        self.describe()
+    }
+
+    /// A file is written whole.
+    fn appends(&self) -> bool {
+        false
+    }
+
+    /// What the file stands in is made if it is not there.
+    fn prepare(&self) -> Result<(), ConnectorError> {
+        let file = &self.config.path;
+        if file.exists() && !file.is_file() {
+            let file = file.display();
+            return Err(ConnectorError::configuration(format!("write {file}: what is there is no file")));
+        }
+        fs::create_dir_all(folder(file)).map_err(|error| failed("create the folder of", file, &error))
+    }
+
+    /// A file of nothing, as `mktemp` makes one, is nobody's output. Whose another is cannot be told, but the job
+    /// names it.
+    fn held(&self) -> Result<Option<Held>, ConnectorError> {
+        let holds = fs::metadata(&self.config.path).is_ok_and(|there| there.is_file() && there.len() > 0);
+        Ok(holds.then_some(Held { records: None, by_job: true }))
+    }
+
+    fn delete(&self) -> Result<bool, ConnectorError> {
+        match fs::remove_file(&self.config.path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(failed("delete", &self.config.path, &error)),
+        }
+    }
+
+    fn by_hand(&self, deed: Deed) -> Option<CommandLine> {
+        let (command, options) = match deed {
+            Deed::Look => return None,
+            Deed::Delete => ("rm", ""),
+            Deed::Clear => ("mv", "ELSEWHERE    a file is written whole, never appended to"),
+        };
+        let target = self.config.path.display().to_string();
+        Some(CommandLine { command: command.into(), target, options: options.into() })
     }
 }
 

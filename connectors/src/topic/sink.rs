@@ -8,13 +8,16 @@ use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Schema, SchemaRef, TimestampMillisecondType};
-use levada_types::{ConnectorError, Epoch, Existing, Sink, SinkFactory, TIME_COLUMN, WhenDurable};
+use levada_types::{
+    CommandLine, ConnectorError, Deed, Epoch, Existing, Held, Output, Sink, SinkFactory, TIME_COLUMN,
+    WhenDurable,
+};
 
 use super::{EPOCH_HEADER, LogSinkConfig, POSITION_HEADER, published};
 use crate::codec::Encoder;
 use crate::codec::csv::{CsvConfig, CsvEncoder};
 use crate::codec::json::JsonEncoder;
-use crate::log::{Bounds, Log, RecordIn, Start, Topic, TopicWriter, WriterOptions};
+use crate::log::{Bounds, Log, LogError, RecordIn, Start, Topic, TopicWriter, WriterOptions};
 
 /// What stands between the parts of a key of several columns.
 const KEY_SEPARATOR: char = '|';
@@ -78,6 +81,10 @@ impl SinkFactory for LogSink {
         format!("topic {}", self.config.topic)
     }
 
+    fn output(&self) -> Option<&dyn Output> {
+        Some(self)
+    }
+
     fn open(&self, schema: SchemaRef, place: Option<&[u8]>) -> Result<Box<dyn Sink>, ConnectorError> {
         let values = JsonEncoder::new(&schema)?;
         let keys = Keys::new(&self.config, &schema)?;
@@ -106,6 +113,51 @@ impl SinkFactory for LogSink {
             Existing::Refuse | Existing::Append => Vec::new(),
         };
         Ok(Box::new(OpenTopic { writer, values, keys, published, bytes: Vec::new(), ends: Vec::new() }))
+    }
+}
+
+impl Output for LogSink {
+    fn name(&self) -> String {
+        self.config.topic.clone()
+    }
+
+    fn appends(&self) -> bool {
+        true
+    }
+
+    fn held(&self) -> Result<Option<Held>, ConnectorError> {
+        let topic = match Log::open(&self.data_dir)?.topic(&self.config.topic) {
+            Err(LogError::NoSuchTopic { .. }) => return Ok(None),
+            topic => topic?,
+        };
+        let mut held = Held { records: Some(0), by_job: true };
+        for partition in 0..topic.partitions() {
+            let Bounds { first, next } = topic.bounds(partition)?;
+            if next == first {
+                continue;
+            }
+            held.records = held.records.map(|records| records + next - first);
+            let newest = topic.reader(partition, Start::Offset(next - 1))?.read(1, usize::MAX)?;
+            held.by_job &= newest.iter().next().is_none_or(|record| published(&record).is_some());
+        }
+        Ok(Some(held))
+    }
+
+    fn delete(&self) -> Result<bool, ConnectorError> {
+        match Log::open(&self.data_dir)?.delete_topic(&self.config.topic) {
+            Ok(()) => Ok(true),
+            Err(LogError::NoSuchTopic { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn by_hand(&self, deed: Deed) -> Option<CommandLine> {
+        let data_dir = self.data_dir.display();
+        let (command, options) = match deed {
+            Deed::Look => ("levada topics export", format!("--data {data_dir} | head")),
+            Deed::Delete | Deed::Clear => ("levada topics delete", format!("--data {data_dir}")),
+        };
+        Some(CommandLine { command: command.into(), target: self.config.topic.clone(), options })
     }
 }
 

@@ -3,7 +3,7 @@
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
-use crate::{ConnectorError, Epoch};
+use crate::{ConnectorError, Epoch, Output};
 
 /// Hears that something is durable, or why it is not.
 pub type WhenDurable = Box<dyn FnOnce(Result<(), ConnectorError>) + Send>;
@@ -31,6 +31,11 @@ pub trait SinkFactory: Send + Sync {
     /// # Errors
     /// When the outside system refuses.
     fn open(&self, schema: SchemaRef, place: Option<&[u8]>) -> Result<Box<dyn Sink>, ConnectorError>;
+
+    /// Where it writes, to be looked after before the job runs; `None` of a sink that leaves nothing.
+    fn output(&self) -> Option<&dyn Output> {
+        None
+    }
 }
 
 /// Publishes whole epochs, in order, from one thread.
