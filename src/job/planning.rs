@@ -308,10 +308,14 @@ impl Planner<'_> {
         spec.sink.iter().map(one).collect()
     }
 
-    /// A topic's key columns are columns of the stream.
+    /// A sink's key columns are columns of the stream.
     fn check_sink_key(&mut self, table: &[&str; 3], sink: &SinkSpec, rows: &Schema) {
-        let SinkConnector::Log(config) = &sink.connector else { return };
-        for (index, column) in config.key.iter().enumerate() {
+        let key = match &sink.connector {
+            SinkConnector::Log(config) => &config.key,
+            SinkConnector::Redis(config) => &config.key,
+            SinkConnector::File(_) => return,
+        };
+        for (index, column) in key.iter().enumerate() {
             if rows.index_of(column).is_err() {
                 let index = index.to_string();
                 let known = rows.fields().iter().map(|field| field.name().clone());

@@ -46,6 +46,6 @@ mod writer;
 pub use config::{Overflow, RedisSinkConfig, RedisSourceConfig, RedisUrl, StartFrom};
 pub use id::{EntryId, UnpackableId};
 #[cfg(feature = "redis")]
-pub use sink::{Held, RedisSink};
+pub use sink::RedisSink;
 #[cfg(feature = "redis")]
 pub use source::RedisSource;

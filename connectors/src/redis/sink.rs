@@ -8,7 +8,9 @@ use std::hash::{BuildHasher, Hasher};
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{SchemaRef, TimestampMillisecondType};
-use levada_types::{ConnectorError, Epoch, Existing, Sink, SinkFactory, TIME_COLUMN, WhenDurable};
+use levada_types::{
+    CommandLine, ConnectorError, Deed, Epoch, Existing, Held, Output, Sink, SinkFactory, TIME_COLUMN, WhenDurable,
+};
 use redis::{Connection, RedisResult, Value};
 
 use super::entry::Entry;
@@ -28,15 +30,6 @@ pub struct RedisSink {
     existing: Existing,
 }
 
-/// What a sink's streams hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Held {
-    /// How many entries.
-    pub entries: u64,
-    /// A stream whose newest entry no job has written.
-    pub foreign: Option<String>,
-}
-
 impl RedisSink {
     /// Writes the streams that `config` names.
     ///
@@ -51,53 +44,8 @@ impl RedisSink {
         Ok(RedisSink { server, config, existing })
     }
 
-    /// The streams, with their server, for people.
-    pub fn name(&self) -> String {
-        let RedisSinkConfig { stream, url, .. } = &self.config;
-        match self.config.partitions {
-            None => format!("stream {stream} at {url}"),
-            Some(1) => format!("stream {stream}.0 at {url}"),
-            Some(count) => format!("streams {stream}.0 to {stream}.{} at {url}", count - 1),
-        }
-    }
-
     fn link(&self, doing: &str) -> Link {
-        Link::new(&self.server, format!("{doing} {}", self.name()))
-    }
-
-    /// What the streams hold.
-    ///
-    /// # Errors
-    /// When the server cannot be asked, or there is something else under a name.
-    pub fn held(&self) -> Result<Held, ConnectorError> {
-        let mut link = self.link("look at");
-        let mut held = Held::default();
-        for stream in self.config.streams() {
-            let (info, newest) = link.ask_patiently(|connection| look(connection, &stream))?;
-            held.entries += info.length;
-            if newest.is_some_and(|entry| !is_row(&entry)) {
-                held.foreign.get_or_insert(stream);
-            }
-        }
-        Ok(held)
-    }
-
-    /// Deletes the streams, and what tells who writes them; says how many entries they held.
-    ///
-    /// # Errors
-    /// When the server cannot be asked or refuses, or no job has written what is there.
-    pub fn delete(&self) -> Result<u64, ConnectorError> {
-        let Held { entries, foreign } = self.held()?;
-        let mut link = self.link("delete");
-        if let Some(stream) = foreign {
-            return Err(link.wrong(format!(
-                "no job has written what is in stream {stream}; if it is to go, `redis-cli DEL {stream}`"
-            )));
-        }
-        let mut delete = redis::cmd("DEL");
-        delete.arg(self.config.streams()).arg(fence(&self.config.stream));
-        link.ask_patiently(|connection| delete.query::<Value>(connection))?;
-        Ok(entries)
+        Link::new(&self.server, format!("{doing} {}", self.describe()))
     }
 
     /// The last id of each stream, if the sink may write behind it.
@@ -115,10 +63,10 @@ impl RedisSink {
         }
         if self.existing == Existing::Refuse && last.iter().any(|last| *last > EntryId::NONE) {
             let plural = if entries == 1 { "y" } else { "ies" };
+            let instead = self.by_hand(Deed::Delete).map_or(String::new(), |line| line.to_string());
             return Err(link.wrong(format!(
                 "there was something before (it holds {entries} entr{plural}); write behind it with --append, or delete \
-                 it first with `redis-cli DEL {}`",
-                streams.join(" ")
+                 it first with `{instead}`"
             )));
         }
         Ok(last)
@@ -153,7 +101,16 @@ fn is_row(entry: &Entry) -> bool {
 
 impl SinkFactory for RedisSink {
     fn describe(&self) -> String {
-        self.name()
+        let RedisSinkConfig { stream, url, .. } = &self.config;
+        match self.config.partitions {
+            None => format!("stream {stream} at {url}"),
+            Some(1) => format!("stream {stream}.0 at {url}"),
+            Some(count) => format!("streams {stream}.0 to {stream}.{} at {url}", count - 1),
+        }
+    }
+
+    fn output(&self) -> Option<&dyn Output> {
+        Some(self)
     }
 
     fn open(&self, schema: SchemaRef, place: Option<&[u8]>) -> Result<Box<dyn Sink>, ConnectorError> {
@@ -197,6 +154,46 @@ impl SinkFactory for RedisSink {
             appends_behind: (self.existing == Existing::Append).then_some(top.ms),
             shift: None,
         }))
+    }
+}
+
+impl Output for RedisSink {
+    fn name(&self) -> String {
+        format!("stream {}", self.config.stream)
+    }
+
+    fn appends(&self) -> bool {
+        true
+    }
+
+    fn held(&self) -> Result<Option<Held>, ConnectorError> {
+        let mut link = self.link("look at");
+        let (mut records, mut by_job, mut there) = (0, true, false);
+        for stream in self.config.streams() {
+            let (info, newest) = link.ask_patiently(|connection| look(connection, &stream))?;
+            records += info.length;
+            by_job &= newest.is_none_or(|entry| is_row(&entry));
+            there |= info.there;
+        }
+        Ok(there.then_some(Held { records: Some(records), by_job }))
+    }
+
+    fn delete(&self) -> Result<bool, ConnectorError> {
+        let mut delete = redis::cmd("DEL");
+        delete.arg(self.config.streams());
+        let mut link = self.link("delete");
+        let deleted = link.ask_patiently(|connection| delete.query::<u64>(connection))?;
+        Ok(deleted > 0)
+    }
+
+    fn by_hand(&self, deed: Deed) -> Option<CommandLine> {
+        let streams = self.config.streams();
+        let (command, target, options) = match deed {
+            Deed::Look => ("XRANGE", streams.first()?.clone(), "- + COUNT 10"),
+            Deed::Delete | Deed::Clear => ("DEL", streams.join(" "), ""),
+        };
+        let command = format!("redis-cli -u {} {command}", self.config.url);
+        Some(CommandLine { command, target, options: options.into() })
     }
 }
 

@@ -140,8 +140,8 @@ impl SourceFactory for RedisSource {
         self.held.load(Relaxed)
     }
 
-    fn dropped(&self) -> u64 {
-        self.dropped.load(Relaxed)
+    fn dropped(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.dropped)
     }
 
     fn unbounded(&self) -> bool {

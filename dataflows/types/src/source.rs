@@ -1,6 +1,7 @@
 //! The port by which the engine reads.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,9 +25,9 @@ pub trait SourceFactory: Send + Sync {
         ends.iter().flatten().map(|end| end.0).sum()
     }
 
-    /// How many records have been dropped so far, by a source that is configured to drop what it cannot hold.
-    fn dropped(&self) -> u64 {
-        0
+    /// Counts the records that were dropped, by a source that is configured to drop what it cannot hold.
+    fn dropped(&self) -> Arc<AtomicU64> {
+        Arc::default()
     }
 
     /// Whether records may still arrive after the history: false for a file.

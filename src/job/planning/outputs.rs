@@ -17,7 +17,7 @@ impl Planner<'_> {
         }
         for (name, sink) in &self.spec.sink {
             let kind = sink.connector.kind();
-            let (field, target) = match &sink.connector {
+            let (field, targets) = match &sink.connector {
                 SinkConnector::Log(config) => {
                     if let Err(error) = check_topic_name(&config.topic)
                         && !config.topic.is_empty()
@@ -30,20 +30,26 @@ impl Planner<'_> {
                             format!("a topic has 1 to {MAX_PARTITIONS} partitions, not {partitions}");
                         self.cx.problem(["sink", name, kind, "partitions"], message);
                     }
-                    ("topic", format!("topic {}", config.topic))
+                    ("topic", vec![format!("topic {}", config.topic)])
                 }
-                SinkConnector::File(config) => ("path", format!("file {}", config.path.display())),
+                SinkConnector::File(config) => ("path", vec![format!("file {}", config.path.display())]),
+                SinkConnector::Redis(config) => {
+                    let at = |stream| format!("stream {stream} at {}", config.url);
+                    ("stream", config.streams().into_iter().map(at).collect())
+                }
             };
             if let Some(source) = reader(self.spec, &sink.connector) {
-                let message = format!("source `{source}` reads what `{name}` would write, {target}");
+                let message = format!("source `{source}` reads what `{name}` would write, {}", targets.join(", "));
                 self.cx.problem(["sink", name, kind, field], message);
             }
-            match writers.get(&target) {
-                Some(other) => {
-                    let message = format!("`{name}` and {other} would both write {target}");
-                    self.cx.problem(["sink", name, kind, field], message);
+            for target in targets {
+                match writers.get(&target) {
+                    Some(other) => {
+                        let message = format!("`{name}` and {other} would both write {target}");
+                        self.cx.problem(["sink", name, kind, field], message);
+                    }
+                    None => drop(writers.insert(target, format!("`{name}`"))),
                 }
-                None => drop(writers.insert(target, format!("`{name}`"))),
             }
         }
     }
@@ -55,6 +61,10 @@ fn reader<'a>(spec: &'a JobSpec, sink: &SinkConnector) -> Option<&'a str> {
         (SourceConnector::Log(source), SinkConnector::Log(sink)) => source.topic == sink.topic,
         (SourceConnector::File(source), SinkConnector::File(sink)) => {
             source.path.iter().chain(&source.paths).any(|path| same(path, &sink.path))
+        }
+        (SourceConnector::Redis(source), SinkConnector::Redis(sink)) => {
+            let reads = |stream| source.stream.iter().chain(&source.streams).any(|read| *read == stream);
+            source.url.to_string() == sink.url.to_string() && sink.streams().into_iter().any(reads)
         }
         _ => false,
     };
