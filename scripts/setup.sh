@@ -16,6 +16,7 @@ python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
 if [ "$stage" = test ]; then
   need chromium chromium
   need promtool prometheus
+  need redis-server redis-server
   python3 -c 'import venv, ensurepip' >/dev/null 2>&1 || missing+=(python3-venv)
 fi
 if [ ${#missing[@]} -gt 0 ]; then

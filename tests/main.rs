@@ -4,12 +4,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 mod bench;
+mod brokers;
 mod dead_letters;
 mod gateway;
 mod job_files;
 mod live_and_replayed;
 mod nested_json;
 mod outputs;
+mod redis;
 mod resume;
 mod same_bytes;
 mod shop;

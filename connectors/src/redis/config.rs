@@ -210,15 +210,24 @@ impl RedisSourceConfig {
             }
         }
         if self.intake < MIN_INTAKE {
-            return Err((Some("intake"), format!("it is {MIN_INTAKE} at least, which is what a job takes at once")));
+            return Err((
+                Some("intake"),
+                format!("it is {MIN_INTAKE} at least, which is what a job takes at once"),
+            ));
         }
         match (&self.group, &self.consumer) {
             (Some(_), None) => {
-                return Err((Some("group"), "a member of a group has a name of its own: say `consumer`".into()));
+                return Err((
+                    Some("group"),
+                    "a member of a group has a name of its own: say `consumer`".into(),
+                ));
             }
             (None, Some(_)) => return Err((Some("consumer"), "it is a name in a `group`: say which".into())),
             (Some(_), Some(_)) if self.overflow == Overflow::DropOldest => {
-                return Err((Some("overflow"), "a group gives everything to somebody: nothing is dropped".into()));
+                return Err((
+                    Some("overflow"),
+                    "a group gives everything to somebody: nothing is dropped".into(),
+                ));
             }
             _ => {}
         }
@@ -308,7 +317,10 @@ mod tests {
         assert_eq!(fields(&RedisSourceConfig { stream: None, ..good.clone() }), None);
         assert_eq!(fields(&RedisSourceConfig { streams: vec!["t".into()], ..good.clone() }), Some("streams"));
         assert_eq!(fields(&RedisSourceConfig { group: Some("g".into()), ..good.clone() }), Some("group"));
-        assert_eq!(fields(&RedisSourceConfig { consumer: Some("c".into()), ..good.clone() }), Some("consumer"));
+        assert_eq!(
+            fields(&RedisSourceConfig { consumer: Some("c".into()), ..good.clone() }),
+            Some("consumer")
+        );
         assert_eq!(fields(&RedisSourceConfig { intake: 10, ..good.clone() }), Some("intake"));
         let start = StartFrom::Id("soon".into());
         assert_eq!(fields(&RedisSourceConfig { start, ..good }), Some("start"));

@@ -19,7 +19,9 @@ impl Entry {
     /// The entries of a reply.
     pub(super) fn all(reply: Value) -> RedisResult<Vec<Entry>> {
         match reply {
-            Value::Array(entries) => entries.into_iter().filter(|one| *one != Value::Nil).map(Entry::of).collect(),
+            Value::Array(entries) => {
+                entries.into_iter().filter(|one| *one != Value::Nil).map(Entry::of).collect()
+            }
             Value::Nil => Ok(Vec::new()),
             Value::ServerError(error) => Err(error.into()),
             other => Err(unexpected("entries", &other)),

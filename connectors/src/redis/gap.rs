@@ -106,7 +106,9 @@ impl Place {
         if reached && origin != Origin::Beginning {
             let lost = match (self.added, removed) {
                 (before, Some(removed)) if removed <= before.unwrap_or(0) => None,
-                (Some(before), Some(removed)) if info.deleted <= self.last => Some(Lost::Exactly(removed - before)),
+                (Some(before), Some(removed)) if info.deleted <= self.last => {
+                    Some(Lost::Exactly(removed - before))
+                }
                 (Some(before), Some(removed)) => Some(Lost::AtMost(removed - before)),
                 (None, Some(removed)) => Some(Lost::AtMost(removed)),
                 (_, None) => Some(Lost::Unknown),
@@ -137,7 +139,8 @@ impl Gap {
                     Lost::AtMost(count) => format!("up to {count} {} may be missing", entries(*count)),
                     Lost::Unknown => "it cannot be known how many entries are missing".into(),
                 };
-                let held = first.map_or("it holds none now".into(), |first| format!("its first one is {first} now"));
+                let held =
+                    first.map_or("it holds none now".into(), |first| format!("its first one is {first} now"));
                 format!(
                     "{lost}: stream {stream} was read up to {last}, and has been trimmed beyond it; {held}. Trim it \
                      later (MAXLEN, MINID), or begin afresh"
@@ -276,7 +279,10 @@ mod tests {
         let begins = Place { last: before, added: None, origin: Origin::Restored };
         assert_eq!(begins.clone().look(&held(6, 9, 4, 9)), Ok(()));
         let told = tell(place, held(8, 9, 2, 9));
-        assert!(told.starts_with("2 entries that were not read are missing: stream s was read up to 5-0"), "{told}");
+        assert!(
+            told.starts_with("2 entries that were not read are missing: stream s was read up to 5-0"),
+            "{told}"
+        );
         let told = tell(Place { added: None, origin: Origin::Restored, ..place }, held(8, 9, 2, 9));
         assert!(told.starts_with("up to 7 entries may be missing"), "{told}");
         assert!(tell(place, held(2, 3, 2, 3)).contains("ends with 3-0, and 5-0 has been read"));

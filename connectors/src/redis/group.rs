@@ -60,14 +60,21 @@ impl Piece {
 
     fn of(entry: &Entry) -> RedisResult<Piece> {
         let ids = entry.fields.as_ref().and_then(|fields| std::str::from_utf8(fields.get(1)?).ok());
-        let ids = ids.and_then(|ids| ids.split(',').map(|id| id.parse().ok()).collect::<Option<Vec<EntryId>>>());
+        let ids =
+            ids.and_then(|ids| ids.split(',').map(|id| id.parse().ok()).collect::<Option<Vec<EntryId>>>());
         let ids = ids.ok_or_else(|| unexpected("ids", &Value::Nil))?;
         Ok(Piece { end: entry.id.ms, ids })
     }
 }
 
 impl Member {
-    pub(super) fn new(stream: &str, group: &str, consumer: &str, claim_after_ms: u64, start: Start) -> Member {
+    pub(super) fn new(
+        stream: &str,
+        group: &str,
+        consumer: &str,
+        claim_after_ms: u64,
+        start: Start,
+    ) -> Member {
         Member {
             stream: stream.into(),
             group: group.into(),
@@ -110,7 +117,13 @@ impl Member {
     }
 
     /// Pieces of the log.
-    fn pieces(&self, connection: &mut Connection, from: &str, to: &str, count: usize) -> RedisResult<Vec<Piece>> {
+    fn pieces(
+        &self,
+        connection: &mut Connection,
+        from: &str,
+        to: &str,
+        count: usize,
+    ) -> RedisResult<Vec<Piece>> {
         let mut range = redis::cmd("XRANGE");
         range.arg(&self.log).arg(from).arg(to).arg("COUNT").arg(count);
         range.query::<Value>(connection).and_then(Entry::all)?.iter().map(Piece::of).collect()
@@ -215,7 +228,8 @@ impl MemberReader {
                     }
                 }
                 let read = self.member.read_group(count, wait, ">");
-                let read = self.link.ask(|connection| read.query::<Value>(connection).and_then(Entry::of_stream))?;
+                let read =
+                    self.link.ask(|connection| read.query::<Value>(connection).and_then(Entry::of_stream))?;
                 match read {
                     None => Ok(self.lost_sight()),
                     Some(entries) if entries.is_empty() => Ok(Fetched::End),
@@ -239,7 +253,9 @@ impl MemberReader {
         let (member, from) = (&self.member, format!("{}-0", self.next + 1));
         let looked = self.link.ask(|connection| {
             let given = StreamInfo::ask(connection, &member.log)?;
-            let Some(piece) = member.pieces(connection, &from, "+", 1)?.pop() else { return Ok((given, None)) };
+            let Some(piece) = member.pieces(connection, &from, "+", 1)?.pop() else {
+                return Ok((given, None));
+            };
             let ranges: Vec<Cmd> = piece.ids.iter().map(|id| range(&member.stream, *id)).collect();
             let entries: Vec<Entry> = together(connection, &ranges)?
                 .into_iter()
@@ -270,7 +286,9 @@ impl MemberReader {
             )));
         }
         if piece.begin() > self.next {
-            return Err(self.link.damaged(format!("the entries before {} were acknowledged already", piece.ids[0])));
+            return Err(self
+                .link
+                .damaged(format!("the entries before {} were acknowledged already", piece.ids[0])));
         }
         let skip = (self.next - piece.begin()) as usize;
         for entry in &entries[skip..] {
@@ -285,7 +303,9 @@ impl MemberReader {
         let Phase::Own(behind, known) = &mut self.phase else { return Ok(Fetched::More) };
         let member = &self.member;
         if known.is_none() {
-            let Some(pieces) = self.link.ask(|connection| member.pieces(connection, "-", "+", usize::MAX >> 1))? else {
+            let Some(pieces) =
+                self.link.ask(|connection| member.pieces(connection, "-", "+", usize::MAX >> 1))?
+            else {
                 return Ok(Fetched::Away);
             };
             *known = Some(pieces.into_iter().flat_map(|piece| piece.ids).collect());

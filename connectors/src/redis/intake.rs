@@ -103,8 +103,11 @@ impl IntakeReader {
         dropped: Arc<AtomicU64>,
     ) -> Result<IntakeReader, ConnectorError> {
         let state = State { intake: Intake::new(bound, history), at_end: false, failed: None };
-        let shared =
-            Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new(), over: AtomicBool::new(false) });
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            over: AtomicBool::new(false),
+        });
         let (its, stream) = (Arc::clone(&shared), stream.to_string());
         let thread = std::thread::Builder::new().name(format!("intake {stream}")).spawn(move || {
             if let Err(error) = its.run(&stream, &mut reader, &dropped) {
@@ -155,7 +158,10 @@ impl Shared {
             counter.fetch_add(dropped - before, Relaxed);
             if dropped > said && Instant::now() >= say_at {
                 let (more, all) = (dropped - said, dropped);
-                tracing::warn!(stream, "dropped the {more} oldest entries, as the job is slower ({all} so far)");
+                tracing::warn!(
+                    stream,
+                    "dropped the {more} oldest entries, as the job is slower ({all} so far)"
+                );
                 (said, say_at) = (dropped, Instant::now() + SAY_EVERY);
             }
             if matches!(read, Read::End) {
@@ -231,7 +237,8 @@ mod tests {
                 } else {
                     let records = intake.take(count);
                     for (number, offset) in records.offsets.iter().enumerate() {
-                        prop_assert_eq!(records.value(number), offset.to_string().as_bytes());
+                        let value = offset.to_string();
+                        prop_assert_eq!(records.value(number), value.as_bytes());
                     }
                     given.extend(records.offsets);
                 }

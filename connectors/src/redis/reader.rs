@@ -65,7 +65,9 @@ impl StreamReader {
         let count = count.min(self.piece);
         if self.anchored && self.place.added.is_some() {
             let range = self.range(count);
-            let Some(reply) = self.link.ask(|connection| range.query::<Value>(connection).and_then(Entry::all))? else {
+            let Some(reply) =
+                self.link.ask(|connection| range.query::<Value>(connection).and_then(Entry::all))?
+            else {
                 return Ok(Fetched::Away);
             };
             if reply.first().is_some_and(|first| first.id == self.place.last) {

@@ -4,7 +4,9 @@ use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use levada_types::{Blame, ConnectorError};
-use redis::{Client, Cmd, Connection, ConnectionLike, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
+use redis::{
+    Client, Cmd, Connection, ConnectionLike, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value,
+};
 
 use super::{EntryId, RedisUrl};
 
@@ -184,9 +186,9 @@ fn blame(error: &RedisError) -> Blame {
     use ServerErrorKind as Server;
     match error.kind() {
         ErrorKind::Io => Blame::Outage,
-        ErrorKind::Server(Server::BusyLoading | Server::TryAgain | Server::ClusterDown | Server::MasterDown) => {
-            Blame::Outage
-        }
+        ErrorKind::Server(
+            Server::BusyLoading | Server::TryAgain | Server::ClusterDown | Server::MasterDown,
+        ) => Blame::Outage,
         _ => match error.code() {
             // Out of memory, not able to save, too few replicas: somebody mends it.
             Some("OOM" | "MISCONF" | "NOREPLICAS" | "BUSY") => Blame::Outage,
@@ -210,8 +212,11 @@ pub(super) fn together(connection: &mut Connection, commands: &[Cmd]) -> RedisRe
 /// # Errors
 /// When the server is out of reach, or refuses one of them as it stands: then none has been run.
 pub(super) fn transaction(connection: &mut Connection, commands: &[Cmd]) -> RedisResult<Option<Vec<Value>>> {
-    let all: Vec<Cmd> =
-        [redis::cmd("MULTI")].into_iter().chain(commands.iter().cloned()).chain([redis::cmd("EXEC")]).collect();
+    let all: Vec<Cmd> = [redis::cmd("MULTI")]
+        .into_iter()
+        .chain(commands.iter().cloned())
+        .chain([redis::cmd("EXEC")])
+        .collect();
     executed(together(connection, &all)?)
 }
 
@@ -234,9 +239,11 @@ pub(super) fn executed(mut replies: Vec<Value>) -> RedisResult<Option<Vec<Value>
 /// A reply that is none.
 pub(super) fn unexpected(wanted: &'static str, found: &Value) -> RedisError {
     let found: String = format!("{found:?}").chars().take(100).collect();
-    RedisError::from((ErrorKind::UnexpectedReturnType, "the reply is not what was asked for", format!(
-        "{wanted} expected, {found} found"
-    )))
+    RedisError::from((
+        ErrorKind::UnexpectedReturnType,
+        "the reply is not what was asked for",
+        format!("{wanted} expected, {found} found"),
+    ))
 }
 
 /// What a server tells of a stream. A stream that is not there is as one that never held anything.

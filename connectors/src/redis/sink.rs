@@ -9,7 +9,8 @@ use std::hash::{BuildHasher, Hasher};
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{SchemaRef, TimestampMillisecondType};
 use levada_types::{
-    CommandLine, ConnectorError, Deed, Epoch, Existing, Held, Output, Sink, SinkFactory, TIME_COLUMN, WhenDurable,
+    CommandLine, ConnectorError, Deed, Epoch, Existing, Held, Output, Sink, SinkFactory, TIME_COLUMN,
+    WhenDurable,
 };
 use redis::{Connection, RedisResult, Value};
 
@@ -220,7 +221,9 @@ impl Sink for OpenStreams {
         for batch in rows {
             self.values.encode(batch, b"", &mut prepared.values, &mut prepared.value_ends);
             self.keys.encode(batch, &mut prepared.keys, &mut prepared.key_ends)?;
-            prepared.times.extend_from_slice(batch.column(0).as_primitive::<TimestampMillisecondType>().values());
+            prepared
+                .times
+                .extend_from_slice(batch.column(0).as_primitive::<TimestampMillisecondType>().values());
         }
         for row in 0..prepared.times.len() {
             let stream = match prepared.key(row) {

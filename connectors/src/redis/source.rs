@@ -61,7 +61,9 @@ impl RedisSource {
 
     fn stream(&self, partition: PartitionId) -> Result<&str, ConnectorError> {
         let stream = self.streams.get(partition.0 as usize).map(String::as_str);
-        stream.ok_or_else(|| ConnectorError::configuration(format!("read stream {}: there is none", partition.0)))
+        stream.ok_or_else(|| {
+            ConnectorError::configuration(format!("read stream {}: there is none", partition.0))
+        })
     }
 
     fn link(&self, stream: &str) -> Link {
@@ -70,7 +72,9 @@ impl RedisSource {
 
     /// What a member of a group is, for one stream.
     fn member(&self, stream: &str) -> Result<Option<Member>, ConnectorError> {
-        let (Some(group), Some(consumer)) = (&self.config.group, &self.config.consumer) else { return Ok(None) };
+        let (Some(group), Some(consumer)) = (&self.config.group, &self.config.consumer) else {
+            return Ok(None);
+        };
         let claim_after_ms = self.config.claim_after_ms().map_err(ConnectorError::configuration)?;
         Ok(Some(Member::new(stream, group, consumer, claim_after_ms, self.start)))
     }
@@ -90,7 +94,9 @@ impl RedisSource {
                 })?;
                 match first.first() {
                     None => Ok(end),
-                    Some(first) => before(link, first.id).map(|last| Place { last, added: None, origin: Origin::Seen }),
+                    Some(first) => {
+                        before(link, first.id).map(|last| Place { last, added: None, origin: Origin::Seen })
+                    }
                 }
             }
         }
@@ -109,10 +115,14 @@ impl SourceFactory for RedisSource {
     }
 
     fn partitions(&self) -> Result<Vec<Option<Offset>>, ConnectorError> {
-        if self.journal && let Some(why) = self.config.unrepeatable() {
+        if self.journal
+            && let Some(why) = self.config.unrepeatable()
+        {
             return Err(ConnectorError::configuration(format!("read {}: {why}", self.describe())));
         }
-        if !self.journal && let Some(group) = &self.config.group {
+        if !self.journal
+            && let Some(group) = &self.config.group
+        {
             return Err(ConnectorError::configuration(format!(
                 "read {} in the group {group}: an entry is acknowledged once a checkpoint holds it; say --state DIR",
                 self.describe()
@@ -180,7 +190,9 @@ impl SourceFactory for RedisSource {
         let place = match start {
             StartAt::Configured => self.place(&mut link, stream)?,
             // A stream that had never held anything: whatever it has lost since is known.
-            StartAt::Offset(Offset(0)) => Place { last: EntryId::NONE, added: Some(0), origin: Origin::Restored },
+            StartAt::Offset(Offset(0)) => {
+                Place { last: EntryId::NONE, added: Some(0), origin: Origin::Restored }
+            }
             StartAt::Offset(Offset(next)) => {
                 Place { last: EntryId::of_offset(next - 1), added: None, origin: Origin::Restored }
             }

@@ -387,7 +387,9 @@ impl Transactions {
         match text(&name) {
             Some(name) if name == self.target.token => {}
             Some(_) => {
-                return Err(self.link.wrong("another process has begun to write it since, and this one has lost the right"));
+                return Err(self
+                    .link
+                    .wrong("another process has begun to write it since, and this one has lost the right"));
             }
             None => {
                 return Err(self.link.damaged(format!(

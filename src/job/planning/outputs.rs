@@ -39,7 +39,8 @@ impl Planner<'_> {
                 }
             };
             if let Some(source) = reader(self.spec, &sink.connector) {
-                let message = format!("source `{source}` reads what `{name}` would write, {}", targets.join(", "));
+                let message =
+                    format!("source `{source}` reads what `{name}` would write, {}", targets.join(", "));
                 self.cx.problem(["sink", name, kind, field], message);
             }
             for target in targets {
