@@ -152,7 +152,7 @@ fn a_job_writes_over_redis_what_it_writes_over_the_embedded_log() {
     }
     let output = site.run(&site.folder.path().join("another"), &["--until-drained"]).output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
-    assert!(error.contains("there is output of before: stream good ("), "{error}");
+    assert!(error.contains("there is output of before: ") && error.contains("stream good ("), "{error}");
 }
 
 #[test]
