@@ -26,6 +26,7 @@ if [ "$stage" = test ]; then
   need mvn maven
   need chromium chromium
   need promtool prometheus
+  need openssl openssl
   python3 -c 'import venv, ensurepip' >/dev/null 2>&1 || missing+=(python3-venv)
 fi
 if [ ${#missing[@]} -gt 0 ]; then

@@ -19,3 +19,4 @@ mod same_bytes;
 mod shop;
 mod summary;
 mod tables;
+mod webhook;

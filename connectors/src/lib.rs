@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  file ──┐                                              ┌──► file
-//!  topic ─┴─► RawRecords ─► codec: decode ─► RecordBatch ─► … ─► RecordBatch ─► codec: encode ─┴──► topic
-//!                                   └─► DeadLetter
+//!  topic ─┴─► RawRecords ─► codec: decode ─► RecordBatch ─► … ─► RecordBatch ─► codec: encode ─┼──► topic
+//!                                   └─► DeadLetter                                           └──► webhook
 //! ```
 //!
 //! A connector is a folder with `mod`, `config`, `source` and `sink`; the list below names them all.
@@ -16,5 +16,6 @@ pub mod journal;
 pub mod kafka;
 pub mod log;
 pub mod topic;
+pub mod webhook;
 
 mod published;

@@ -3,6 +3,7 @@
 //! ```text
 //!   window   a whole job beside nothing but the decoding of its input, in turns
 //!   latency  from a record's append to the visible row, while a job runs live
+//!   ingest   events over HTTP, until they are durable
 //!   score    a model, a sequence at a time and eight
 //!   micro    the parts, one by one
 //! ```
@@ -11,6 +12,7 @@
 //! keeps those of earlier commits.
 
 pub mod cost;
+pub mod ingest;
 pub mod latency;
 pub mod micro;
 pub mod score;

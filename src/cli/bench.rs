@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::print;
-use crate::bench::{BenchError, latency, micro, score, window};
+use crate::bench::{BenchError, ingest, latency, micro, score, window};
 
 /// Measure what levada costs on this machine
 #[derive(Clone, Debug, Args)]
@@ -54,6 +54,18 @@ enum Command {
         #[arg(long)]
         journal: bool,
     },
+    /// Events over HTTP: from a request to its answer, which comes once they are durable
+    Ingest {
+        /// Connections that send at once
+        #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4000))]
+        connections: u16,
+        /// Events a request
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+        batch: u16,
+        /// For how long
+        #[arg(long, default_value_t = 10)]
+        seconds: u64,
+    },
     /// A model: sequences one at a time, and eight at a time
     Score {
         /// The model's manifest
@@ -88,6 +100,11 @@ impl Bench {
             Command::Latency { job, rate, seconds, workers, journal } => {
                 told(latency::run(&latency::Options { job, rate, seconds, workers, journal }))
             }
+            Command::Ingest { connections, batch, seconds } => told(ingest::run(&ingest::Options {
+                connections: usize::from(connections),
+                batch: usize::from(batch),
+                seconds,
+            })),
             Command::Score { model, sequences } => told(score::run(&model, &score::Options { sequences })),
             Command::Micro { events, keys, repeat } => {
                 told(micro::run(&micro::Options { events, keys, repeat }))

@@ -14,7 +14,6 @@ use crate::telemetry::progress::grouped;
 /// Where a job writes.
 pub struct Outputs {
     job: String,
-    /// First those that can be appended to, and by name.
     sinks: Vec<Arc<dyn SinkFactory>>,
     /// What the dead letters' output is called.
     dead_letters: Option<String>,
@@ -24,30 +23,30 @@ pub struct Outputs {
 struct Holding<'a> {
     output: &'a dyn Output,
     held: Held,
-    what: String,
 }
 
 impl Outputs {
     /// The outputs of a job.
     pub fn of(plan: &Plan) -> Outputs {
         let sinks = plan.sinks.iter().map(|sink| &sink.writer).chain(&plan.dead_letters);
-        let mut sinks: Vec<_> = sinks.filter(|sink| sink.output().is_some()).cloned().collect();
-        sinks.sort_by_cached_key(|sink| sink.output().map(|output| (!output.appends(), output.name())));
-        let dead_letters = plan.dead_letters.as_ref().and_then(|sink| Some(sink.output()?.name()));
-        Outputs { job: plan.name.clone(), sinks, dead_letters }
+        let dead_letters = plan.dead_letters.as_ref().and_then(|sink| Some(sink.outputs().first()?.name()));
+        Outputs { job: plan.name.clone(), sinks: sinks.cloned().collect(), dead_letters }
     }
 
-    fn outputs(&self) -> impl Iterator<Item = (&dyn Output, String)> {
-        self.sinks.iter().filter_map(|sink| Some((sink.output()?, sink.describe())))
+    /// First those that can be appended to, and by name.
+    fn outputs(&self) -> Vec<&dyn Output> {
+        let mut outputs: Vec<_> = self.sinks.iter().flat_map(|sink| sink.outputs()).collect();
+        outputs.sort_by_cached_key(|output| (!output.appends(), output.name()));
+        outputs
     }
 
     /// The outputs that hold something.
     fn holding(&self) -> Result<Vec<Holding<'_>>, String> {
         let mut holding = Vec::new();
-        for (output, what) in self.outputs() {
+        for output in self.outputs() {
             match output.held().map_err(failed)? {
                 None | Some(Held { records: Some(0), .. }) => {}
-                Some(held) => holding.push(Holding { output, held, what }),
+                Some(held) => holding.push(Holding { output, held }),
             }
         }
         Ok(holding)
@@ -89,7 +88,7 @@ impl Outputs {
             "failed to run {}: --fresh is for one process; of several (--hosts), none may delete what another already \
              writes. Before they start, delete what the job wrote:{}",
             self.job,
-            by_hand(self.outputs().map(|(output, _)| output), Deed::Delete)
+            by_hand(self.outputs(), Deed::Delete)
         )
     }
 
@@ -98,22 +97,23 @@ impl Outputs {
     /// # Errors
     /// When something cannot be deleted or written.
     pub fn delete(&self) -> Result<Vec<String>, String> {
-        for (output, _) in self.outputs() {
+        for output in self.outputs() {
             output.prepare().map_err(failed)?;
         }
-        if let Some(Holding { output, what, .. }) = self.holding()?.iter().find(|held| !held.held.by_job) {
+        if let Some(Holding { output, .. }) = self.holding()?.iter().find(|held| !held.held.by_job) {
             let instead = output.by_hand(Deed::Delete);
             let instead = instead.map_or(String::new(), |line| format!("; if it is to go, `{line}`"));
             return Err(format!(
-                "failed to run {}: --fresh deletes what jobs wrote, and no job wrote what is in {what}{instead}",
-                self.job
+                "failed to run {}: --fresh deletes what jobs wrote, and no job wrote what is in {}{instead}",
+                self.job,
+                output.full_name()
             ));
         }
         let mut deleted = Vec::new();
-        for (output, what) in self.outputs() {
+        for output in self.outputs() {
             let records = output.held().map_err(failed)?.and_then(|held| held.records);
             if output.delete().map_err(failed)? {
-                deleted.push(counted(what, records));
+                deleted.push(counted(output.full_name(), records));
             }
         }
         Ok(deleted)
@@ -143,9 +143,9 @@ impl Outputs {
 }
 
 /// The command lines that do it, one for all outputs of a kind.
-fn by_hand<'a>(outputs: impl Iterator<Item = &'a dyn Output>, deed: Deed) -> String {
+fn by_hand<'a>(outputs: impl IntoIterator<Item = &'a dyn Output>, deed: Deed) -> String {
     let mut lines: Vec<CommandLine> = Vec::new();
-    for line in outputs.filter_map(|output| output.by_hand(deed)) {
+    for line in outputs.into_iter().filter_map(|output| output.by_hand(deed)) {
         match lines.iter_mut().find(|l| (&l.command, &l.options) == (&line.command, &line.options)) {
             Some(same) => same.target += &format!(" {}", line.target),
             None => lines.push(line),

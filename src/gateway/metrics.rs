@@ -8,6 +8,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 /// Of which topic. Only topics that exist become labels, so their number is bounded.
@@ -25,8 +26,20 @@ pub struct OfStatus {
     pub code: u16,
 }
 
+/// Why a request to take events was refused.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct OfReason {
+    /// The reason's name, of a fixed list.
+    pub reason: &'static str,
+}
+
+/// From half a millisecond, which no disk undercuts by much, to half a minute, which nobody waits longer for.
+fn durable_histogram() -> Histogram {
+    Histogram::new(exponential_buckets(0.0005, 2.0, 16))
+}
+
 /// The gateway's counters and gauges.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
     /// Connections open now.
@@ -47,12 +60,44 @@ pub struct Metrics {
     pub ring_bytes: Family<OfTopic, Gauge>,
     /// Records that the rings lag behind their topics; set when asked for.
     pub lag_records: Family<OfTopic, Gauge>,
+    /// Requests whose events were taken.
+    pub ingest_requests: Family<OfTopic, Counter>,
+    /// Records that were taken.
+    pub ingest_records: Family<OfTopic, Counter>,
+    /// Bytes of the bodies of requests whose events were taken.
+    pub ingest_bytes: Family<OfTopic, Counter>,
+    /// Records that were set aside where the others were taken.
+    pub ingest_bad_records: Family<OfTopic, Counter>,
+    /// Requests that were refused.
+    pub ingest_refused: Family<OfReason, Counter>,
+    /// From a body's end until its records were durable, in seconds.
+    pub ingest_durable: Durable,
 }
+
+/// A histogram for each topic.
+type Durable = Family<OfTopic, Histogram, fn() -> Histogram>;
 
 impl Metrics {
     /// All at zero.
     pub fn new() -> Metrics {
-        let mut metrics = Metrics::default();
+        let mut metrics = Metrics {
+            registry: Registry::default(),
+            connections: Gauge::default(),
+            streams: Gauge::default(),
+            requests: Family::default(),
+            events_sent: Family::default(),
+            sent_bytes: Family::default(),
+            ring_fallback_reads: Family::default(),
+            not_resumed: Counter::default(),
+            ring_bytes: Family::default(),
+            lag_records: Family::default(),
+            ingest_requests: Family::default(),
+            ingest_records: Family::default(),
+            ingest_bytes: Family::default(),
+            ingest_bad_records: Family::default(),
+            ingest_refused: Family::default(),
+            ingest_durable: Family::new_with_constructor(durable_histogram),
+        };
         let mut registry = Registry::with_prefix("levada_gateway");
         let r = &mut registry;
         r.register("connections", "Connections open now", metrics.connections.clone());
@@ -67,6 +112,18 @@ impl Metrics {
         let ring = metrics.ring_bytes.clone();
         r.register_with_unit("ring", "Encoded records held in memory", Unit::Bytes, ring);
         r.register("lag_records", "Records not yet in the ring", metrics.lag_records.clone());
+        let taken = "Requests whose events were taken";
+        r.register("ingest_requests", taken, metrics.ingest_requests.clone());
+        r.register("ingest_records", "Records that were taken", metrics.ingest_records.clone());
+        let bytes = metrics.ingest_bytes.clone();
+        r.register_with_unit("ingest", "Bytes of the bodies whose events were taken", Unit::Bytes, bytes);
+        let bad = metrics.ingest_bad_records.clone();
+        r.register("ingest_bad_records", "Records set aside where the others were taken", bad);
+        let refused = metrics.ingest_refused.clone();
+        r.register("ingest_refused", "Requests to take events that were refused", refused);
+        let durable = metrics.ingest_durable.clone();
+        let about = "From the end of a body until its records were durable";
+        r.register_with_unit("ingest_durable", about, Unit::Seconds, durable);
         metrics.registry = registry;
         metrics
     }

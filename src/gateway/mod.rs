@@ -3,12 +3,15 @@
 //! ```text
 //!   topics ──► feed (one a topic: encodes each record once) ──► events (one a client) ──► text/event-stream
 //!      └─────────────────────────────────────────────────────► records, latest ─────────► JSON
+//!      ▲
+//!      └── ingest ◄── POST (only of topics that are opened for it)
 //!   jobs ───────────────────────────────────────────────────────────────────────────────► list, graph, page
 //! ```
 //!
 //! In: a folder of topics, which may be empty, and jobs to show. Out: the addresses in [`routes`]. A client
 //! resumes with the cursor of the last event it got, on any gateway of the same topics, with no gap and no
-//! duplicate. The gateway only reads; it holds nothing that is not in the topics.
+//! duplicate. The gateway holds nothing that is not in the topics, and writes only those that it is told to take
+//! events for ([`ingest`]).
 //!
 //! Bounds: connections and a request's head ([`serve`]), streams and bytes in memory ([`GatewayConfig`]), a
 //! chunk a stream ([`events`]), a page ([`records`]), views and their keys ([`latest`]).
@@ -19,6 +22,7 @@ mod cursor;
 mod envelope;
 mod events;
 mod feed;
+mod ingest;
 mod latest;
 mod metrics;
 mod page;
@@ -35,7 +39,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use ingest::{IngestConfig, IngestTopic, RecordSchema};
 use levada_connectors::log::{Log, LogError};
+use levada_types::ConnectorError;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -55,10 +61,12 @@ pub struct GatewayConfig {
     pub max_streams: usize,
     /// A stream without records gets a sign of life this often.
     pub heartbeat: Duration,
+    /// What it takes events for.
+    pub ingest: IngestConfig,
 }
 
 impl GatewayConfig {
-    /// The usual bounds: 8 MiB a topic, 2048 streams, 15 seconds.
+    /// The usual bounds: 8 MiB a topic, 2048 streams, 15 seconds, and no events are taken.
     pub fn new(data_dir: impl Into<PathBuf>, listen: SocketAddr) -> GatewayConfig {
         GatewayConfig {
             data_dir: data_dir.into(),
@@ -67,6 +75,7 @@ impl GatewayConfig {
             ring_bytes: 8 << 20,
             max_streams: 2048,
             heartbeat: Duration::from_secs(15),
+            ingest: IngestConfig::default(),
         }
     }
 }
@@ -90,6 +99,20 @@ pub enum GatewayError {
     /// The folder of the topics cannot be used.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// A topic cannot be opened to take events.
+    #[error("{source}{}", if *held {
+        format!("; a partition has one writer, so stop that one, or leave {topic} out of --ingest")
+    } else {
+        String::new()
+    })]
+    Ingest {
+        /// The topic.
+        topic: String,
+        /// Whether somebody else writes it.
+        held: bool,
+        /// What is wrong.
+        source: ConnectorError,
+    },
     /// The address cannot be listened on.
     #[error("failed to listen on {address}: {source}")]
     Listen {
@@ -117,6 +140,7 @@ struct Shared {
     feeds: feed::Feeds,
     views: latest::Views,
     metrics: metrics::Metrics,
+    ingest: ingest::Ingest,
     streams: Arc<Semaphore>,
     stopping: watch::Sender<bool>,
 }
@@ -129,6 +153,9 @@ impl Gateway {
     pub async fn bind(config: GatewayConfig) -> Result<Gateway, GatewayError> {
         let refused = |source| GatewayError::Listen { address: config.listen, source };
         let log = Log::open(&config.data_dir)?;
+        let ingest = ingest::Ingest::open(&log, config.ingest)?;
+        // A folder that was made just now is known by another name than one that is not there.
+        let log = Log::open(log.root())?;
         let listener = TcpListener::bind(config.listen).await.map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
         let shared = Arc::new(Shared {
@@ -138,6 +165,7 @@ impl Gateway {
             heartbeat: config.heartbeat,
             views: latest::Views::default(),
             metrics: metrics::Metrics::new(),
+            ingest,
             streams: Arc::new(Semaphore::new(config.max_streams.min(Semaphore::MAX_PERMITS))),
             stopping: watch::Sender::new(false),
         });
@@ -149,8 +177,13 @@ impl Gateway {
         self.address
     }
 
-    /// Serves until `shutdown` is done; then streams end and other answers finish.
+    /// Serves until `shutdown` is done; then streams end, other answers finish, and the topics that took events are
+    /// given back.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        serve::serve(self.listener, self.shared, shutdown).await;
+        serve::serve(self.listener, Arc::clone(&self.shared), shutdown).await;
+        let closed = tokio::task::spawn_blocking(move || self.shared.ingest.close()).await;
+        if let Err(error) = closed {
+            tracing::error!(%error, "the topics that took events were not closed");
+        }
     }
 }

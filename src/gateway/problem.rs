@@ -1,6 +1,7 @@
 //! What went wrong, for a program: RFC 9457, `application/problem+json`.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use levada_connectors::log::LogError;
 use serde::Serialize;
@@ -26,6 +27,9 @@ pub struct Problem {
     /// Facts for a program, such as the offsets that are held.
     #[serde(flatten)]
     facts: Map<String, Value>,
+    /// When to try again, in seconds.
+    #[serde(skip)]
+    retry_after: Option<u64>,
 }
 
 impl Problem {
@@ -37,6 +41,7 @@ impl Problem {
             status: status.as_u16(),
             detail: detail.into(),
             facts: Map::new(),
+            retry_after: (status == StatusCode::SERVICE_UNAVAILABLE).then_some(1),
         }
     }
 
@@ -53,6 +58,12 @@ impl Problem {
     /// 503: not now; the answer says when to try again.
     pub fn unavailable(detail: impl Into<String>) -> Problem {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+    }
+
+    /// Says when to try again: in whole seconds, and at least one.
+    pub fn retry_after(mut self, wait: Duration) -> Problem {
+        self.retry_after = Some((wait.as_secs_f64().ceil() as u64).max(1));
+        self
     }
 
     /// Adds a fact for a program.
@@ -105,8 +116,8 @@ impl Reply for Problem {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if self.status == StatusCode::SERVICE_UNAVAILABLE.as_u16() {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         if self.status == StatusCode::METHOD_NOT_ALLOWED.as_u16() {
             headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -117,12 +128,13 @@ impl Reply for Problem {
 
 /// What no route took.
 pub async fn recover(rejection: Rejection) -> Result<Response, Infallible> {
-    let problem = if rejection.find::<MethodNotAllowed>().is_some() {
-        Problem::new(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered here")
-    } else if rejection.find::<InvalidQuery>().is_some() {
+    // One route may want another method, and the one that does not finds the rest wrong.
+    let problem = if rejection.find::<InvalidQuery>().is_some() {
         Problem::bad_request("the query cannot be read: expected name=value&…")
     } else if let Some(header) = rejection.find::<InvalidHeader>() {
         Problem::bad_request(format!("the header {} cannot be read: expected ASCII", header.name()))
+    } else if rejection.find::<MethodNotAllowed>().is_some() {
+        Problem::new(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered here")
     } else if rejection.is_not_found() {
         Problem::not_found("there is nothing at this address")
     } else {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use levada_connectors::codec::timestamp;
+use levada_connectors::topic::MarkFields;
 use warp::http::StatusCode;
 
 use super::begin::Begin;
@@ -43,6 +44,14 @@ fn number(found: &BTreeMap<String, String>, name: &str, most: u64) -> Result<Opt
     match text.parse() {
         Ok(number) if number <= most => Ok(Some(number)),
         _ => Err(wrong(name, format!("expected a whole number from 0 to {most} and found {text:?}"))),
+    }
+}
+
+fn truth(found: &BTreeMap<String, String>, name: &str) -> Result<bool, Problem> {
+    match found.get(name).map(String::as_str) {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(other) => Err(wrong(name, format!("expected true or false and found {other:?}"))),
     }
 }
 
@@ -98,11 +107,7 @@ pub fn stream(
     {
         return Err(wrong("cursor", format!("it is of topic {stranger:?}, which is not asked for")));
     }
-    let wait = match found.get("wait").map(String::as_str) {
-        None | Some("false") => false,
-        Some("true") => true,
-        Some(other) => return Err(wrong("wait", format!("expected true or false and found {other:?}"))),
-    };
+    let wait = truth(&found, "wait")?;
     Ok(StreamQuery { topics, cursor, wait })
 }
 
@@ -170,6 +175,28 @@ pub fn nothing(pairs: Pairs) -> Result<(), Problem> {
         None => Ok(()),
         Some((name, _)) => Err(wrong(name, "there are no parameters here")),
     }
+}
+
+/// What a request to take events asks for, besides its headers.
+#[derive(Debug)]
+pub struct TakeQuery {
+    /// Which fields are a record's key and time.
+    pub marks: MarkFields,
+    /// Whether the good records are wanted if there are bad ones.
+    pub partial: bool,
+}
+
+/// What `POST …/events` takes.
+pub fn events_to_take(pairs: Pairs) -> Result<TakeQuery, Problem> {
+    let mut found = known(pairs, &["key", "time", "partial"])?;
+    let mut field = |name: &str| match found.remove(name) {
+        Some(field) if field.is_empty() || field.len() > MAX_FIELD_BYTES => {
+            Err(wrong(name, format!("expected the name of a field, of 1 to {MAX_FIELD_BYTES} bytes")))
+        }
+        field => Ok(field),
+    };
+    let marks = MarkFields { key: field("key")?, time: field("time")? };
+    Ok(TakeQuery { marks, partial: truth(&found, "partial")? })
 }
 
 /// Whether a client that accepts this takes an event stream.

@@ -5,6 +5,7 @@
 //!   GET /v1/topics                     the topics, with their partitions and offsets
 //!   GET /v1/topics/{topic}             one of them
 //!   GET /v1/topics/{topic}/events      its records as they come (text/event-stream)
+//!   POST /v1/topics/{topic}/events     takes events, if the topic is open for them
 //!   GET /v1/events?topics=a,b          the same of several topics on one connection
 //!   GET /v1/topics/{topic}/records     a page of them
 //!   GET /v1/topics/{topic}/latest      the latest of every key
@@ -12,7 +13,8 @@
 //!   GET /v1/pages                      what the page shows of each
 //!   GET /healthz, /readyz, /metrics    for whoever runs it
 //! ```
-//! Every error is `application/problem+json`. No other origin may read: there are no CORS headers.
+//! Every error is `application/problem+json`. No other origin may read or write: there are no CORS headers, and what
+//! a page may send without asking is no media type that is taken.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -31,7 +33,8 @@ use super::events::{Events, blocking};
 use super::metrics::OfTopic;
 use super::problem::{Problem, recover};
 use super::query::{self, Pairs};
-use super::{latest, page, records};
+use super::serve::Peer;
+use super::{ingest, latest, page, records};
 
 const JSON: &str = "application/json";
 
@@ -39,6 +42,8 @@ const JSON: &str = "application/json";
 pub fn routes(shared: Arc<Shared>) -> BoxedFilter<(Response,)> {
     assets()
         .or(streams(&shared))
+        .unify()
+        .or(taking(&shared))
         .unify()
         .or(topics(&shared))
         .unify()
@@ -74,6 +79,20 @@ fn streams(shared: &Arc<Shared>) -> BoxedFilter<(Response,)> {
         .and(with(shared))
         .then(|topic, pairs, id, accept: Option<String>, shared| async move {
             open_stream(shared, topic, pairs, id, accept).await.unwrap_or_else(Reply::into_response)
+        })
+        .boxed()
+}
+
+fn taking(shared: &Arc<Shared>) -> BoxedFilter<(Response,)> {
+    warp::path!("v1" / "topics" / String / "events")
+        .and(warp::post())
+        .and(warp::query::<Pairs>())
+        .and(warp::header::headers_cloned())
+        .and(warp::ext::get::<Peer>())
+        .and(warp::body::stream())
+        .and(with(shared))
+        .then(|topic, pairs, headers, Peer(address): Peer, body, shared| {
+            ingest::post(shared, topic, pairs, headers, address, body)
         })
         .boxed()
 }
@@ -239,7 +258,12 @@ fn no_parameters(pairs: Pairs, shared: Arc<Shared>) -> Result<Arc<Shared>, Probl
 }
 
 fn answer(result: Result<Vec<u8>, Problem>) -> Response {
-    result.map_or_else(Reply::into_response, |bytes| body(bytes, JSON))
+    result.map_or_else(Reply::into_response, json_body)
+}
+
+/// An answer of JSON.
+pub fn json_body(bytes: Vec<u8>) -> Response {
+    body(bytes, JSON)
 }
 
 fn body(bytes: Vec<u8>, kind: &'static str) -> Response {

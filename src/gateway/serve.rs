@@ -5,7 +5,7 @@
 //! [`FINISH_WITHIN`], and what is left is cut off.
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +32,10 @@ const MAX_HEAD_BYTES: usize = 64 << 10;
 const FINISH_WITHIN: Duration = Duration::from_secs(5);
 /// After a failed accept (too many open files) it is tried again this much later.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+/// Whose request it is: the address at the other end of the connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub IpAddr);
 
 /// Serves until `shutdown` is done.
 pub async fn serve(listener: TcpListener, shared: Arc<Shared>, shutdown: impl Future<Output = ()>) {
@@ -86,7 +90,8 @@ where
 {
     // Events are small and wanted now. Where that is refused, they are late.
     let _ = stream.set_nodelay(true);
-    let counted = service_fn(|request: Request<Incoming>| {
+    let counted = service_fn(|mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Peer(peer.ip()));
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let answer = service.call(request);
         async move {

@@ -14,6 +14,7 @@ use levada_connectors::file::{FileSink, FileSinkConfig, FileSource, FileSourceCo
 #[cfg(feature = "kafka")]
 use levada_connectors::kafka::{KafkaSink, KafkaSinkConfig, KafkaSource, KafkaSourceConfig};
 use levada_connectors::topic::{LogSink, LogSinkConfig, LogSource, LogSourceConfig};
+use levada_connectors::webhook::{WebhookSink, WebhookSinkConfig};
 use levada_types::{DecoderFactory, Existing, SinkFactory, SourceFactory};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value, json};
@@ -96,10 +97,13 @@ connectors! {
     file => File(FileSinkConfig),
     /// A topic of Apache Kafka.
     kafka if feature = "kafka" => Kafka(KafkaSinkConfig),
+    /// An HTTP address: a request a row, or several rows.
+    webhook => Webhook(WebhookSinkConfig),
 }
 
 /// The ports of one plan's sources and sinks.
 pub(super) struct Connections {
+    job: String,
     data_dir: PathBuf,
     existing: Existing,
 }
@@ -114,8 +118,12 @@ pub(super) fn format_of(spec: &SourceSpec, config: &FileSourceConfig) -> Format 
 pub(super) type Reading = (Arc<dyn SourceFactory>, Arc<dyn DecoderFactory>);
 
 impl Connections {
-    pub fn new(environment: &Environment<'_>) -> Self {
-        Connections { data_dir: environment.data_dir.clone(), existing: environment.existing }
+    pub fn new(job: &str, environment: &Environment<'_>) -> Self {
+        Connections {
+            job: job.to_string(),
+            data_dir: environment.data_dir.clone(),
+            existing: environment.existing,
+        }
     }
 
     /// Reader and decoder of a source; what is wrong, and with which field.
@@ -149,16 +157,12 @@ impl Connections {
         }
     }
 
-    /// Writer of the job's sink `name`; what is wrong, and with which field.
+    /// Writer of a sink; what is wrong, and with which field.
     pub fn sink(
         &self,
-        job: &str,
         name: &str,
         spec: &SinkSpec,
     ) -> Result<Arc<dyn SinkFactory>, (Option<&'static str>, String)> {
-        // Only a sink that others could take for another run's needs to know whose it is.
-        #[cfg(not(feature = "kafka"))]
-        let _ = (job, name);
         match &spec.connector {
             SinkConnector::Log(config) => {
                 if config.topic.is_empty() {
@@ -179,8 +183,16 @@ impl Connections {
             #[cfg(feature = "kafka")]
             SinkConnector::Kafka(config) => {
                 json_only(spec.common.format.unwrap_or_default())?;
-                let sink = KafkaSink::new(config, job, name, self.existing);
+                let sink = KafkaSink::new(config, &self.job, name, self.existing);
                 Ok(Arc::new(sink.map_err(|error| (Some("properties"), error.to_string()))?))
+            }
+            SinkConnector::Webhook(config) => {
+                if spec.common.format.is_some_and(|format| format != Format::Json) {
+                    return Err((Some("format"), "a webhook sends JSON".into()));
+                }
+                config.check().map_err(|(field, message)| (Some(field), message))?;
+                let (job, config) = (&self.job, config.clone());
+                Ok(Arc::new(WebhookSink::new(&self.data_dir, job, name, config, self.existing)))
             }
         }
     }
@@ -292,10 +304,21 @@ mod tests {
         };
         let source = fields(schemars::schema_for!(SourceCommon));
         let sink = fields(schemars::schema_for!(SinkCommon));
-        for own in [schemars::schema_for!(LogSourceConfig), schemars::schema_for!(FileSourceConfig)] {
+        for own in [
+            schemars::schema_for!(LogSourceConfig),
+            schemars::schema_for!(FileSourceConfig),
+            #[cfg(feature = "kafka")]
+            schemars::schema_for!(KafkaSourceConfig),
+        ] {
             assert!(fields(own).iter().all(|field| !source.contains(field)));
         }
-        for own in [schemars::schema_for!(LogSinkConfig), schemars::schema_for!(FileSinkConfig)] {
+        for own in [
+            schemars::schema_for!(LogSinkConfig),
+            schemars::schema_for!(FileSinkConfig),
+            #[cfg(feature = "kafka")]
+            schemars::schema_for!(KafkaSinkConfig),
+            schemars::schema_for!(WebhookSinkConfig),
+        ] {
             assert!(fields(own).iter().all(|field| !sink.contains(field)));
         }
     }

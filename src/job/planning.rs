@@ -61,7 +61,7 @@ pub fn plan(
 ) -> Drawn {
     let mut planner = Planner {
         cx: PlanContext { models: environment.models, problems: Vec::new() },
-        connections: Connections::new(environment),
+        connections: Connections::new(&spec.job.name, environment),
         spec,
         steps,
         broken,
@@ -303,24 +303,34 @@ impl Planner<'_> {
                 Found::Late(i) => places[i].map(StreamId::Late),
                 Found::Wrong => None,
             };
-            let writer = self.connections.sink(&spec.job.name, name, sink);
+            let writer = self.connections.sink(name, sink);
             let writer = writer.map_err(|wrong| self.misconnected(&["sink", name, kind], wrong)).ok();
             let from = from.filter(|&stream| self.has_late(&path, stream, planned))?;
             if let Some(rows) = schema(sources, planned, from) {
-                self.check_sink_key(&["sink", name, kind], sink, &rows);
+                self.check_sink_columns(&["sink", name, kind], sink, &rows);
             }
             Some(SinkPlan { name: name.clone(), from, order: order_of(from, planned)?, writer: writer? })
         };
         spec.sink.iter().map(one).collect()
     }
 
-    /// A topic's key columns are columns of the stream.
-    fn check_sink_key(&mut self, table: &[&str; 3], sink: &SinkSpec, rows: &Schema) {
+    /// A topic's key columns, and those in the text of a message, are columns of the stream.
+    fn check_sink_columns(&mut self, table: &[&str; 3], sink: &SinkSpec, rows: &Schema) {
         let key = match &sink.connector {
             SinkConnector::Log(config) => &config.key,
             #[cfg(feature = "kafka")]
             SinkConnector::Kafka(config) => &config.key,
             SinkConnector::File(_) => return,
+            SinkConnector::Webhook(config) => {
+                // What is wrong with the text itself has been said.
+                for column in config.columns().unwrap_or_default() {
+                    if rows.index_of(&column).is_err() {
+                        let known = rows.fields().iter().skip(1).map(|field| field.name().clone());
+                        self.cx.unknown([table[0], table[1], table[2], "text"], "column", &column, known);
+                    }
+                }
+                return;
+            }
         };
         for (index, column) in key.iter().enumerate() {
             if rows.index_of(column).is_err() {

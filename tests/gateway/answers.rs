@@ -48,6 +48,7 @@ async fn bad_requests_get_a_problem_that_says_what_is_wrong() {
         ("GET", "/v1/topics?x=%ff%00&=&&", 400, "no parameters here"),
         ("GET", "/v1/jobs/none/graph", 404, "no job"),
         ("POST", "/v1/topics", 405, "only GET"),
+        ("POST", "/v1/topics/decisions/events", 403, "start the gateway with --ingest decisions"),
         ("DELETE", "/v1/topics/decisions/events", 405, "only GET"),
         ("PUT", "/", 405, "only GET"),
     ];
@@ -186,6 +187,12 @@ async fn promtool_accepts_the_metrics() {
     assert!(answer.header("content-type").starts_with("text/plain; version=0.0.4"));
     let text = String::from_utf8(answer.body).expect("UTF-8");
     assert!(text.contains("levada_gateway_events_sent_total{topic=\"decisions\"} 1\n"), "{text}");
+    promtool_accepts(&text);
+    served.stop().await;
+}
+
+/// Checks metrics by Prometheus' own tool.
+pub(super) fn promtool_accepts(text: &str) {
     let mut promtool = Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
@@ -197,5 +204,4 @@ async fn promtool_accepts_the_metrics() {
     let checked = promtool.wait_with_output().expect("an end");
     let said = [checked.stdout, checked.stderr].concat();
     assert!(checked.status.success() && said.is_empty(), "{}\n{text}", String::from_utf8_lossy(&said));
-    served.stop().await;
 }

@@ -32,19 +32,45 @@ impl Answer {
 
 /// One request on a connection of its own.
 pub async fn request(address: SocketAddr, method: &str, path: &str, headers: &str) -> Answer {
-    tokio::time::timeout(PATIENCE, async {
-        let mut stream = TcpStream::connect(address).await.expect("a connection");
-        let head = format!("{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{headers}\r\n");
-        stream.write_all(head.as_bytes()).await.expect("sent");
-        let mut bytes = Vec::new();
-        stream.read_to_end(&mut bytes).await.expect("an answer");
-        let split = bytes.windows(4).position(|window| window == b"\r\n\r\n").expect("a head");
-        let head = String::from_utf8(bytes[..split].to_vec()).expect("UTF-8");
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-        Answer { status, head, body: bytes[split + 4..].to_vec() }
-    })
-    .await
-    .expect("an answer in time")
+    attempt(address, method, path, headers, None).await.expect("an answer")
+}
+
+/// A request with a body, on a connection of its own.
+pub async fn post(address: SocketAddr, path: &str, headers: &str, body: &[u8]) -> Answer {
+    attempt(address, "POST", path, headers, Some(body)).await.expect("an answer")
+}
+
+/// As [`request`], of a gateway that may go away at any time.
+pub async fn attempt(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: Option<&[u8]>,
+) -> std::io::Result<Answer> {
+    let exchange = async {
+        let mut stream = TcpStream::connect(address).await?;
+        let length = body.map(|body| format!("content-length: {}\r\n", body.len())).unwrap_or_default();
+        let head =
+            format!("{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{length}{headers}\r\n");
+        stream.write_all(head.as_bytes()).await?;
+        // A gateway that does not want it all may answer before it has it.
+        let _ = stream.write_all(body.unwrap_or_default()).await;
+        answer(&mut stream).await
+    };
+    tokio::time::timeout(PATIENCE, exchange).await.expect("an answer in time")
+}
+
+/// The answer that comes on a connection which ends with it.
+pub async fn answer(stream: &mut TcpStream) -> std::io::Result<Answer> {
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).await?;
+    let split = bytes.windows(4).position(|window| window == b"\r\n\r\n");
+    let split = split.ok_or(std::io::ErrorKind::UnexpectedEof)?;
+    let head = String::from_utf8(bytes[..split].to_vec()).expect("UTF-8");
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    let body = bytes[split + 4..].to_vec();
+    Ok(Answer { status, head, body })
 }
 
 pub async fn get(address: SocketAddr, path: &str) -> Answer {

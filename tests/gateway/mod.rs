@@ -3,6 +3,7 @@
 mod answers;
 mod browser;
 mod client;
+mod ingest;
 mod page;
 mod streams;
 

@@ -81,8 +81,8 @@ impl SinkFactory for FileSink {
         format!("file {}", self.config.path.display())
     }
 
-    fn output(&self) -> Option<&dyn Written> {
-        Some(self)
+    fn outputs(&self) -> Vec<&dyn Written> {
+        vec![self]
     }
 
     fn open(&self, schema: SchemaRef, place: Option<&[u8]>) -> Result<Box<dyn Sink>, ConnectorError> {

@@ -90,8 +90,8 @@ impl SinkFactory for KafkaSink {
         Ok(Box::new(OpenTopic { encoder, publisher, went: from.unwrap_or_default() }))
     }
 
-    fn output(&self) -> Option<&dyn Output> {
-        Some(self)
+    fn outputs(&self) -> Vec<&dyn Output> {
+        vec![self]
     }
 }
 

@@ -4,12 +4,14 @@
 //! each record with two headers, `epoch` and `position`, so that readers know where it stood.
 
 mod config;
+mod marks;
 mod sink;
 mod source;
 #[cfg(test)]
 mod tests;
 
 pub use config::{LogSinkConfig, LogSourceConfig, StartFrom};
+pub use marks::{MarkFields, Marks};
 pub use sink::LogSink;
 pub use source::LogSource;
 

@@ -74,8 +74,8 @@ impl SinkFactory for LogSink {
         format!("topic {}", self.config.topic)
     }
 
-    fn output(&self) -> Option<&dyn Output> {
-        Some(self)
+    fn outputs(&self) -> Vec<&dyn Output> {
+        vec![self]
     }
 
     fn open(&self, schema: SchemaRef, place: Option<&[u8]>) -> Result<Box<dyn Sink>, ConnectorError> {
@@ -105,6 +105,10 @@ impl SinkFactory for LogSink {
 impl Output for LogSink {
     fn name(&self) -> String {
         self.config.topic.clone()
+    }
+
+    fn full_name(&self) -> String {
+        self.describe()
     }
 
     fn appends(&self) -> bool {

@@ -10,6 +10,11 @@ pub trait Output {
     /// Its name among the outputs of a job: `decisions`, `file out.jsonl`.
     fn name(&self) -> String;
 
+    /// The same with its kind, where the name does not tell it: `topic decisions`.
+    fn full_name(&self) -> String {
+        self.name()
+    }
+
     /// Whether a run can write behind what is held; otherwise it can only replace it.
     fn appends(&self) -> bool;
 

@@ -32,9 +32,9 @@ pub trait SinkFactory: Send + Sync {
     /// When the outside system refuses.
     fn open(&self, schema: SchemaRef, place: Option<&[u8]>) -> Result<Box<dyn Sink>, ConnectorError>;
 
-    /// Where it writes, to be looked after before the job runs; `None` of a sink that leaves nothing.
-    fn output(&self) -> Option<&dyn Output> {
-        None
+    /// Where it writes, to be looked after before the job runs; nothing of a sink that leaves nothing.
+    fn outputs(&self) -> Vec<&dyn Output> {
+        Vec::new()
     }
 }
 

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
-use levada_connectors::codec::json::{pick, picked_time, plain_text};
 use levada_connectors::file::Lines;
 use levada_connectors::log::{Log, LogError, RecordIn, TopicConfig, WriterOptions};
+use levada_connectors::topic::{MarkFields, Marks};
 
 use super::count;
 use crate::cli::failure::Failure;
@@ -60,6 +60,7 @@ impl Produce {
             )));
         }
         let writer = topic.writers(WriterOptions::default())?;
+        let marks = MarkFields { key: self.key.clone(), time: self.time.clone() };
         let (mut produced, mut bad, mut time) = (0u64, 0u64, 0);
         let mut last_line = 0;
         loop {
@@ -80,7 +81,8 @@ impl Produce {
             let mut times = Vec::with_capacity(records.len());
             let mut stopped = None;
             for i in 0..records.len() {
-                let (key, at, wrong) = self.key_and_time(records.value(i));
+                let Marks { key, time_ms, wrong } = marks.of(records.value(i));
+                let at = if self.time.is_none() { Some(now_ms()) } else { time_ms };
                 if let Some(reason) = wrong {
                     if !self.keep_bad {
                         stopped = Some((records.offsets.get(i).copied().unwrap_or_default(), reason));
@@ -144,43 +146,6 @@ impl Produce {
             "produce line {line} of {file}: {reason}; {so_far} (with --keep-bad such lines are produced too, and a \
              job sets them aside with the reason)"
         )
-    }
-
-    /// A record's key and time, and what is wrong if it lacks one.
-    fn key_and_time(&self, record: &[u8]) -> (Option<Vec<u8>>, Option<i64>, Option<String>) {
-        let now = self.time.is_none().then(now_ms);
-        let names = [self.key.as_deref().unwrap_or_default(), self.time.as_deref().unwrap_or_default()];
-        let [key, time] = match pick(record, names) {
-            Ok(found) => found,
-            Err(reason) => return (None, now, Some(reason)),
-        };
-        let mut wrong = None;
-        let key = match (&self.key, key) {
-            (None, _) => None,
-            (Some(_), Some(value)) if value != b"null" => Some(plain_text(value)),
-            (Some(name), _) => {
-                wrong = Some(format!("field `{name}`, the key, is missing or null"));
-                None
-            }
-        };
-        let time = match (&self.time, time) {
-            (None, _) => now,
-            (Some(name), None) => {
-                wrong = Some(format!("field `{name}`, the time, is missing"));
-                None
-            }
-            (Some(name), Some(value)) => {
-                let time = picked_time(value);
-                if time.is_none() {
-                    let value = String::from_utf8_lossy(value);
-                    wrong = Some(format!(
-                        "field `{name}`: expected a timestamp as in 2013-01-01T10:17:00Z, found {value}"
-                    ));
-                }
-                time
-            }
-        };
-        (key, time, wrong)
     }
 }
 

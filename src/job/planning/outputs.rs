@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use levada_connectors::log::{MAX_PARTITIONS, check_topic_name};
+use levada_connectors::webhook::WebhookSinkConfig;
 
 use super::Planner;
 use crate::job::spec::{JobSpec, SinkConnector, SourceConnector};
@@ -17,7 +18,7 @@ impl Planner<'_> {
         }
         for (name, sink) in &self.spec.sink {
             let kind = sink.connector.kind();
-            let (field, target) = match &sink.connector {
+            let (field, targets) = match &sink.connector {
                 SinkConnector::Log(config) => {
                     if let Err(error) = check_topic_name(&config.topic)
                         && !config.topic.is_empty()
@@ -30,31 +31,42 @@ impl Planner<'_> {
                             format!("a topic has 1 to {MAX_PARTITIONS} partitions, not {partitions}");
                         self.cx.problem(["sink", name, kind, "partitions"], message);
                     }
-                    ("topic", format!("topic {}", config.topic))
+                    ("topic", vec![format!("topic {}", config.topic)])
                 }
                 #[cfg(feature = "kafka")]
                 SinkConnector::Kafka(config) => {
-                    ("topic", format!("kafka topic {} at {}", config.topic, config.brokers))
+                    ("topic", vec![format!("kafka topic {} at {}", config.topic, config.brokers)])
                 }
-                SinkConnector::File(config) => ("path", format!("file {}", config.path.display())),
+                SinkConnector::File(config) => ("path", vec![format!("file {}", config.path.display())]),
+                SinkConnector::Webhook(_) => {
+                    ("url", kept(&self.spec.job.name, name).map(|topic| format!("topic {topic}")).to_vec())
+                }
             };
-            if let Some(source) = reader(self.spec, &sink.connector) {
-                let message = format!("source `{source}` reads what `{name}` would write, {target}");
+            if let Some(source) = reader(self.spec, name, &sink.connector) {
+                let targets = targets.join(", ");
+                let message = format!("source `{source}` reads what `{name}` would write, {targets}");
                 self.cx.problem(["sink", name, kind, field], message);
             }
-            match writers.get(&target) {
-                Some(other) => {
-                    let message = format!("`{name}` and {other} would both write {target}");
-                    self.cx.problem(["sink", name, kind, field], message);
+            for target in targets {
+                match writers.get(&target) {
+                    Some(other) => {
+                        let message = format!("`{name}` and {other} would both write {target}");
+                        self.cx.problem(["sink", name, kind, field], message);
+                    }
+                    None => drop(writers.insert(target, format!("`{name}`"))),
                 }
-                None => drop(writers.insert(target, format!("`{name}`"))),
             }
         }
     }
 }
 
+/// The topics in which a webhook keeps what became of its requests.
+fn kept(job: &str, sink: &str) -> [String; 2] {
+    [WebhookSinkConfig::delivered(job, sink), WebhookSinkConfig::undelivered(job, sink)]
+}
+
 /// The source that reads where a sink writes.
-fn reader<'a>(spec: &'a JobSpec, sink: &SinkConnector) -> Option<&'a str> {
+fn reader<'a>(spec: &'a JobSpec, name: &str, sink: &SinkConnector) -> Option<&'a str> {
     let reads = |source: &SourceConnector| match (source, sink) {
         (SourceConnector::Log(source), SinkConnector::Log(sink)) => source.topic == sink.topic,
         (SourceConnector::File(source), SinkConnector::File(sink)) => {
@@ -63,6 +75,9 @@ fn reader<'a>(spec: &'a JobSpec, sink: &SinkConnector) -> Option<&'a str> {
         #[cfg(feature = "kafka")]
         (SourceConnector::Kafka(source), SinkConnector::Kafka(sink)) => {
             (&source.brokers, &source.topic) == (&sink.brokers, &sink.topic)
+        }
+        (SourceConnector::Log(source), SinkConnector::Webhook(_)) => {
+            kept(&spec.job.name, name).contains(&source.topic)
         }
         _ => false,
     };

@@ -30,7 +30,7 @@ use arrow::datatypes::SchemaRef;
 use levada_types::{ConnectorError, Decoder, DecoderFactory};
 
 pub use encode::JsonEncoder;
-pub use pick::{is_json, pick, picked_time, plain_text};
+pub use pick::{elements, is_json, members, pick, picked_time, plain_text};
 
 use decode::JsonDecoder;
 

@@ -1,5 +1,7 @@
 //! Single fields out of a record, without a schema: a record's key and time for a producer.
 
+use std::ops::Range;
+
 use super::scan::{self, SyntaxKind, fault};
 use crate::codec::timestamp;
 
@@ -24,6 +26,26 @@ fn fields<'a, const N: usize>(
     names: [&str; N],
 ) -> Result<[Option<&'a [u8]>; N], scan::Syntax> {
     let mut found = [None; N];
+    each_member(bytes, |name, value| {
+        for (slot, wanted) in found.iter_mut().zip(names) {
+            if wanted.as_bytes() == name {
+                *slot = Some(value);
+            }
+        }
+    })?;
+    Ok(found)
+}
+
+/// Calls `each` with the name and the raw JSON of every top-level field of a record, in their order. The whole
+/// record is checked.
+///
+/// # Errors
+/// Why the record is not a JSON object, as a dead letter would say it.
+pub fn members<'a>(record: &'a [u8], each: impl FnMut(&[u8], &'a [u8])) -> Result<(), String> {
+    each_member(record, each).map_err(|syntax| super::reason(syntax, record))
+}
+
+fn each_member<'a>(bytes: &'a [u8], mut each: impl FnMut(&[u8], &'a [u8])) -> Result<(), scan::Syntax> {
     let mut at = scan::whitespace(bytes, 0);
     match bytes.get(at) {
         Some(b'{') => at = scan::whitespace(bytes, at + 1),
@@ -41,11 +63,7 @@ fn fields<'a, const N: usize>(
             name = &scratch;
         }
         let end = scan::skip(bytes, value, 1)?;
-        for (slot, wanted) in found.iter_mut().zip(names) {
-            if wanted.as_bytes() == name {
-                *slot = bytes.get(value..end);
-            }
-        }
+        each(name, bytes.get(value..end).unwrap_or_default());
         at = scan::whitespace(bytes, end);
         match bytes.get(at) {
             Some(b',') => at = scan::whitespace(bytes, at + 1),
@@ -55,7 +73,45 @@ fn fields<'a, const N: usize>(
         first = false;
     }
     at = scan::whitespace(bytes, at + 1);
-    if at < bytes.len() { Err(fault(bytes, at, SyntaxKind::Trailing)) } else { Ok(found) }
+    if at < bytes.len() { Err(fault(bytes, at, SyntaxKind::Trailing)) } else { Ok(()) }
+}
+
+/// Where the elements of a JSON array are, each as it stands; `None` of what begins with no bracket. The whole
+/// array is checked.
+///
+/// ```
+/// use levada_connectors::codec::json::elements;
+/// assert_eq!(elements(br#" [{"a": 1}, 2] "#), Ok(Some(vec![2..10, 12..13])));
+/// assert_eq!(elements(b"{}"), Ok(None));
+/// assert_eq!(elements(b"[1,"), Err("not JSON: it breaks off after 3 bytes".to_string()));
+/// ```
+///
+/// # Errors
+/// Why it is not JSON.
+pub fn elements(bytes: &[u8]) -> Result<Option<Vec<Range<usize>>>, String> {
+    spans(bytes).map_err(|syntax| super::reason(syntax, bytes))
+}
+
+fn spans(bytes: &[u8]) -> Result<Option<Vec<Range<usize>>>, scan::Syntax> {
+    let mut at = scan::whitespace(bytes, 0);
+    if bytes.get(at) != Some(&b'[') {
+        return Ok(None);
+    }
+    let mut found = Vec::new();
+    at = scan::whitespace(bytes, at + 1);
+    while bytes.get(at) != Some(&b']') || !found.is_empty() {
+        // What is nested in an element counts from the element on, as it does once it is a record.
+        let end = scan::skip(bytes, at, 0)?;
+        found.push(at..end);
+        at = scan::whitespace(bytes, end);
+        match bytes.get(at) {
+            Some(b',') => at = scan::whitespace(bytes, at + 1),
+            Some(b']') => break,
+            _ => return Err(fault(bytes, at, SyntaxKind::Comma)),
+        }
+    }
+    at = scan::whitespace(bytes, at + 1);
+    if at < bytes.len() { Err(fault(bytes, at, SyntaxKind::Trailing)) } else { Ok(Some(found)) }
 }
 
 /// A picked value as a timestamp, by the rules of a timestamp column: milliseconds since the Unix epoch UTC.

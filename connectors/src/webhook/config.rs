@@ -1,0 +1,232 @@
+//! What a job file says about a webhook.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use levada_types::{ConnectorError, parse_duration_ms};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use ureq::tls::{PemItem, RootCerts, parse_pem};
+
+use super::body::{Part, template};
+
+/// The most events of a request.
+const MAX_BATCH: u32 = 10_000;
+
+/// An HTTP address to send to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct WebhookSinkConfig {
+    /// The address: `https://…` or `http://…`.
+    pub url: Option<String>,
+    /// Where the address stands, if it is a secret itself, as those of Slack and Teams are.
+    pub url_from: Option<Secret>,
+    /// What a body is.
+    pub message: MessageForm,
+    /// The text of a `slack` or `teams` message, with columns in braces: `"{machine} is at {mean}"`. A brace is
+    /// written twice.
+    pub text: Option<String>,
+    /// How many rows of an epoch one request carries at most, as an array; without it, each goes alone, as an object.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub batch: Option<u32>,
+    /// Where the key stands that requests are signed with; without it they are not.
+    pub secret: Option<Secret>,
+    /// Where the token stands that is sent as `Authorization: Bearer TOKEN`.
+    pub bearer: Option<Secret>,
+    /// A file with the certificates (PEM) of the authorities that are trusted, instead of the public ones: for an
+    /// address within a company.
+    pub ca: Option<PathBuf>,
+    /// How long a request may take; 10 s by default.
+    #[schemars(extend("pattern" = levada_types::DURATION_PATTERN))]
+    pub timeout: Option<String>,
+    /// How long to wait before the second attempt; 500 ms by default, and twice as long each further time.
+    #[schemars(extend("pattern" = levada_types::DURATION_PATTERN))]
+    pub backoff: Option<String>,
+    /// The longest wait between two attempts; 1 minute by default. What the other side asks for by `Retry-After` is
+    /// waited for beyond it, up to an hour.
+    #[schemars(extend("pattern" = levada_types::DURATION_PATTERN))]
+    pub max_backoff: Option<String>,
+}
+
+/// What a body is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MessageForm {
+    /// The row as a JSON object.
+    #[default]
+    Json,
+    /// A CloudEvent in structured mode, whose data is the row.
+    Cloudevents,
+    /// A message for Slack's incoming webhooks.
+    Slack,
+    /// A message with a card for Microsoft Teams' workflows.
+    Teams,
+}
+
+/// Where a secret stands: never in the job file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Secret {
+    /// In an environment variable of this name.
+    Env(String),
+    /// In this file; line breaks at its end are no part of it.
+    File(PathBuf),
+}
+
+impl Secret {
+    /// Reads it.
+    pub(super) fn read(&self) -> Result<Vec<u8>, ConnectorError> {
+        let (from, read) = match self {
+            Secret::Env(name) => (
+                format!("environment variable {name}"),
+                std::env::var_os(name)
+                    .map(|value| value.into_encoded_bytes())
+                    .ok_or_else(|| "it is not set".to_owned()),
+            ),
+            Secret::File(path) => {
+                (format!("file {}", path.display()), std::fs::read(path).map_err(|error| error.to_string()))
+            }
+        };
+        let failed = |why: &str| {
+            ConnectorError::configuration(format!("read the webhook's secret from {from}: {why}"))
+        };
+        let mut secret = read.map_err(|why| failed(&why))?;
+        while secret.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
+            secret.pop();
+        }
+        if secret.is_empty() {
+            return Err(failed("it is empty"));
+        }
+        Ok(secret)
+    }
+}
+
+impl WebhookSinkConfig {
+    /// The topic of what was acknowledged.
+    pub fn delivered(job: &str, sink: &str) -> String {
+        format!("{job}.{sink}.delivered")
+    }
+
+    /// The topic of what was refused.
+    pub fn undelivered(job: &str, sink: &str) -> String {
+        format!("{job}.{sink}.undelivered")
+    }
+
+    /// The columns that stand in `text`.
+    ///
+    /// # Errors
+    /// When a brace of it stands alone.
+    pub fn columns(&self) -> Result<Vec<String>, String> {
+        let parts = template(self.text.as_deref().unwrap_or_default())?;
+        let column = |part| if let Part::Column(name) = part { Some(name) } else { None };
+        Ok(parts.into_iter().filter_map(column).collect())
+    }
+
+    /// What is wrong with it, and with which field.
+    ///
+    /// # Errors
+    /// Then.
+    pub fn check(&self) -> Result<(), (&'static str, String)> {
+        match (&self.url, &self.url_from) {
+            (Some(url), None) => check_url(url).map_err(|reason| ("url", reason))?,
+            (None, Some(_)) => {}
+            (None, None) => return Err(("url", "the webhook has no `url`".into())),
+            (Some(_), Some(_)) => return Err(("url_from", "there is a `url` too; one of them".into())),
+        }
+        let is_text = matches!(self.message, MessageForm::Slack | MessageForm::Teams);
+        match (&self.text, is_text) {
+            (None, true) => return Err(("text", "the message has no `text`".into())),
+            (Some(_), false) => {
+                return Err(("text", "a `text` is for `message = \"slack\"` or `\"teams\"`".into()));
+            }
+            _ => {}
+        }
+        self.columns().map_err(|reason| ("text", reason))?;
+        if self.batch.is_some_and(|batch| !(1..=MAX_BATCH).contains(&batch)) {
+            return Err(("batch", format!("a batch is of 1 to {MAX_BATCH} rows")));
+        }
+        if is_text && self.batch.is_some() {
+            return Err(("batch", "a message is of one row".into()));
+        }
+        for (field, text) in
+            [("timeout", &self.timeout), ("backoff", &self.backoff), ("max_backoff", &self.max_backoff)]
+        {
+            duration(text.as_ref(), Duration::ZERO).map_err(|reason| (field, reason))?;
+        }
+        Ok(())
+    }
+
+    /// The address.
+    pub(super) fn address(&self) -> Result<String, ConnectorError> {
+        let url = match (&self.url, &self.url_from) {
+            (Some(url), _) => url.clone(),
+            (None, Some(from)) => String::from_utf8_lossy(&from.read()?).into_owned(),
+            (None, None) => String::new(),
+        };
+        check_url(&url).map_err(|why| ConnectorError::configuration(format!("send to a webhook: {why}")))?;
+        Ok(url)
+    }
+
+    /// Who is trusted to say who somebody is.
+    pub(super) fn authorities(&self) -> Result<RootCerts, ConnectorError> {
+        let Some(path) = &self.ca else { return Ok(RootCerts::WebPki) };
+        let failed = |why: &str| {
+            ConnectorError::configuration(format!("read the webhook's `ca` {}: {why}", path.display()))
+        };
+        let pem = std::fs::read(path).map_err(|error| failed(&error.to_string()))?;
+        let mut authorities = Vec::new();
+        for item in parse_pem(&pem) {
+            if let PemItem::Certificate(certificate) = item.map_err(|error| failed(&error.to_string()))? {
+                authorities.push(certificate);
+            }
+        }
+        if authorities.is_empty() {
+            return Err(failed("there is no certificate in it"));
+        }
+        Ok(RootCerts::new_with_certs(&authorities))
+    }
+
+    pub(super) fn timeout(&self) -> Duration {
+        duration(self.timeout.as_ref(), Duration::from_secs(10)).unwrap_or_default()
+    }
+
+    /// The first wait and the longest.
+    pub(super) fn waits(&self) -> (Duration, Duration) {
+        let first = duration(self.backoff.as_ref(), Duration::from_millis(500)).unwrap_or_default();
+        let most = duration(self.max_backoff.as_ref(), Duration::from_secs(60)).unwrap_or_default();
+        (first, most.max(first))
+    }
+}
+
+fn check_url(url: &str) -> Result<(), String> {
+    match url.split_once("://") {
+        Some(("http" | "https", rest)) if !rest.is_empty() => Ok(()),
+        _ => Err("the address has to begin with https:// or http://".into()),
+    }
+}
+
+/// What of an address may be shown: neither a password nor a path that is a secret.
+pub(super) fn shown(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    format!("{scheme}://{}", host.rsplit('@').next().unwrap_or_default())
+}
+
+fn duration(text: Option<&String>, otherwise: Duration) -> Result<Duration, String> {
+    let Some(text) = text else { return Ok(otherwise) };
+    match u64::try_from(parse_duration_ms(text)?) {
+        Ok(ms) if ms > 0 => Ok(Duration::from_millis(ms)),
+        _ => Err("it has to be longer than nothing".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_an_address_only_the_host_is_shown() {
+        assert_eq!(shown("https://me:secret@hooks.example/services/T0/secret?a"), "https://hooks.example");
+        assert_eq!(shown("http://127.0.0.1:80"), "http://127.0.0.1:80");
+    }
+}
