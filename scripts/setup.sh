@@ -27,6 +27,7 @@ if [ "$stage" = test ]; then
   need chromium chromium
   need promtool prometheus
   need openssl openssl
+  need redis-server redis-server
   python3 -c 'import venv, ensurepip' >/dev/null 2>&1 || missing+=(python3-venv)
 fi
 if [ ${#missing[@]} -gt 0 ]; then

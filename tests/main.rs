@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 mod bench;
-#[cfg(feature = "kafka")]
 mod brokers;
 mod dead_letters;
 mod gateway;
@@ -14,6 +13,7 @@ mod kafka;
 mod live_and_replayed;
 mod nested_json;
 mod outputs;
+mod redis;
 mod resume;
 mod same_bytes;
 mod shop;

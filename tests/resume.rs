@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::same_bytes::{levada, same, succeed};
 
-const JOB: &str = r#"
+pub(crate) const JOB: &str = r#"
 [job]
 name = "resumed"
 
@@ -106,13 +106,13 @@ fn written(data: &Path) -> BTreeMap<String, String> {
     OUTPUTS.map(|topic| (topic.to_string(), export(topic))).into()
 }
 
-fn random(state: &mut u64, end: u64) -> u64 {
+pub(crate) fn random(state: &mut u64, end: u64) -> u64 {
     *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     (*state >> 33) % end
 }
 
 /// `count` readings, a tenth of them up to 0.2 s behind, one in 500 that is no JSON.
-fn lines(seed: &mut u64, from: u64, count: u64) -> String {
+pub(crate) fn lines(seed: &mut u64, from: u64, count: u64) -> String {
     let line = |n: u64| {
         let behind = if random(seed, 10) == 0 { random(seed, 200) } else { 0 };
         let at = 1_700_000_000_000 + n * 2 - behind;
@@ -133,7 +133,7 @@ fn until(child: &mut Child, data: &Path, topic: &str, records: u64) {
 }
 
 /// Kills the process, if it is still there.
-fn kill(mut child: Child) -> bool {
+pub(crate) fn kill(mut child: Child) -> bool {
     let _ = child.kill();
     !child.wait().unwrap().success()
 }

@@ -15,6 +15,7 @@ pub mod journal;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod log;
+pub mod redis;
 pub mod topic;
 pub mod webhook;
 

@@ -49,6 +49,8 @@ pub struct SourceMetrics {
     pub dead: AtomicU64,
     /// The first of them, by partition and offset.
     pub first_dead: Mutex<Option<FirstDead>>,
+    /// Records that the source dropped as it was configured to.
+    pub dropped: Arc<AtomicU64>,
     /// How many records the history holds, where it is known beforehand.
     pub total: AtomicU64,
     /// The greatest event time seen.
@@ -164,6 +166,7 @@ impl Metrics {
                 .iter()
                 .map(|s| SourceMetrics {
                     name: s.name.clone(),
+                    dropped: s.reader.dropped(),
                     newest_ms: AtomicI64::new(i64::MIN),
                     oldest_ms: AtomicI64::new(i64::MAX),
                     seen: s.decoded.fields().iter().map(|_| AtomicBool::new(false)).collect(),

@@ -127,6 +127,16 @@ pub fn lines(plan: &Plan, metrics: &Metrics) -> Vec<String> {
     bad.map(|source| line(plan, source)).collect()
 }
 
+/// A line for each source that dropped records because the job was slower.
+pub fn dropped_lines(metrics: &Metrics) -> Vec<String> {
+    let dropped = metrics.sources.iter().map(|source| (source, source.dropped.load(Relaxed)));
+    let lines = dropped.filter(|(_, dropped)| *dropped > 0).map(|(source, dropped)| {
+        let were = if dropped == 1 { "record was" } else { "records were" };
+        format!("{}: {} {were} dropped by the full intake (`overflow`)", source.name, grouped(dropped))
+    });
+    lines.collect()
+}
+
 /// A line for each source that has columns which were null in every record.
 pub fn empty_columns(plan: &Plan, metrics: &Metrics) -> Vec<String> {
     let mut lines = Vec::new();

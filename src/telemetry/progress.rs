@@ -96,7 +96,8 @@ impl Progress {
         let empty = bad::empty_columns(&self.plan, &self.metrics);
         let late = bad::late_lines(&self.plan, &self.metrics);
         let joins = bad::join_lines(&self.plan, &self.metrics);
-        let lines = bad.into_iter().chain(empty).chain(bad::other_units(&self.metrics)).chain(joins);
+        let bad = bad.into_iter().chain(bad::dropped_lines(&self.metrics));
+        let lines = bad.chain(empty).chain(bad::other_units(&self.metrics)).chain(joins);
         for line in lines.chain(late) {
             let _ = write!(text, "\n{line}");
         }

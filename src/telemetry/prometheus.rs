@@ -80,6 +80,8 @@ impl Collector for JobCollector {
         self.counters(to, "levada_source", "Bytes read", Some(&Unit::Bytes), bytes)?;
         let dead = sources().map(|(l, s)| (l, s.dead.load(Relaxed)));
         self.counters(to, "levada_source_dead_letters", "Records that could not be used", None, dead)?;
+        let dropped = sources().map(|(l, s)| (l, s.dropped.load(Relaxed)));
+        self.counters(to, "levada_source_dropped", "Records dropped by a full intake", None, dropped)?;
         let rows = steps().map(|(l, s)| (l, s.rows_in.load(Relaxed) + s.table_rows.load(Relaxed)));
         self.counters(to, "levada_step_rows_in", "Rows taken in", None, rows)?;
         let rows = steps().map(|(l, s)| (l, s.rows_out.load(Relaxed)));

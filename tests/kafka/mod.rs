@@ -6,7 +6,7 @@ mod site;
 
 use std::process::Output;
 
-use crate::brokers::shared;
+use crate::brokers::kafka::shared;
 use site::{OUTPUTS, Site, create, delete, same};
 
 fn said(output: &Output) -> String {

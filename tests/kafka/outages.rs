@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader};
 use std::sync::mpsc::channel;
 
 use super::site::{End, PATIENCE, Site, same, until};
-use crate::brokers::{Cluster, guarded, shared};
+use crate::brokers::kafka::{Cluster, guarded, shared};
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::config::ClientConfig;
 use rdkafka::{Offset, TopicPartitionList};

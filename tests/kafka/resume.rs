@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use super::site::{End, Site, kill, random, same, until};
-use crate::brokers::shared;
+use crate::brokers::kafka::shared;
 
 #[test]
 fn a_run_that_is_killed_again_and_again_publishes_what_an_undisturbed_one_does() {

@@ -155,8 +155,7 @@ pub fn run(plan: Arc<Plan>, how: &Run, metrics: Arc<Metrics>) -> Result<(), Engi
     let histories =
         plan.sources.iter().map(|source| source.reader.partitions()).collect::<Result<Vec<_>, _>>()?;
     for (index, history) in histories.iter().enumerate() {
-        let total: u64 = history.iter().flatten().map(|offset| offset.0).sum();
-        metrics.sources[index].total.store(total, Relaxed);
+        metrics.sources[index].total.store(plan.sources[index].reader.records(history), Relaxed);
     }
     let begun = match &how.journal {
         Some(journal) if how.cluster.process == 0 => Some(journal::begin(journal, &plan, how, &histories)?),

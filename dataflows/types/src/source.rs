@@ -1,6 +1,7 @@
 //! The port by which the engine reads.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +19,16 @@ pub trait SourceFactory: Send + Sync {
     /// # Errors
     /// When the outside system cannot be asked.
     fn partitions(&self) -> Result<Vec<Option<Offset>>, ConnectorError>;
+
+    /// How many records the histories hold that end there, to show how far a run is; 0 where that is not known.
+    fn records(&self, ends: &[Option<Offset>]) -> u64 {
+        ends.iter().flatten().map(|end| end.0).sum()
+    }
+
+    /// Counts the records that were dropped, by a source that is configured to drop what it cannot hold.
+    fn dropped(&self) -> Arc<AtomicU64> {
+        Arc::default()
+    }
 
     /// Whether records may still arrive after the history: false for a file.
     fn unbounded(&self) -> bool;

@@ -41,6 +41,10 @@ impl Planner<'_> {
                 SinkConnector::Webhook(_) => {
                     ("url", kept(&self.spec.job.name, name).map(|topic| format!("topic {topic}")).to_vec())
                 }
+                SinkConnector::Redis(config) => {
+                    let at = |stream| format!("stream {stream} at {}", config.url);
+                    ("stream", config.streams().into_iter().map(at).collect())
+                }
             };
             if let Some(source) = reader(self.spec, name, &sink.connector) {
                 let targets = targets.join(", ");
@@ -78,6 +82,9 @@ fn reader<'a>(spec: &'a JobSpec, name: &str, sink: &SinkConnector) -> Option<&'a
         }
         (SourceConnector::Log(source), SinkConnector::Webhook(_)) => {
             kept(&spec.job.name, name).contains(&source.topic)
+        (SourceConnector::Redis(source), SinkConnector::Redis(sink)) => {
+            let reads = |stream| source.stream.iter().chain(&source.streams).any(|read| *read == stream);
+            source.url.to_string() == sink.url.to_string() && sink.streams().into_iter().any(reads)
         }
         _ => false,
     };
