@@ -17,6 +17,7 @@ mod redis;
 mod resume;
 mod same_bytes;
 mod shop;
+mod simulation;
 mod summary;
 mod tables;
 mod webhook;

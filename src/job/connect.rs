@@ -13,7 +13,8 @@ use levada_connectors::codec::csv::CsvConfig;
 use levada_connectors::file::{FileSink, FileSinkConfig, FileSource, FileSourceConfig};
 #[cfg(feature = "kafka")]
 use levada_connectors::kafka::{KafkaSink, KafkaSinkConfig, KafkaSource, KafkaSourceConfig};
-use levada_connectors::redis::{RedisSinkConfig, RedisSourceConfig};
+#[cfg(feature = "redis")]
+use levada_connectors::redis::{RedisSink, RedisSinkConfig, RedisSource, RedisSourceConfig};
 use levada_connectors::topic::{LogSink, LogSinkConfig, LogSource, LogSourceConfig};
 use levada_connectors::webhook::{WebhookSink, WebhookSinkConfig};
 use levada_types::{DecoderFactory, Existing, SinkFactory, SourceFactory};
@@ -88,7 +89,7 @@ connectors! {
     /// A topic of Apache Kafka.
     kafka if feature = "kafka" => Kafka(KafkaSourceConfig),
     /// Streams of a Redis server.
-    redis => Redis(RedisSourceConfig),
+    redis if feature = "redis" => Redis(RedisSourceConfig),
 }
 
 connectors! {
@@ -103,7 +104,7 @@ connectors! {
     /// An HTTP address: a request a row, or several rows.
     webhook => Webhook(WebhookSinkConfig),
     /// Streams of a Redis server.
-    redis => Redis(RedisSinkConfig),
+    redis if feature = "redis" => Redis(RedisSinkConfig),
 }
 
 /// The ports of one plan's sources and sinks.
@@ -123,7 +124,6 @@ pub(super) fn format_of(spec: &SourceSpec, config: &FileSourceConfig) -> Format 
 pub(super) type Reading = (Arc<dyn SourceFactory>, Arc<dyn DecoderFactory>);
 
 /// What is wrong, and with which field.
-type Fault = (Option<&'static str>, String);
 
 impl Connections {
     pub fn new(job: &str, environment: &Environment<'_>) -> Self {
@@ -161,9 +161,13 @@ impl Connections {
                 let source = KafkaSource::new(config).map_err(|error| (Some(field), error.to_string()))?;
                 let decoder = source.decoder();
                 Ok((Arc::new(source), decoder))
+            }
+            #[cfg(feature = "redis")]
             SourceConnector::Redis(config) => {
                 json_only(spec.common.format.unwrap_or_default())?;
-                redis_source(config, self.existing == Existing::Resume)
+                let source = RedisSource::new(config, self.existing == Existing::Resume)?;
+                let decoder = source.decoder();
+                Ok((Arc::new(source), decoder))
             }
         }
     }
@@ -205,9 +209,10 @@ impl Connections {
                 let (job, config) = (&self.job, config.clone());
                 Ok(Arc::new(WebhookSink::new(&self.data_dir, job, name, config, self.existing)))
             }
+            #[cfg(feature = "redis")]
             SinkConnector::Redis(config) => {
                 json_only(spec.common.format.unwrap_or_default())?;
-                redis_sink(config, self.existing)
+                Ok(Arc::new(RedisSink::new(config.clone(), self.existing)?))
             }
         }
     }
@@ -221,31 +226,6 @@ impl Connections {
         Arc::new(LogSink::new(&self.data_dir, config, self.existing))
     }
 }
-
-#[cfg(feature = "redis")]
-fn redis_source(config: &RedisSourceConfig, journal: bool) -> Result<Reading, Fault> {
-    let source = levada_connectors::redis::RedisSource::new(config, journal)?;
-    let decoder = source.decoder();
-    Ok((Arc::new(source), decoder))
-}
-
-#[cfg(feature = "redis")]
-fn redis_sink(config: &RedisSinkConfig, existing: Existing) -> Result<Arc<dyn SinkFactory>, Fault> {
-    Ok(Arc::new(levada_connectors::redis::RedisSink::new(config.clone(), existing)?))
-}
-
-#[cfg(not(feature = "redis"))]
-fn redis_source(_: &RedisSourceConfig, _: bool) -> Result<Reading, Fault> {
-    Err((None, NO_REDIS.into()))
-}
-
-#[cfg(not(feature = "redis"))]
-fn redis_sink(_: &RedisSinkConfig, _: Existing) -> Result<Arc<dyn SinkFactory>, Fault> {
-    Err((None, NO_REDIS.into()))
-}
-
-#[cfg(not(feature = "redis"))]
-const NO_REDIS: &str = "this levada was built without Redis: build it with the feature `redis`";
 
 /// Refuses a file whose name promises what is neither JSON lines nor CSV.
 fn no_other_format<'p>(
@@ -349,6 +329,7 @@ mod tests {
             schemars::schema_for!(FileSourceConfig),
             #[cfg(feature = "kafka")]
             schemars::schema_for!(KafkaSourceConfig),
+            #[cfg(feature = "redis")]
             schemars::schema_for!(RedisSourceConfig),
         ] {
             assert!(fields(own).iter().all(|field| !source.contains(field)));
@@ -359,6 +340,7 @@ mod tests {
             #[cfg(feature = "kafka")]
             schemars::schema_for!(KafkaSinkConfig),
             schemars::schema_for!(WebhookSinkConfig),
+            #[cfg(feature = "redis")]
             schemars::schema_for!(RedisSinkConfig),
         ] {
             assert!(fields(own).iter().all(|field| !sink.contains(field)));

@@ -320,6 +320,7 @@ impl Planner<'_> {
             SinkConnector::Log(config) => &config.key,
             #[cfg(feature = "kafka")]
             SinkConnector::Kafka(config) => &config.key,
+            #[cfg(feature = "redis")]
             SinkConnector::Redis(config) => &config.key,
             SinkConnector::File(_) => return,
             SinkConnector::Webhook(config) => {

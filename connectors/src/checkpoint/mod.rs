@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use levada_types::{Blame, CheckpointStore, ConnectorError};
 
-use crate::log::{Disk, Storage, sync_folder, write_all_at};
+use crate::log::{Disk, Storage, write_all_at};
 
 #[cfg(test)]
 mod tests;
@@ -36,12 +36,12 @@ pub struct FolderStore {
 impl FolderStore {
     /// Checkpoints in `folder`, which is made with the first one.
     pub fn new(folder: impl Into<PathBuf>) -> FolderStore {
-        FolderStore::on(folder, Arc::new(Disk))
+        FolderStore { folder: folder.into(), storage: Arc::new(Disk) }
     }
 
     /// The same, on a disk that may fail.
-    pub fn on(folder: impl Into<PathBuf>, storage: Arc<dyn Storage>) -> FolderStore {
-        FolderStore { folder: folder.into(), storage }
+    pub fn on(self, storage: Arc<dyn Storage>) -> FolderStore {
+        FolderStore { storage, ..self }
     }
 
     fn entries(&self) -> io::Result<Vec<fs::DirEntry>> {
@@ -62,12 +62,12 @@ impl FolderStore {
             write_all_at(&*file, bytes, 0)?;
             file.sync()?;
             drop(file);
-            fs::rename(&unfinished, path)?;
-            sync_folder(&self.folder)
+            self.storage.rename(&unfinished, path)?;
+            self.storage.sync_folder(&self.folder)
         })();
         if written.is_err() {
             // Perhaps it is the room that is missing.
-            let _ = fs::remove_file(&unfinished);
+            let _ = self.storage.remove(&unfinished);
         }
         written
     }
@@ -106,7 +106,7 @@ impl CheckpointStore for FolderStore {
                 let age = entry.metadata().and_then(|about| about.modified()).map(|at| at.elapsed());
                 if matches!(age, Ok(Ok(age)) if age > LEFT_BEHIND) {
                     // If it cannot go now, it goes another time.
-                    let _ = fs::remove_file(entry.path());
+                    let _ = self.storage.remove(&entry.path());
                 }
             } else if is_name(&name) {
                 names.push(name);
@@ -132,7 +132,7 @@ impl CheckpointStore for FolderStore {
 
     fn delete(&self, name: &str) -> Result<(), ConnectorError> {
         let path = self.path(name)?;
-        match fs::remove_file(&path) {
+        match self.storage.remove(&path) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(failed("delete", &path)(error)),

@@ -75,6 +75,15 @@ impl Storage for Failing {
     fn open(&self, path: &Path) -> io::Result<Box<dyn StoredFile>> {
         Disk.open(path)
     }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Disk.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        Disk.remove(path)
+    }
+    fn sync_folder(&self, folder: &Path) -> io::Result<()> {
+        Disk.sync_folder(folder)
+    }
     fn sync_failed(&self, _: &Path, _: &io::Error) {}
 }
 
@@ -101,7 +110,7 @@ fn a_disk_that_fails_leaves_the_file_of_before() {
     let mut said = Vec::new();
     for call in 1..20 {
         let left = Arc::new(AtomicUsize::new(call));
-        let store = FolderStore::on(folder.path(), Arc::new(Failing(left)));
+        let store = FolderStore::new(folder.path()).on(Arc::new(Failing(left)));
         match store.put("state", b"of now and long") {
             Ok(()) => break,
             Err(error) => {

@@ -11,12 +11,15 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use levada_types::journal::{EpochCut, Journal, JournalHeader, JournalWriter, Recorded};
 use levada_types::{Blame, ConnectorError};
 use serde::{Deserialize, Serialize};
 
-use crate::log::{Log, LogError, RecordIn, Start, SyncPolicy, Topic, TopicConfig, Writer, WriterOptions};
+use crate::log::{
+    Disk, Log, LogError, RecordIn, Start, Storage, SyncPolicy, Topic, TopicConfig, Writer, WriterOptions,
+};
 
 #[cfg(test)]
 mod tests;
@@ -33,6 +36,7 @@ const SEGMENT_BYTES: u64 = 4 << 20;
 #[derive(Clone, Debug)]
 pub struct LogJournal {
     folder: PathBuf,
+    storage: Arc<dyn Storage>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -52,7 +56,12 @@ enum Entry {
 impl LogJournal {
     /// The journal in `folder`, which is made with it.
     pub fn new(folder: impl Into<PathBuf>) -> LogJournal {
-        LogJournal { folder: folder.into() }
+        LogJournal { folder: folder.into(), storage: Arc::new(Disk) }
+    }
+
+    /// The same, on a disk that may fail.
+    pub fn on(self, storage: Arc<dyn Storage>) -> LogJournal {
+        LogJournal { storage, ..self }
     }
 
     /// Deletes it; false if there is none.
@@ -89,7 +98,7 @@ impl Journal for LogJournal {
     fn writer(&self) -> Result<Box<dyn JournalWriter>, ConnectorError> {
         let config = TopicConfig { segment_bytes: SEGMENT_BYTES, ..TopicConfig::default() };
         let topic = Log::open(&self.folder)?.ensure_topic(TOPIC, config)?;
-        let options = WriterOptions { sync: SyncPolicy::EveryAppend, ..WriterOptions::default() };
+        let options = WriterOptions { sync: SyncPolicy::EveryAppend, storage: Arc::clone(&self.storage) };
         let writer = topic.writer(0, options)?;
         if let Some(cut) = writer.recovery() {
             tracing::warn!(journal = %self.folder.display(), ?cut, "a torn tail was cut off");

@@ -169,12 +169,14 @@ impl Active {
 
     /// Deletes the segments that are no longer kept, and says how many.
     pub fn enforce_retention(&self, now_ms: i64) -> Result<u64> {
-        self.delete(|base| retention::enforce(&self.place.folder, &self.config, base, now_ms))
+        let (storage, folder) = (self.options.storage.as_ref(), &self.place.folder);
+        self.delete(|base| retention::enforce(storage, folder, &self.config, base, now_ms))
     }
 
     /// Deletes the segments that hold nothing at or behind `offset`, and says how many.
     pub fn trim(&self, offset: u64) -> Result<u64> {
-        self.delete(|base| retention::trim(&self.place.folder, offset, base))
+        let (storage, folder) = (self.options.storage.as_ref(), &self.place.folder);
+        self.delete(|base| retention::trim(storage, folder, offset, base))
     }
 
     /// Deletes segments before the one being written, which begins at what `delete` is told.

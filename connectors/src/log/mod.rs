@@ -74,8 +74,8 @@ pub use record::{
     Headers, MAX_HEADER_NAME_BYTES, MAX_HEADERS, MAX_RECORD_BYTES, Record, RecordIn, RecordRef,
 };
 pub use recovery::Recovery;
+pub(crate) use storage::write_all_at;
 pub use storage::{Disk, Storage, StoredFile};
-pub(crate) use storage::{sync_folder, write_all_at};
 pub use topic::{Bounds, PartitionInfo, Topic, TopicInfo};
 pub use topic_writer::{TopicWriter, partition_of};
 pub use writer::{Appended, Writer, WriterOptions};

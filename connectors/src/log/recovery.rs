@@ -64,7 +64,7 @@ pub(super) fn recover(
     folder: &Path,
     on_damage: OnDamage,
 ) -> Result<Option<Recovered>> {
-    tidy(folder)?;
+    tidy(storage, folder)?;
     let bases = list_segments(folder)?;
     let (Some(first), Some((last, sealed))) = (bases.first(), bases.split_last()) else {
         return Ok(None);
@@ -133,7 +133,7 @@ fn check_sealed(folder: &Path, base: u64, following: u64) -> Result<()> {
 }
 
 /// Deletes segments that were never named and indexes whose segment is gone.
-fn tidy(folder: &Path) -> Result<()> {
+fn tidy(storage: &dyn Storage, folder: &Path) -> Result<()> {
     let mut names = BTreeSet::new();
     for entry in fs::read_dir(folder).map_err(LogError::io("list", folder))? {
         names.insert(PathBuf::from(entry.map_err(LogError::io("list", folder))?.file_name()));
@@ -146,7 +146,7 @@ fn tidy(folder: &Path) -> Result<()> {
         };
         if orphan {
             let path = folder.join(name);
-            fs::remove_file(&path).map_err(LogError::io("delete", &path))?;
+            storage.remove(&path).map_err(LogError::io("delete", &path))?;
         }
     }
     Ok(())

@@ -12,6 +12,7 @@ use super::config::TopicConfig;
 use super::error::{LogError, Result};
 use super::index::index_path;
 use super::segment::{list_segments, segment_path};
+use super::storage::Storage;
 
 /// A segment file as retention sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,32 +55,38 @@ pub(super) fn expired(segments: &[SegmentSize], config: &TopicConfig, active: u6
 }
 
 /// Deletes what has to go. Returns how many segments went.
-pub(super) fn enforce(folder: &Path, config: &TopicConfig, active: u64, now_ms: i64) -> Result<u64> {
+pub(super) fn enforce(
+    storage: &dyn Storage,
+    folder: &Path,
+    config: &TopicConfig,
+    active: u64,
+    now_ms: i64,
+) -> Result<u64> {
     if config.retain_bytes.is_none() && config.retain_ms.is_none() {
         return Ok(0);
     }
     let segments = segment_sizes(folder)?;
     let count = expired(&segments, config, active, now_ms);
-    delete(folder, segments.iter().take(count).map(|segment| segment.base))
+    delete(storage, folder, segments.iter().take(count).map(|segment| segment.base))
 }
 
 /// Deletes the segments that hold nothing at or behind `offset`; never the one being written. Returns how many
 /// went.
-pub(super) fn trim(folder: &Path, offset: u64, active: u64) -> Result<u64> {
+pub(super) fn trim(storage: &dyn Storage, folder: &Path, offset: u64, active: u64) -> Result<u64> {
     let bases = list_segments(folder)?;
     // A segment ends where the next one begins.
     let gone = bases.windows(2).take_while(|pair| pair[1] <= offset && pair[0] < active);
-    delete(folder, gone.map(|pair| pair[0]))
+    delete(storage, folder, gone.map(|pair| pair[0]))
 }
 
 /// Oldest first, so that the offsets held stay contiguous even when it is interrupted.
-fn delete(folder: &Path, bases: impl Iterator<Item = u64>) -> Result<u64> {
+fn delete(storage: &dyn Storage, folder: &Path, bases: impl Iterator<Item = u64>) -> Result<u64> {
     let mut count = 0;
     for base in bases {
         let path = segment_path(folder, base);
-        fs::remove_file(&path).map_err(LogError::io("delete", &path))?;
+        storage.remove(&path).map_err(LogError::io("delete", &path))?;
         // A left-over index is deleted when the partition is next opened for writing.
-        let _ = fs::remove_file(index_path(folder, base));
+        let _ = storage.remove(&index_path(folder, base));
         count += 1;
     }
     Ok(count)

@@ -27,7 +27,7 @@ use super::frame::{
     self, FRAME_HEADER_BYTES, FrameHeader, MAX_FRAME_BYTES, PREFIX_BYTES, Parsed, u32_at, u64_at,
 };
 use super::record::records_are_sound;
-use super::storage::{Storage, StoredFile, sync_folder, write_all_at};
+use super::storage::{Storage, StoredFile, write_all_at};
 
 /// The format that this release writes and reads.
 pub(super) const FORMAT_VERSION: u8 = 1;
@@ -80,14 +80,14 @@ pub(super) fn create_segment(
     let file = storage.create(&draft).map_err(LogError::io("create", &draft))?;
     if let Err(error) = write_all_at(file.as_ref(), &header, 0) {
         // Only tidying: the next opening removes what is left of it.
-        let _ = fs::remove_file(&draft);
+        let _ = storage.remove(&draft);
         return Err(LogError::io("write", &draft)(error));
     }
     if let Err(error) = file.sync() {
         return Ok(Err(error));
     }
-    fs::rename(&draft, &path).map_err(LogError::io("name", &path))?;
-    Ok(sync_folder(folder).map(|()| NewSegment { file, seed }))
+    storage.rename(&draft, &path).map_err(LogError::io("name", &path))?;
+    Ok(storage.sync_folder(folder).map(|()| NewSegment { file, seed }))
 }
 
 fn segment_header(base: u64, salt: u64) -> ([u8; SEGMENT_HEADER_BYTES as usize], u32) {

@@ -4,7 +4,7 @@
 //! do not go through here: they only ever see what reached the files.
 
 use std::fmt::Debug;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -22,6 +22,24 @@ pub trait Storage: Debug + Send + Sync {
     /// # Errors
     /// As the operating system says.
     fn open(&self, path: &Path) -> io::Result<Box<dyn StoredFile>>;
+
+    /// Gives a file another name, in place of what had it.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Deletes a file.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes the names in a folder durable: files created, renamed or deleted in it.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    fn sync_folder(&self, folder: &Path) -> io::Result<()>;
 
     /// A sync has failed. What the kernel still held may be gone while later syncs report success, so
     /// there is nothing left that could be acknowledged honestly: the real disk stops the process here.
@@ -62,6 +80,18 @@ impl Storage for Disk {
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn StoredFile>> {
         Ok(Box::new(OpenOptions::new().write(true).open(path)?))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn sync_folder(&self, folder: &Path) -> io::Result<()> {
+        sync_folder(folder)
     }
 
     fn sync_failed(&self, path: &Path, error: &io::Error) {
@@ -106,6 +136,6 @@ pub(crate) fn write_all_at(file: &dyn StoredFile, mut bytes: &[u8], mut position
 }
 
 /// Makes the names in a folder durable: files created, renamed or deleted in it.
-pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }

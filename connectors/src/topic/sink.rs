@@ -4,6 +4,7 @@
 //! a reader of all of them may see one part before another.)
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -12,7 +13,7 @@ use levada_types::{
 };
 
 use super::{EPOCH_HEADER, LogSinkConfig, POSITION_HEADER, published};
-use crate::log::{Bounds, Log, LogError, RecordIn, Start, Topic, TopicWriter, WriterOptions};
+use crate::log::{Bounds, Disk, Log, LogError, RecordIn, Start, Storage, Topic, TopicWriter, WriterOptions};
 use crate::published::{RowEncoder, Rows};
 
 /// A topic as a sink. It is opened, and created if need be, when it is written.
@@ -21,12 +22,18 @@ pub struct LogSink {
     data_dir: PathBuf,
     config: LogSinkConfig,
     existing: Existing,
+    storage: Arc<dyn Storage>,
 }
 
 impl LogSink {
     /// Writes the topic that `config` names, among those in `data_dir`.
     pub fn new(data_dir: impl Into<PathBuf>, config: LogSinkConfig, existing: Existing) -> LogSink {
-        LogSink { data_dir: data_dir.into(), config, existing }
+        LogSink { data_dir: data_dir.into(), config, existing, storage: Arc::new(Disk) }
+    }
+
+    /// The same, with records on a disk that may fail.
+    pub fn on(self, storage: Arc<dyn Storage>) -> LogSink {
+        LogSink { storage, ..self }
     }
 
     /// Creates the topic if there is none, and checks that it may be written.
@@ -81,7 +88,8 @@ impl SinkFactory for LogSink {
     fn open(&self, schema: SchemaRef, place: Option<&[u8]>) -> Result<Box<dyn Sink>, ConnectorError> {
         let encoder = RowEncoder::new(&self.describe(), &self.config.key, &schema)?;
         let topic = self.topic()?;
-        let writer = topic.writers(WriterOptions::default())?;
+        let writer = topic
+            .writers(WriterOptions { storage: Arc::clone(&self.storage), ..WriterOptions::default() })?;
         if let Some(place) = place {
             let turn = place.try_into().map_err(|_| {
                 ConnectorError::configuration(format!(

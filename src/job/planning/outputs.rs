@@ -41,6 +41,7 @@ impl Planner<'_> {
                 SinkConnector::Webhook(_) => {
                     ("url", kept(&self.spec.job.name, name).map(|topic| format!("topic {topic}")).to_vec())
                 }
+                #[cfg(feature = "redis")]
                 SinkConnector::Redis(config) => {
                     let at = |stream| format!("stream {stream} at {}", config.url);
                     ("stream", config.streams().into_iter().map(at).collect())
@@ -82,6 +83,8 @@ fn reader<'a>(spec: &'a JobSpec, name: &str, sink: &SinkConnector) -> Option<&'a
         }
         (SourceConnector::Log(source), SinkConnector::Webhook(_)) => {
             kept(&spec.job.name, name).contains(&source.topic)
+        }
+        #[cfg(feature = "redis")]
         (SourceConnector::Redis(source), SinkConnector::Redis(sink)) => {
             let reads = |stream| source.stream.iter().chain(&source.streams).any(|read| *read == stream);
             source.url.to_string() == sink.url.to_string() && sink.streams().into_iter().any(reads)

@@ -63,6 +63,15 @@ impl Storage for Faulty {
     fn open(&self, path: &Path) -> io::Result<Box<dyn StoredFile>> {
         Ok(Box::new(FaultyFile(Disk.open(path)?, Arc::clone(&self.0))))
     }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Disk.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        Disk.remove(path)
+    }
+    fn sync_folder(&self, folder: &Path) -> io::Result<()> {
+        Disk.sync_folder(folder)
+    }
     fn sync_failed(&self, _path: &Path, _error: &io::Error) {
         self.0.sync_failures.fetch_add(1, Ordering::SeqCst);
     }

@@ -1,0 +1,189 @@
+//! A job on a disk that loses power, again and again, at steps that a seed chooses: of the journal, of a
+//! checkpoint's state and manifest, of what the sinks publish, and of what a restart repairs. In the end it has
+//! published what an undisturbed run publishes: record by record with offset, key, time, epoch and position.
+//!
+//! `SIMULATIONS=1000 SIMULATION_SEED=1` runs more, of another seed; see `make torture`. What a seed decides is the
+//! input, the steps, what is left of the files, and the number of workers of each run; how the threads take turns
+//! it does not.
+
+mod disk;
+mod site;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use disk::{Dice, PowerCut, Step};
+use site::Site;
+
+/// Of how many seeds, where nobody says otherwise.
+const SIMULATIONS: u64 = 60;
+
+fn asked(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).map_or(otherwise, |text| text.parse().unwrap())
+}
+
+/// How often the power went at each step.
+#[derive(Default)]
+struct Tally {
+    cuts: BTreeMap<Step, u64>,
+    runs: u64,
+}
+
+impl Tally {
+    fn all(&self) -> u64 {
+        self.cuts.values().sum()
+    }
+}
+
+/// Chooses a step of those that a run has taken, each kind as likely as any other, and which of its times.
+fn choose(dice: &mut Dice, steps: &BTreeMap<Step, u64>) -> (Step, u64) {
+    let kinds: Vec<(Step, u64)> = steps.iter().map(|(step, times)| (*step, *times)).collect();
+    let (step, times) = dice.one_of(&kinds);
+    (step, 1 + dice.below(times))
+}
+
+/// What every run must leave behind, whatever happened to those before it.
+fn check(site: &Site, expected: &BTreeMap<String, Vec<String>>, context: &str) {
+    let found = site.written();
+    for (topic, lines) in expected {
+        assert_eq!(found[topic].len(), lines.len(), "{context}: records of {topic}");
+        assert_eq!(&found[topic], lines, "{context}: {topic}");
+    }
+}
+
+#[test]
+fn a_job_that_ends_with_its_history_loses_and_doubles_nothing_when_the_power_goes() {
+    let (seeds, first) = (asked("SIMULATIONS", SIMULATIONS), asked("SIMULATION_SEED", 1));
+    let mut tally = Tally::default();
+    for seed in first..first + seeds {
+        let mut dice = Dice(seed);
+        let site = Site::new(3);
+        site.feed(&site.events(seed), || ());
+        let undisturbed = PowerCut::new(seed, None);
+        site.drain(&undisturbed, 2).unwrap();
+        let expected = site.written();
+        assert!(expected.values().all(|lines| !lines.is_empty()), "seed {seed}: a topic is empty");
+        site.forget();
+        let mut steps = undisturbed.steps();
+        for _ in 0..1 + dice.below(5) {
+            let (step, time) = choose(&mut dice, &steps);
+            let disk = PowerCut::new(dice.below(u64::MAX), Some((step, time)));
+            let workers = dice.one_of(&[1, 2, 4]);
+            let outcome = site.drain(&disk, workers);
+            tally.runs += 1;
+            let context = format!("seed {seed}, power cut at {step:?} number {time} with {workers} workers");
+            if disk.gone() {
+                *tally.cuts.entry(step).or_default() += 1;
+                let error = outcome.err();
+                // The last calls of a run tidy up, and whether they worked is of no consequence.
+                if let Some(error) = error {
+                    assert!(error.to_string().contains("power is gone"), "{context}: {error}");
+                }
+            } else {
+                outcome.unwrap();
+            }
+            disk.settle();
+            // What a restart does is worth a power cut, too.
+            steps.extend(disk.steps());
+        }
+        let context = format!("seed {seed}");
+        site.drain(&PowerCut::new(seed, None), dice.one_of(&[1, 2, 4])).unwrap();
+        check(&site, &expected, &context);
+        if seeds > SIMULATIONS {
+            eprint!("\r{} of {seeds} seeds, {} power cuts", seed - first + 1, tally.all());
+        }
+    }
+    println!("seeds {first} to {}: {} power cuts in {} runs", first + seeds - 1, tally.all(), tally.runs);
+    for ((of, step), count) in &tally.cuts {
+        println!("  {of:10} {step:12} {count:6}");
+    }
+    for part in ["journal", "state", "manifest", "sink"] {
+        assert!(tally.cuts.keys().any(|(of, _)| *of == part), "the power never went at a step of the {part}");
+    }
+}
+
+/// Waits a little, so that records come in many epochs; not for anything.
+fn pace() {
+    std::thread::park_timeout(Duration::from_micros(300));
+}
+
+/// Runs a live job until it has published all that comes before the last records.
+fn until_done(site: &Site, disk: &PowerCut, workers: usize, keep: Option<usize>, context: &str) {
+    let stop = Arc::new(AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let job = scope.spawn(|| site.live(disk, workers, keep, &stop));
+        let began = Instant::now();
+        while !site.is_done() && !job.is_finished() {
+            assert!(began.elapsed() < Duration::from_secs(120), "{context}: it is never done");
+            pace();
+        }
+        stop.store(true, Relaxed);
+        job.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn a_live_job_goes_on_after_power_cuts_and_its_journal_gives_the_same_bytes() {
+    let (seeds, first) = (asked("SIMULATIONS", SIMULATIONS).div_ceil(10), asked("SIMULATION_SEED", 1));
+    let mut tally = Tally::default();
+    for seed in first..first + seeds {
+        let mut dice = Dice(seed);
+        let site = Site::new(6);
+        let events = site.events(seed);
+        let fed = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                site.feed(&events, pace);
+                fed.store(true, Relaxed);
+            });
+            let mut steps = BTreeMap::new();
+            while !fed.load(Relaxed) {
+                let at = (!steps.is_empty()).then(|| choose(&mut dice, &steps));
+                let disk = PowerCut::new(dice.below(u64::MAX), at);
+                let workers = dice.one_of(&[1, 2, 4]);
+                let stop = Arc::new(AtomicBool::new(false));
+                let outcome = std::thread::scope(|scope| {
+                    let job = scope.spawn(|| site.live(&disk, workers, Some(10_000), &stop));
+                    // The first run only shows which steps there are.
+                    let until = Instant::now() + Duration::from_millis(50);
+                    while !job.is_finished() && !fed.load(Relaxed) && (at.is_some() || Instant::now() < until)
+                    {
+                        pace();
+                    }
+                    stop.store(true, Relaxed);
+                    job.join().unwrap()
+                });
+                tally.runs += 1;
+                match at {
+                    Some((step, _)) if disk.gone() => *tally.cuts.entry(step).or_default() += 1,
+                    _ => outcome.unwrap_or_else(|error| panic!("seed {seed}: {error}")),
+                }
+                disk.settle();
+                steps.extend(disk.steps());
+            }
+        });
+        site.feed(&site.last(), || ());
+        let calm = PowerCut::new(seed, None);
+        until_done(&site, &calm, dice.one_of(&[1, 2, 4]), Some(10_000), &format!("seed {seed}"));
+        let told = site.written();
+        assert!(told.values().all(|lines| !lines.is_empty()), "seed {seed}: a topic is empty");
+        for workers in [1, 2, 4] {
+            let context = format!("seed {seed}, replayed with {workers} workers");
+            let replay = site.with_journal_alone();
+            until_done(&replay, &calm, workers, None, &context);
+            check(&replay, &told, &context);
+        }
+        if seeds > SIMULATIONS {
+            eprint!("\r{} of {seeds} seeds, {} power cuts, live", seed - first + 1, tally.all());
+        }
+    }
+    println!(
+        "seeds {first} to {}: {} power cuts in {} live runs",
+        first + seeds - 1,
+        tally.all(),
+        tally.runs
+    );
+    assert!(tally.all() > seeds, "hardly any run was cut");
+}
