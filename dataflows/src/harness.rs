@@ -132,10 +132,11 @@ fn drive(
             for host in &mut running {
                 let mut changes = StateChanges::default();
                 host.checkpoint(&mut changes).unwrap();
-                for change in changes.changes {
+                for change in changes.iter() {
+                    let name = (change.group, change.key.to_vec());
                     match change.value {
-                        Some(value) => stored.insert((change.group, change.key), value),
-                        None => stored.remove(&(change.group, change.key)),
+                        Some(value) => stored.insert(name, value.to_vec()),
+                        None => stored.remove(&name),
                     };
                 }
             }
@@ -145,7 +146,7 @@ fn drive(
                 let mut entries = StateChanges::default();
                 for ((group, key), value) in &stored {
                     if Host::is_shared(key) || group.worker(workers) == worker {
-                        entries.put(*group, key.clone(), value.clone());
+                        entries.put(*group, key, value);
                     }
                 }
                 host.restore(entries).unwrap();

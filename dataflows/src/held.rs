@@ -141,11 +141,11 @@ impl Held {
             groups.entry(KeyHasher::group(hash)).or_default().push(row as u32);
         }
         for &gone in self.written.iter().filter(|group| !groups.contains_key(group)) {
-            changes.delete(gone, name.to_vec());
+            changes.delete(gone, name);
         }
         for (&group, members) in &groups {
             let members = take_record_batch(&rows, &UInt32Array::from(members.clone()))?;
-            changes.put(group, name.to_vec(), encode_rows(&members)?);
+            changes.put(group, name, &encode_rows(&members)?);
         }
         self.written = groups.into_keys().collect();
         Ok(())

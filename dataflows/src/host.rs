@@ -167,22 +167,26 @@ impl Host {
         Ok(out)
     }
 
+    /// Appends what changed in the operator's state since the last call, which [`Self::checkpoint`] need not tell
+    /// any more then.
+    ///
+    /// # Errors
+    /// When state cannot be encoded.
+    pub fn collect(&mut self, changes: &mut StateChanges) -> Result<(), OperatorError> {
+        changes.tagged(OPERATOR_STATE, |changes| self.operator.checkpoint(changes))
+    }
+
     /// Appends what changed since the last call, the operator's state and the held rows.
     ///
     /// # Errors
     /// When state cannot be encoded.
     pub fn checkpoint(&mut self, changes: &mut StateChanges) -> Result<(), OperatorError> {
-        let mut own = StateChanges::default();
-        self.operator.checkpoint(&mut own)?;
-        for mut change in own.changes {
-            change.key.insert(0, OPERATOR_STATE);
-            changes.changes.push(change);
-        }
+        self.collect(changes)?;
         for (index, input) in self.inputs.iter_mut().enumerate() {
             input.held.checkpoint(&[HELD_ROWS, index as u8], changes)?;
         }
         self.late.held.checkpoint(&[LATE_ROWS], changes)?;
-        changes.put(KeyGroup(0), vec![WATERMARK], self.watermark.0.to_le_bytes().to_vec());
+        changes.put(KeyGroup(0), &[WATERMARK], &self.watermark.0.to_le_bytes());
         Ok(())
     }
 
@@ -193,17 +197,17 @@ impl Host {
     /// When the state cannot be understood.
     pub fn restore(&mut self, entries: StateChanges) -> Result<(), OperatorError> {
         let mut own = StateChanges::default();
-        for mut change in entries.changes {
-            let Some(value) = change.value.take() else { continue };
+        for change in entries.iter() {
+            let Some(value) = change.value else { continue };
             match change.key.first() {
-                Some(&OPERATOR_STATE) => own.put(change.group, change.key.split_off(1), value),
+                Some(&OPERATOR_STATE) => own.put(change.group, &change.key[1..], value),
                 Some(&HELD_ROWS) => {
                     let input = change.key.get(1).and_then(|&i| self.inputs.get_mut(usize::from(i)));
                     let input = input
                         .ok_or_else(|| OperatorError::State("restore rows of an unknown input".into()))?;
-                    input.held.restore(change.group, &value)?;
+                    input.held.restore(change.group, value)?;
                 }
-                Some(&LATE_ROWS) => self.late.held.restore(change.group, &value)?,
+                Some(&LATE_ROWS) => self.late.held.restore(change.group, value)?,
                 Some(&WATERMARK) => {
                     let bytes =
                         value.try_into().map_err(|_| OperatorError::State("restore the watermark".into()))?;

@@ -140,19 +140,23 @@ impl<S: Default> Keyed<S> {
         self.numbers.len()
     }
 
-    /// Appends what changed since the last call; `encode` writes the state of a key.
+    /// Appends what changed since the last call; `encode` appends the state of a key to the bytes that it is given.
     pub(crate) fn checkpoint(
         &mut self,
         changes: &mut StateChanges,
-        mut encode: impl FnMut(&S) -> Result<Vec<u8>, OperatorError>,
+        mut encode: impl FnMut(&S, Vec<u8>) -> Result<Vec<u8>, OperatorError>,
     ) -> Result<(), OperatorError> {
         for (group, key) in self.removed.drain(..) {
-            changes.delete(group, key.into_vec());
+            changes.delete(group, &key);
         }
         for number in self.changed.drain(..) {
             let slot = &mut self.slots[number as usize];
             if slot.live && slot.changed {
-                changes.put(slot.group, slot.key.to_vec(), encode(&slot.state)?);
+                changes.put_with(
+                    slot.group,
+                    |key| key.extend_from_slice(&slot.key),
+                    |bytes| encode(&slot.state, bytes),
+                )?;
                 slot.changed = false;
                 slot.stored = true;
             }
@@ -164,11 +168,11 @@ impl<S: Default> Keyed<S> {
     pub(crate) fn restore(
         &mut self,
         entries: StateChanges,
-        mut decode: impl FnMut(u32, Vec<u8>) -> Result<S, OperatorError>,
+        mut decode: impl FnMut(u32, &[u8]) -> Result<S, OperatorError>,
     ) -> Result<(), OperatorError> {
-        for change in entries.changes {
+        for change in entries.iter() {
             if let Some(value) = change.value {
-                let number = self.insert(&change.key, change.group);
+                let number = self.insert(change.key, change.group);
                 let slot = &mut self.slots[number as usize];
                 slot.stored = true;
                 slot.state = decode(number, value)?;
@@ -184,8 +188,12 @@ mod tests {
 
     fn changes(keyed: &mut Keyed<u8>) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
         let mut changes = StateChanges::default();
-        keyed.checkpoint(&mut changes, |state| Ok(vec![*state])).unwrap();
-        changes.changes.into_iter().map(|change| (change.key, change.value)).collect()
+        let encode = |state: &u8, mut bytes: Vec<u8>| {
+            bytes.push(*state);
+            Ok(bytes)
+        };
+        keyed.checkpoint(&mut changes, encode).unwrap();
+        changes.iter().map(|change| (change.key.to_vec(), change.value.map(<[u8]>::to_vec))).collect()
     }
 
     #[test]
@@ -230,7 +238,7 @@ mod tests {
     #[test]
     fn removing_a_restored_key_is_told() {
         let mut entries = StateChanges::default();
-        entries.put(KeyGroup(5), b"a".to_vec(), vec![7]);
+        entries.put(KeyGroup(5), b"a", &[7]);
         let mut keyed = Keyed::<u8>::default();
         keyed.restore(entries, |_, value| Ok(value[0])).unwrap();
         let a = keyed.find(b"a").unwrap();

@@ -19,6 +19,8 @@ pub struct Metrics {
     pub steps: Vec<StepMetrics>,
     /// One a sink.
     pub sinks: Vec<SinkMetrics>,
+    /// Of checkpoints.
+    pub checkpoints: CheckpointMetrics,
     /// The last epoch that every worker has finished.
     pub epoch: AtomicU64,
     /// Epochs finished.
@@ -141,6 +143,27 @@ pub struct StepMetrics {
     pub late_unseen: AtomicU64,
     /// Time spent in it, in nanoseconds.
     pub busy_ns: AtomicU64,
+    /// Of that, time spent on handing over what it has changed, for checkpoints.
+    pub checkpoint_ns: AtomicU64,
+    /// The longest that it did nothing else.
+    pub checkpoint_most_ns: AtomicU64,
+}
+
+/// Counters of checkpoints, kept by the first process.
+#[derive(Debug, Default)]
+pub struct CheckpointMetrics {
+    /// How many have been committed.
+    pub made: AtomicU64,
+    /// Bytes of state that steps had changed, as they were written.
+    pub bytes: AtomicU64,
+    /// Bytes of state that was written once more, so that there be fewer files.
+    pub compacted_bytes: AtomicU64,
+    /// The epoch of the last one.
+    pub epoch: AtomicU64,
+    /// When it was committed, in milliseconds since the Unix epoch UTC; 0 before the first.
+    pub made_ms: AtomicU64,
+    /// How long it took from its mark to its commit, in nanoseconds.
+    pub took_ns: AtomicU64,
 }
 
 /// Counters of a sink.
@@ -178,6 +201,7 @@ impl Metrics {
                 .iter()
                 .map(|s| StepMetrics { name: s.name.clone(), verb: s.verb, ..Default::default() })
                 .collect(),
+            checkpoints: CheckpointMetrics::default(),
             sinks: plan
                 .sinks
                 .iter()

@@ -35,6 +35,18 @@ pub fn thread_cpu_s() -> f64 {
     cpu_s(libc::CLOCK_THREAD_CPUTIME_ID)
 }
 
+/// CPU seconds of the processes that this one has started and that have ended.
+pub fn children_cpu_s() -> f64 {
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: the call fills one rusage, and keeps nothing; all zeros are one, too.
+    let usage = unsafe {
+        libc::getrusage(libc::RUSAGE_CHILDREN, usage.as_mut_ptr());
+        usage.assume_init()
+    };
+    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 * 1e-6;
+    seconds(usage.ru_utime) + seconds(usage.ru_stime)
+}
+
 fn cpu_s(clock: libc::clockid_t) -> f64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the call writes one timespec to a pointer to one, and keeps nothing. Should it ever

@@ -11,29 +11,22 @@
 //! With windows, what is measured begins with the record whose arrival completes a window (the first of
 //! the next second) and ends with each row of that window.
 
-use std::io::Write;
-use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use hdrhistogram::Histogram;
 use levada_connectors::journal::LogJournal;
-use levada_connectors::log::{Log, RecordIn, Start, TopicConfig, WriterOptions};
+use levada_connectors::log::{Log, TopicConfig};
 use levada_dataflows::engine::{self, Cluster, JobJournal, Run};
 use levada_dataflows::metrics::Metrics;
 use serde::Serialize;
 
-use super::cost::{peak_memory_mib, process_cpu_s, thread_cpu_s};
+use super::cost::{peak_memory_mib, process_cpu_s};
+use super::live::{Course, IN, Load, OUT, consume, now_us, produce};
 use super::{BenchError, plan, rounded};
 
-/// How far apart the producer's batches are.
-const BATCH_EVERY: Duration = Duration::from_millis(1);
-/// Longer latencies are told as this.
-const MOST_US: u64 = 600_000_000;
 const WARM_UP_US: i64 = 1_000_000;
-/// The consumer stops when it has seen nothing for so long after the last record was sent.
-const QUIET: Duration = Duration::from_millis(300);
+/// How many users the records are about.
+const USERS: u64 = 100;
 
 /// Which job runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
@@ -126,7 +119,7 @@ fn job(which: Job) -> String {
 pub fn run(options: &Options) -> Result<Report, BenchError> {
     let folder = tempfile::tempdir()?;
     let log = Log::open(folder.path())?;
-    for topic in ["latency.in", "latency.out"] {
+    for topic in [IN, OUT] {
         log.create_topic(topic, TopicConfig::default())?;
     }
     let plan = plan(&job(options.job), folder.path())?;
@@ -147,12 +140,13 @@ pub fn run(options: &Options) -> Result<Report, BenchError> {
     let (sent, seen) = std::thread::scope(|scope| {
         let engine = scope.spawn(move || engine::run(plan, &how, metrics));
         let producer = scope.spawn(|| {
-            let sent = produce(folder.path(), options, &course);
+            let load = Load { rate: options.rate, seconds: options.seconds, users: USERS };
+            let sent = produce(folder.path(), load, &course);
             course.over.store(true, Relaxed);
             sent
         });
         let consumer = scope.spawn(|| {
-            let seen = consume(folder.path(), options.job, begin_us + WARM_UP_US, &course);
+            let seen = consume(folder.path(), options.job == Job::Window, begin_us + WARM_UP_US, &course);
             stop.store(true, Relaxed);
             seen
         });
@@ -184,109 +178,9 @@ pub fn run(options: &Options) -> Result<Report, BenchError> {
     })
 }
 
-/// How far the producer has come.
-#[derive(Default)]
-struct Course {
-    over: AtomicBool,
-    /// When the first record of each second was sent.
-    seconds: Mutex<Vec<i64>>,
-}
-
-struct Sent {
-    records: u64,
-    cpu_s: f64,
-}
-
-fn produce(data_dir: &Path, options: &Options, course: &Course) -> Result<Sent, BenchError> {
-    let writer = Log::open(data_dir)?.topic("latency.in")?.writers(WriterOptions::default())?;
-    let (began, mut records) = (Instant::now(), 0);
-    let mut due = began;
-    let mut second = 0;
-    let (mut bytes, mut ends) = (Vec::new(), Vec::new());
-    while began.elapsed() < Duration::from_secs(options.seconds) {
-        due += BATCH_EVERY;
-        std::thread::park_timeout(due.saturating_duration_since(Instant::now()));
-        let target = (began.elapsed().as_secs_f64() * options.rate as f64) as u64;
-        let sent_us = now_us();
-        bytes.clear();
-        ends.clear();
-        for id in records..target {
-            let (user, amount) = (id.wrapping_mul(0x9e37_79b9) % 100, id.wrapping_mul(7919) % 50_000);
-            write!(
-                bytes,
-                r#"{{"id":{id},"user":"u{user:05}","amount":{}.{:02},"sent_us":{sent_us},"at":{}}}"#,
-                amount / 100,
-                amount % 100,
-                sent_us / 1000
-            )?;
-            ends.push(bytes.len());
-        }
-        let starts = std::iter::once(0).chain(ends.iter().copied());
-        let batch: Vec<RecordIn<'_>> = starts
-            .zip(&ends)
-            .map(|(start, &end)| RecordIn {
-                timestamp_ms: sent_us / 1000,
-                value: &bytes[start..end],
-                ..RecordIn::default()
-            })
-            .collect();
-        if sent_us / 1_000_000 > second {
-            second = sent_us / 1_000_000;
-            course.seconds.lock().unwrap_or_else(PoisonError::into_inner).push(sent_us);
-        }
-        writer.append(&batch)?;
-        records = target.max(records);
-    }
-    Ok(Sent { records, cpu_s: thread_cpu_s() })
-}
-
-struct Seen {
-    us: Histogram<u64>,
-    cpu_s: f64,
-}
-
-fn consume(data_dir: &Path, job: Job, from_us: i64, course: &Course) -> Result<Seen, BenchError> {
-    let mut reader = Log::open(data_dir)?.topic("latency.out")?.reader(0, Start::Beginning)?;
-    let mut us =
-        Histogram::<u64>::new_with_max(MOST_US, 3).map_err(|error| BenchError::Other(error.to_string()))?;
-    loop {
-        let over = course.over.load(Relaxed);
-        let fetched = reader.read(1 << 16, 16 << 20)?;
-        let now = now_us();
-        for record in fetched.iter() {
-            let Some(sent_us) = sent_us(record.value) else { continue };
-            let began_us = match job {
-                Job::Select => Some(sent_us),
-                Job::Window => {
-                    let seconds = course.seconds.lock().unwrap_or_else(PoisonError::into_inner);
-                    seconds.iter().copied().find(|first| first / 1_000_000 > sent_us / 1_000_000)
-                }
-            };
-            if let Some(began_us) = began_us.filter(|began_us| *began_us >= from_us) {
-                // The histogram grows to whatever it is given; `saturating_record` would not.
-                let _ = us.record(u64::try_from(now - began_us).unwrap_or(0));
-            }
-        }
-        if fetched.is_empty() && !reader.wait(QUIET)? && over {
-            return Ok(Seen { us, cpu_s: thread_cpu_s() });
-        }
-    }
-}
-
-/// The number behind `"sent_us":`.
-fn sent_us(value: &[u8]) -> Option<i64> {
-    let name = br#""sent_us":"#;
-    let at = value.windows(name.len()).rposition(|window| window == name)? + name.len();
-    let digits = value[at..].iter().take_while(|byte| byte.is_ascii_digit());
-    Some(digits.fold(0, |number, digit| number * 10 + i64::from(digit - b'0')))
-}
-
-fn now_us() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::live::sent_us;
     use super::*;
 
     #[test]

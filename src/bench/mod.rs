@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   window   a whole job beside nothing but the decoding of its input, in turns
+//!   checkpoint  a job with much state, with checkpoints and without; how it recovers
 //!   latency  from a record's append to the visible row, while a job runs live
 //!   ingest   events over HTTP, until they are durable
 //!   score    a model, a sequence at a time and eight
@@ -11,9 +12,11 @@
 //! Each measurement gives a report that is written as JSON; `benches/README.md` says how to read it and
 //! keeps those of earlier commits.
 
+pub mod checkpoint;
 pub mod cost;
 pub mod ingest;
 pub mod latency;
+mod live;
 pub mod micro;
 pub mod score;
 pub mod window;

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::print;
-use crate::bench::{BenchError, ingest, latency, micro, score, window};
+use crate::bench::{BenchError, checkpoint, ingest, latency, micro, score, window};
 
 /// Measure what levada costs on this machine
 #[derive(Clone, Debug, Args)]
@@ -54,6 +54,30 @@ enum Command {
         #[arg(long)]
         journal: bool,
     },
+    /// Checkpoints of much state: what they take from throughput and latency, and how fast a killed job is back
+    Checkpoint {
+        /// How many users the state holds
+        #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+        keys: u64,
+        /// Records of the history that is read at full speed
+        #[arg(long, default_value_t = 12_000_000)]
+        events: u64,
+        /// Records a second, live
+        #[arg(long, default_value_t = 50_000)]
+        rate: u64,
+        /// For how long, live
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(3..))]
+        seconds: u64,
+        /// How far apart checkpoints are
+        #[arg(long, default_value = "5s")]
+        interval: String,
+        /// Worker threads
+        #[arg(long, default_value_t = 1)]
+        workers: usize,
+        /// How many times the history is read with and without; medians are reported
+        #[arg(long, default_value_t = 3)]
+        repeat: usize,
+    },
     /// Events over HTTP: from a request to its answer, which comes once they are durable
     Ingest {
         /// Connections that send at once
@@ -99,6 +123,11 @@ impl Bench {
             Command::WindowPart(options) => told(window::measure(&options)),
             Command::Latency { job, rate, seconds, workers, journal } => {
                 told(latency::run(&latency::Options { job, rate, seconds, workers, journal }))
+            }
+            Command::Checkpoint { keys, events, rate, seconds, interval, workers, repeat } => {
+                let options =
+                    checkpoint::Options { keys, events, rate, seconds, interval, workers, repeat };
+                told(checkpoint::run(&options))
             }
             Command::Ingest { connections, batch, seconds } => told(ingest::run(&ingest::Options {
                 connections: usize::from(connections),

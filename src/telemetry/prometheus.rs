@@ -103,6 +103,52 @@ impl Collector for JobCollector {
         self.counters(to, "levada_sink_epochs", "Epochs published that held rows", None, epochs)?;
         let epochs = std::iter::once((Vec::new(), m.epochs.load(Relaxed)));
         self.counters(to, "levada_epochs_finished", "Epochs finished", None, epochs)?;
+        let spent = steps().map(|(l, s)| (l, s.checkpoint_ns.load(Relaxed) / 1_000));
+        self.counters(
+            to,
+            "levada_step_checkpoint_microseconds",
+            "Time in which a step handed over what it had changed",
+            None,
+            spent,
+        )?;
+        let kind = ConstGauge::new(0.0).metric_type();
+        let help = "The longest that a step did nothing but hand over what it had changed";
+        let unit = Some(&Unit::Seconds);
+        let mut family = to.encode_descriptor("levada_step_checkpoint_longest", help, unit, kind)?;
+        for (mut labels, step) in steps() {
+            labels.insert(0, ("job", &self.job));
+            let longest = step.checkpoint_most_ns.load(Relaxed) as f64 / 1e9;
+            ConstGauge::new(longest).encode(family.encode_family(&labels)?)?;
+        }
+        let c = &m.checkpoints;
+        let one = |value: u64| std::iter::once((Vec::new(), value));
+        let made = one(c.made.load(Relaxed));
+        self.counters(to, "levada_checkpoints", "Checkpoints committed", None, made)?;
+        let bytes = one(c.bytes.load(Relaxed));
+        self.counters(
+            to,
+            "levada_checkpoint",
+            "Changed state written by checkpoints",
+            Some(&Unit::Bytes),
+            bytes,
+        )?;
+        let bytes = one(c.compacted_bytes.load(Relaxed));
+        self.counters(
+            to,
+            "levada_checkpoint_compacted",
+            "State written once more, in fewer files",
+            Some(&Unit::Bytes),
+            bytes,
+        )?;
+        let made_ms = c.made_ms.load(Relaxed);
+        if made_ms > 0 {
+            let help = "When the last checkpoint was committed, since the Unix epoch";
+            let made = made_ms as f64 / 1e3;
+            self.gauge(to, "levada_checkpoint_last_timestamp", help, Some(&Unit::Seconds), made)?;
+            let help = "How long the last checkpoint took";
+            let took = c.took_ns.load(Relaxed) as f64 / 1e9;
+            self.gauge(to, "levada_checkpoint_last_duration", help, Some(&Unit::Seconds), took)?;
+        }
         let in_flight = m.in_flight.load(Relaxed) as f64;
         self.gauge(to, "levada_epochs_in_flight", "Epochs opened and not yet finished", None, in_flight)?;
         let watermark = m.watermark_ms.load(Relaxed);

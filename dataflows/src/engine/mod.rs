@@ -161,7 +161,7 @@ pub fn run(plan: Arc<Plan>, how: &Run, metrics: Arc<Metrics>) -> Result<(), Engi
         Some(journal) if how.cluster.process == 0 => Some(journal::begin(journal, &plan, how, &histories)?),
         _ => None,
     };
-    let shared = Arc::new(Shared::new(how.cluster.workers, begun));
+    let shared = Arc::new(Shared::new(how.cluster.workers, begun, how.checkpoints.is_some()));
     let how_each = how.clone();
     let for_workers = Arc::clone(&shared);
     let config = Config { communication, worker: WorkerConfig::default() };
@@ -305,6 +305,7 @@ fn build(
                     files: files.unwrap_or_default(),
                     trigger: Arc::clone(trigger),
                     trim: Arc::clone(&begun.trim),
+                    metrics: Arc::clone(&metrics),
                 })
             }
             _ => None,

@@ -29,6 +29,10 @@ pub(crate) struct Shared {
     recorded: Mutex<Option<Arc<Recorded>>>,
     /// The checkpoint from which the run goes on, once it has been looked for, until all workers have had it.
     restored: Mutex<Option<(usize, Option<Arc<Restored>>)>>,
+    /// Whether checkpoints are made.
+    pub(super) remembers: bool,
+    /// Whether this process has come to what is live.
+    pub(super) live: AtomicBool,
     /// Threads that the end of the run waits for.
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -61,7 +65,7 @@ impl Decoding {
 }
 
 impl Shared {
-    pub(super) fn new(workers: usize, journal: Option<Begun>) -> Shared {
+    pub(super) fn new(workers: usize, journal: Option<Begun>, remembers: bool) -> Shared {
         Shared {
             decoding: Decoding((0..workers.max(1)).map(|_| AtomicUsize::new(0)).collect()),
             failed: AtomicBool::new(false),
@@ -71,6 +75,8 @@ impl Shared {
             journal: Mutex::new(journal),
             recorded: Mutex::default(),
             restored: Mutex::default(),
+            remembers,
+            live: AtomicBool::new(false),
             threads: Mutex::default(),
         }
     }

@@ -436,6 +436,7 @@ impl Source {
                 }
             }
             self.phase = Phase::Live;
+            self.setup.shared.live.store(true, Relaxed);
             // The clock may have been put back meanwhile, or the interval be another.
             self.ahead = self.epoch.saturating_sub(live_epoch(self.setup.settings.interval_ms));
             return Turn::Again;

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use levada_types::{Batch, Epoch, EventTime, StateChanges};
@@ -16,7 +18,7 @@ use super::container::{BatchContainer, Router};
 use super::{EngineError, Shared};
 use crate::host::{Host, Tick};
 use crate::metrics::{Metrics, StepMetrics, count};
-use crate::operator::{EpochInput, Outputs};
+use crate::operator::{EpochInput, OperatorError, Outputs};
 use crate::plan::{Plan, Route};
 
 /// A step's streams on a worker.
@@ -33,6 +35,65 @@ struct Pending {
     late: Capability<u64>,
     state: Capability<u64>,
     arrived: Vec<Vec<Batch>>,
+}
+
+/// Rows after which what has changed is worth being handed over before a checkpoint asks for it.
+const COLLECT_ROWS: usize = 4096;
+/// So much of the time at most, one part in, is spent on it.
+const COLLECT_SHARE: u32 = 20;
+/// What has been handed over and waits for the checkpoint; beyond that, the rest waits in the step.
+const COLLECT_BYTES: usize = 64 << 20;
+
+/// What a step has changed since the last checkpoint.
+///
+/// To hand over all of it at once would hold up a live job: a million changed keys take some 200 ms. So a live
+/// step hands over now and then what has changed since it did so last; what changed again meanwhile is handed
+/// over again, and the last counts.
+struct Changed {
+    parts: Vec<StateChanges>,
+    bytes: usize,
+    rows: usize,
+    since: Stopwatch,
+    took: Duration,
+}
+
+impl Changed {
+    fn new() -> Changed {
+        Changed { parts: Vec::new(), bytes: 0, rows: 0, since: Stopwatch::start(), took: Duration::ZERO }
+    }
+
+    /// Whether a part of it is to be handed over now, after so many further rows.
+    fn is_due(&mut self, rows: usize) -> bool {
+        self.rows += rows;
+        self.rows >= COLLECT_ROWS
+            && self.bytes < COLLECT_BYTES
+            && self.since.elapsed() >= self.took * COLLECT_SHARE
+    }
+
+    /// Takes what has changed from where `of` gets it.
+    fn take(
+        &mut self,
+        counters: &StepMetrics,
+        of: impl FnOnce(&mut StateChanges) -> Result<(), OperatorError>,
+    ) -> Result<(), OperatorError> {
+        let watch = Stopwatch::start();
+        let mut changes = StateChanges::default();
+        of(&mut changes)?;
+        self.bytes += changes.stored().len();
+        if !changes.is_empty() {
+            self.parts.push(changes);
+        }
+        (self.rows, self.since, self.took) = (0, Stopwatch::start(), watch.elapsed());
+        count(&counters.checkpoint_ns, self.took.as_nanos() as usize);
+        counters.checkpoint_most_ns.fetch_max(self.took.as_nanos() as u64, Relaxed);
+        Ok(())
+    }
+
+    /// All of it, for the checkpoint.
+    fn all(&mut self) -> Vec<StateChanges> {
+        self.bytes = 0;
+        std::mem::take(&mut self.parts)
+    }
 }
 
 /// Builds step `index` on this worker.
@@ -76,6 +137,7 @@ pub(super) fn step<'scope>(
         let mut pending: BTreeMap<u64, Pending> = BTreeMap::new();
         let mut told: BTreeMap<u64, Tick> = BTreeMap::new();
         let mut watermark = EventTime::MIN;
+        let mut changed = Changed::new();
         // Epochs that did not come to an end, because the job has failed. To other workers, and to other
         // processes, they must not seem complete.
         let mut unfinished: Vec<Pending> = Vec::new();
@@ -124,16 +186,19 @@ pub(super) fn step<'scope>(
                 let checkpoint = tick.checkpoint;
                 let watch = Stopwatch::start();
                 let arrived = std::mem::take(&mut ready.arrived);
+                let rows = arrived.iter().flatten().map(|batch| batch.rows.num_rows()).sum();
+                let early = shared.remembers && shared.live.load(Relaxed) && changed.is_due(rows);
                 let result = host.epoch(Epoch(epoch), tick, arrived).and_then(|out| {
-                    let mut changes = StateChanges::default();
                     if checkpoint {
-                        host.checkpoint(&mut changes)?;
+                        changed.take(counters, |changes| host.checkpoint(changes))?;
+                    } else if early {
+                        changed.take(counters, |changes| host.collect(changes))?;
                     }
-                    Ok((out, changes))
+                    Ok(out)
                 });
                 count(&counters.busy_ns, watch.elapsed().as_nanos() as usize);
                 match result {
-                    Ok((out, changes)) => {
+                    Ok(out) => {
                         tally(counters, &out);
                         for piece in pieces(out.rows) {
                             rows_out.give(&ready.rows, &mut BatchContainer::new(Batch::derived(piece)));
@@ -142,7 +207,7 @@ pub(super) fn step<'scope>(
                             late_out.give(&ready.late, &mut BatchContainer::new(late));
                         }
                         if checkpoint {
-                            state_out.give(&ready.state, &mut vec![Part::Step(name.clone(), changes)]);
+                            state_out.give(&ready.state, &mut vec![Part::Step(name.clone(), changed.all())]);
                         }
                     }
                     Err(error) => {

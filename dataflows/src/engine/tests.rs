@@ -279,17 +279,14 @@ impl Operator for RememberedSum {
         for ((key, sum), hash) in self.0.0.iter().zip(hashes) {
             if self.1.insert(*key, *sum) != Some(*sum) {
                 let group = levada_types::KeyHasher::group(hash);
-                changes.put(group, key.to_le_bytes().to_vec(), sum.to_le_bytes().to_vec());
+                changes.put(group, &key.to_le_bytes(), &sum.to_le_bytes());
             }
         }
         Ok(())
     }
     fn restore(&mut self, entries: StateChanges) -> Result<(), OperatorError> {
         let number = |bytes: &[u8]| i64::from_le_bytes(bytes.try_into().unwrap());
-        let each = entries
-            .changes
-            .iter()
-            .map(|change| (number(&change.key), number(change.value.as_ref().unwrap())));
+        let each = entries.iter().map(|change| (number(change.key), number(change.value.unwrap())));
         self.0.0 = each.collect();
         self.1 = self.0.0.clone();
         Ok(())

@@ -29,6 +29,8 @@ use std::time::Duration;
 
 use levada_types::CheckpointStore;
 
+use super::clock::Stopwatch;
+
 pub use inspect::{Listed, forget, list, verify};
 pub(super) use load::{Restored, begin, load};
 pub use manifest::{Manifest, PartitionPlace, Seen, StateFile, VERSION, savepoint_file};
@@ -81,6 +83,15 @@ pub(super) struct Trigger {
     /// The names for the one under way.
     names: Mutex<Vec<String>>,
     under_way: AtomicBool,
+    begun: Mutex<Stopwatch>,
+}
+
+/// A checkpoint that has been committed.
+struct Done {
+    /// How long that took since it was begun.
+    took: Duration,
+    /// By which it is to be kept.
+    names: Vec<String>,
 }
 
 impl Trigger {
@@ -90,6 +101,7 @@ impl Trigger {
             savepoints: Arc::clone(&how.savepoints),
             names: Mutex::default(),
             under_way: AtomicBool::new(false),
+            begun: Mutex::new(Stopwatch::start()),
         }
     }
 
@@ -107,13 +119,15 @@ impl Trigger {
     /// Notes that one begins.
     pub(super) fn begin(&self) {
         self.under_way.store(true, SeqCst);
+        *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = Stopwatch::start();
         self.names.lock().unwrap_or_else(PoisonError::into_inner).append(&mut self.savepoints.take());
     }
 
-    /// Notes that what was under way has been committed; gives the names by which it is to be kept.
-    fn done(&self) -> Vec<String> {
+    /// Notes that what was under way has been committed.
+    fn done(&self) -> Done {
+        let took = self.begun.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
         let names = std::mem::take(&mut *self.names.lock().unwrap_or_else(PoisonError::into_inner));
         self.under_way.store(false, SeqCst);
-        names
+        Done { took, names }
     }
 }

@@ -9,7 +9,9 @@
 //! Numbers are little-endian, lengths of texts, keys and values are LEB128.
 
 use bytes::Bytes;
+use hashbrown::HashTable;
 use levada_types::{KeyGroup, StateChange, StateChanges};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::manifest::VERSION;
 
@@ -32,46 +34,17 @@ impl Encoder {
 
     /// Adds what a step changed.
     pub(super) fn step(&mut self, name: &str, changes: &StateChanges) {
-        let each = changes.changes.iter();
-        let each = each.map(|change| (change.group, &change.key[..], change.value.as_deref()));
-        self.entries_of(name, changes.changes.len() as u64, each);
-    }
-
-    /// Adds entries of a step.
-    pub(super) fn entries_of<'e>(
-        &mut self,
-        name: &str,
-        count: u64,
-        entries: impl Iterator<Item = (KeyGroup, &'e [u8], Option<&'e [u8]>)>,
-    ) {
         self.steps += 1;
-        self.entries += count;
-        self.slice(name.as_bytes());
-        self.bytes.extend_from_slice(&count.to_le_bytes());
-        for (group, key, value) in entries {
-            self.bytes.extend_from_slice(&group.0.to_le_bytes());
-            self.slice(key);
-            match value {
-                None => self.length(0),
-                Some(value) => {
-                    self.length(value.len() as u64 + 1);
-                    self.bytes.extend_from_slice(value);
-                }
-            }
-        }
-    }
-
-    fn length(&mut self, mut length: u64) {
+        self.entries += changes.len() as u64;
+        let mut length = name.len();
         while length >= 0x80 {
             self.bytes.push(length as u8 | 0x80);
             length >>= 7;
         }
         self.bytes.push(length as u8);
-    }
-
-    fn slice(&mut self, bytes: &[u8]) {
-        self.length(bytes.len() as u64);
-        self.bytes.extend_from_slice(bytes);
+        self.bytes.extend_from_slice(name.as_bytes());
+        self.bytes.extend_from_slice(&(changes.len() as u64).to_le_bytes());
+        self.bytes.extend_from_slice(changes.stored());
     }
 
     /// How many entries there are.
@@ -206,12 +179,38 @@ pub(super) fn live<'e>(
 
 /// Entries as an operator takes them up.
 pub(super) fn changes(entries: &[&Entry]) -> StateChanges {
-    let change = |entry: &&Entry| StateChange {
-        group: entry.group,
-        key: entry.key.to_vec(),
-        value: entry.value.as_deref().map(<[u8]>::to_vec),
-    };
-    StateChanges { changes: entries.iter().map(change).collect() }
+    let mut changes = StateChanges::default();
+    for entry in entries {
+        let Entry { group, key, value } = entry;
+        add(&mut changes, StateChange { group: *group, key, value: value.as_deref() });
+    }
+    changes
+}
+
+fn add(changes: &mut StateChanges, change: StateChange<'_>) {
+    match change.value {
+        Some(value) => changes.put(change.group, change.key, value),
+        None => changes.delete(change.group, change.key),
+    }
+}
+
+/// Changes that were handed over one after the other, as one: of an entry that changed several times, the last.
+pub(super) fn merged(mut parts: Vec<StateChanges>) -> StateChanges {
+    if parts.len() < 2 {
+        return parts.pop().unwrap_or_default();
+    }
+    let all: Vec<StateChange<'_>> = parts.iter().flat_map(StateChanges::iter).collect();
+    let hash = |change: &StateChange<'_>| xxh3_64_with_seed(change.key, u64::from(change.group.0));
+    let mut seen: HashTable<usize> = HashTable::with_capacity(all.len());
+    let mut merged = StateChanges::default();
+    for (place, change) in all.iter().enumerate().rev() {
+        let same = |other: &usize| (all[*other].group, all[*other].key) == (change.group, change.key);
+        if seen.find(hash(change), same).is_none() {
+            seen.insert_unique(hash(change), place, |other| hash(&all[*other]));
+            add(&mut merged, *change);
+        }
+    }
+    merged
 }
 
 #[cfg(test)]
@@ -219,12 +218,12 @@ mod tests {
     use super::*;
 
     fn told(of: &[(u16, &str, Option<&str>)]) -> StateChanges {
-        let change = |(group, key, value): &(u16, &str, Option<&str>)| StateChange {
-            group: KeyGroup(*group),
-            key: key.as_bytes().to_vec(),
-            value: value.map(|value| value.as_bytes().to_vec()),
-        };
-        StateChanges { changes: of.iter().map(change).collect() }
+        let mut changes = StateChanges::default();
+        for (group, key, value) in of {
+            let value = value.map(str::as_bytes);
+            add(&mut changes, StateChange { group: KeyGroup(*group), key: key.as_bytes(), value });
+        }
+        changes
     }
 
     fn file(steps: &[(&str, StateChanges)]) -> Bytes {
@@ -248,6 +247,27 @@ mod tests {
         let expected = told(&[(0, "z", Some("9")), (1, "a", Some("2")), (1, "c", Some("6"))]);
         assert_eq!(changes(&live(&files, |group, _| group.0 < 255)), expected);
         assert_eq!(changes(&live(&files, |group, _| group.0 == 255)), told(&[(255, &long, Some(&long))]));
+    }
+
+    #[test]
+    fn of_what_changed_several_times_the_last_counts() {
+        let parts = vec![
+            told(&[(1, "a", Some("1")), (2, "a", Some("2")), (1, "b", Some("3"))]),
+            told(&[(1, "b", None), (1, "c", None), (1, "c", Some("4"))]),
+            told(&[(1, "a", Some("5"))]),
+        ];
+        let merged = merged(parts);
+        let mut all: Vec<_> =
+            merged.iter().map(|change| (change.group.0, change.key.to_vec(), change.value)).collect();
+        all.sort();
+        let entry = |group, key: &str, value| (group, key.as_bytes().to_vec(), value);
+        let expected = [
+            entry(1, "a", Some(&b"5"[..])),
+            entry(1, "b", None),
+            entry(1, "c", Some(b"4")),
+            entry(2, "a", Some(b"2")),
+        ];
+        assert_eq!(all, expected);
     }
 
     #[test]

@@ -15,18 +15,20 @@ use timely::scheduling::SyncActivator;
 
 use super::load;
 use super::manifest::{Manifest, PartitionPlace, StateFile, VERSION, is_savepoint, manifests};
+use super::state;
 use super::state::Encoder;
-use super::{Checkpoints, Trigger};
+use super::{Checkpoints, Done, Trigger};
 use crate::engine::clock::unix_ms;
 use crate::engine::{EngineError, Shared};
+use crate::metrics::{Metrics, count};
 
 /// A share of a checkpoint, handed over at the end of its epoch.
 #[derive(Clone, Debug)]
 pub(in crate::engine) enum Part {
     /// How far the partitions are, and with them the job's time: from worker 0.
     Progress(ProgressPart),
-    /// What a step changed.
-    Step(String, StateChanges),
+    /// What a step changed, in one go or in several.
+    Step(String, Vec<StateChanges>),
     /// Where a sink goes on; what it has published is durable.
     Sink(String, Vec<u8>),
 }
@@ -157,8 +159,8 @@ fn write(
         match part {
             Part::Progress(progress) => share.progress = Some(progress),
             Part::Sink(name, place) => share.sinks.push((name, place)),
-            Part::Step(_, changes) if changes.changes.is_empty() => {}
-            Part::Step(name, changes) => encoder.step(&name, &changes),
+            Part::Step(_, changes) if changes.iter().all(StateChanges::is_empty) => {}
+            Part::Step(name, changes) => encoder.step(&name, &state::merged(changes)),
         }
     }
     if encoder.entries() > 0 {
@@ -189,6 +191,7 @@ pub(in crate::engine) struct Committer {
     pub trigger: Arc<Trigger>,
     /// The journal need not hold this epoch any more, nor what is before it.
     pub trim: Arc<AtomicU64>,
+    pub metrics: Arc<Metrics>,
 }
 
 impl Committer {
@@ -212,6 +215,7 @@ impl Committer {
         files.sort_by(|a, b| a.name.cmp(&b.name));
         let hex = |place: Vec<u8>| place.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let sinks = shares.into_iter().flat_map(|share| share.sinks).map(|(name, place)| (name, hex(place)));
+        let bytes = files.iter().map(|file| file.bytes).sum::<u64>() as usize;
         self.files.append(&mut files);
         let mut manifest = Manifest {
             version: VERSION,
@@ -227,7 +231,14 @@ impl Committer {
             files: self.files.clone(),
         };
         self.put(&manifest)?;
-        for name in self.trigger.done() {
+        let Done { took, names } = self.trigger.done();
+        let told = &self.metrics.checkpoints;
+        count(&told.made, 1);
+        count(&told.bytes, bytes);
+        told.epoch.store(epoch, SeqCst);
+        told.made_ms.store(manifest.made_ms, SeqCst);
+        told.took_ns.store(took.as_nanos() as u64, SeqCst);
+        for name in names {
             self.put(&Manifest { savepoint: Some(name), ..manifest.clone() })?;
         }
         self.tell(&manifest);
@@ -264,10 +275,11 @@ impl Committer {
             .map_err(|why| ConnectorError::damage(format!("read {} again: {why}", manifest.file_name())))?;
         let mut encoder = Encoder::new();
         for (step, entries) in restored.live() {
-            let each = entries.iter().map(|entry| (entry.group, &entry.key[..], entry.value.as_deref()));
-            encoder.entries_of(step, entries.len() as u64, each);
+            encoder.step(step, &state::changes(&entries));
         }
-        self.files = vec![put(store, format!("state-{:020}-all-{:x}", manifest.epoch, unix_ms()), encoder)?];
+        let all = put(store, format!("state-{:020}-all-{:x}", manifest.epoch, unix_ms()), encoder)?;
+        count(&self.metrics.checkpoints.compacted_bytes, all.bytes as usize);
+        self.files = vec![all];
         manifest.files = self.files.clone();
         self.put(manifest)
     }

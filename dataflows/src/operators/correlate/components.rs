@@ -202,11 +202,11 @@ impl Components {
     ) -> Result<(), postcard::Error> {
         let name = |slot: u32| [&[prefix][..], &slot.to_be_bytes()].concat();
         for slot in std::mem::take(&mut self.removed) {
-            changes.delete(KeyGroup(0), name(slot));
+            changes.delete(KeyGroup(0), &name(slot));
         }
         for (slot, entry) in (0..).zip(&mut self.slots) {
             if entry.unsaved && !matches!(entry.state, State::Free) {
-                changes.put(KeyGroup(0), name(slot), postcard::to_stdvec(&entry.state)?);
+                changes.put(KeyGroup(0), &name(slot), &postcard::to_stdvec(&entry.state)?);
                 (entry.saved, entry.unsaved) = (true, false);
             }
         }

@@ -120,11 +120,11 @@ impl Links {
     ) -> Result<(), postcard::Error> {
         let name = |key: &[u8]| [&[prefix], key].concat();
         for key in std::mem::take(&mut self.removed) {
-            changes.delete(KeyGroup(0), name(&key));
+            changes.delete(KeyGroup(0), &name(&key));
         }
         for entry in self.newest.iter_mut().filter(|entry| entry.live && entry.unsaved) {
             let stored = Stored { time: entry.time, owner: entry.owner };
-            changes.put(KeyGroup(0), name(&entry.key), postcard::to_stdvec(&stored)?);
+            changes.put(KeyGroup(0), &name(&entry.key), &postcard::to_stdvec(&stored)?);
             (entry.saved, entry.unsaved) = (true, false);
         }
         Ok(())

@@ -173,11 +173,11 @@ impl Operator for Correlate {
 
     fn restore(&mut self, entries: StateChanges) -> Result<(), OperatorError> {
         let failed = |what: &dyn std::fmt::Display| OperatorError::State(format!("read incidents: {what}"));
-        for change in entries.changes {
+        for change in entries.iter() {
             let value = change.value.unwrap_or_default();
             match change.key.split_first() {
-                Some((&COMPONENTS, key)) => self.components.restore(key, &value),
-                Some((&LINKS, key)) => self.links.restore(key, &value),
+                Some((&COMPONENTS, key)) => self.components.restore(key, value),
+                Some((&LINKS, key)) => self.links.restore(key, value),
                 _ => return Err(failed(&"an entry is of an unknown kind")),
             }
             .map_err(|error| failed(&error))?;

@@ -379,16 +379,16 @@ proptest! {
             }
             let mut changes = StateChanges::default();
             operator.checkpoint(&mut changes).unwrap();
-            for change in changes.changes {
+            for change in changes.iter() {
                 match change.value {
-                    Some(value) => stored.insert(change.key, value),
-                    None => stored.remove(&change.key),
+                    Some(value) => stored.insert(change.key.to_vec(), value.to_vec()),
+                    None => stored.remove(change.key),
                 };
             }
             if restarts[number % restarts.len()] {
                 operator = self::operator(json!({ "max_events": max }));
                 let mut entries = StateChanges::default();
-                stored.iter().for_each(|(key, value)| entries.put(KeyGroup(0), key.clone(), value.clone()));
+                stored.iter().for_each(|(key, value)| entries.put(KeyGroup(0), key, value));
                 operator.restore(entries).unwrap();
             }
             prop_assert_eq!(stored.len(), operator.links.len() + operator.components.len());
@@ -584,8 +584,10 @@ fn a_state_that_does_not_fit_is_refused() {
     let mut state = StateChanges::default();
     first.checkpoint(&mut state).unwrap();
     let refused = |extra, keep: &dyn Fn(u8) -> bool| {
-        let mut entries = state.clone();
-        entries.changes.retain(|change| keep(change.key[0]));
+        let mut entries = StateChanges::default();
+        for change in state.iter().filter(|change| keep(change.key[0])) {
+            entries.put(change.group, change.key, change.value.unwrap());
+        }
         operator(extra).restore(entries).unwrap_err().to_string()
     };
     let link = |name: &str| json!({ "name": name, "on": ["a"], "within": "10ms" });

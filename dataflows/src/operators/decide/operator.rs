@@ -295,27 +295,27 @@ impl Operator for Decide {
                 _ => self.latest.get(&entry).map(|cells| encode(cells.as_ref())).transpose()?,
             };
             match value {
-                Some(value) => changes.put(group, entry, value),
-                None => changes.delete(group, entry),
+                Some(value) => changes.put(group, &entry, &value),
+                None => changes.delete(group, &entry),
             }
         }
         Ok(())
     }
 
     fn restore(&mut self, entries: StateChanges) -> Result<(), OperatorError> {
-        for change in entries.changes {
-            let (group, entry) = (change.group, change.key);
+        for change in entries.iter() {
+            let (group, entry) = (change.group, change.key.to_vec());
             let Some(value) = change.value else { continue };
             match (entry.first(), &self.plan.state) {
                 (Some(&COOLING), _) => {
-                    let until = value.as_slice().try_into().map_err(|_| wrong("a cooldown"))?;
+                    let until = value.try_into().map_err(|_| wrong("a cooldown"))?;
                     let until = i64::from_le_bytes(until);
                     self.ends.insert((until, entry.clone()));
                     self.cooling.insert(entry, Cooling { group, until });
                 }
                 (Some(&LATEST), Some(state)) => {
                     let cells: Vec<Cell> =
-                        postcard::from_bytes(&value).map_err(|_| wrong("the state of a key"))?;
+                        postcard::from_bytes(value).map_err(|_| wrong("the state of a key"))?;
                     let fields = self.plan.seen.fields().iter().skip(self.plan.seen.fields().len() - state.columns.len());
                     if cells.len() != state.columns.len()
                         || !cells.iter().zip(fields).all(|(cell, field)| cell.fits(field.data_type()))

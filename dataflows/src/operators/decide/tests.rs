@@ -231,7 +231,7 @@ fn nothing_is_remembered_longer_than_needed() {
     let entries = |host: &mut crate::host::Host| {
         let mut changes = levada_types::StateChanges::default();
         host.checkpoint(&mut changes).unwrap();
-        let own = changes.changes.iter().filter(|c| c.key.first() == Some(&0));
+        let own = changes.iter().filter(|c| c.key.first() == Some(&0));
         let (put, deleted): (Vec<_>, Vec<_>) = own.partition(|change| change.value.is_some());
         (put.len(), deleted.len())
     };

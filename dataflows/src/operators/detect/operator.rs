@@ -155,11 +155,11 @@ impl Operator for Detect {
 
     fn checkpoint(&mut self, changes: &mut StateChanges) -> Result<(), OperatorError> {
         let names = &self.names;
-        self.keys.checkpoint(changes, |watched| {
+        self.keys.checkpoint(changes, |watched, bytes| {
             let saved = watched.detectors.iter().map(|detector| detector.save()).collect::<Result<Vec<_>, _>>();
             let saved = saved.and_then(|saved| {
                 let saved: Vec<(&str, Vec<u8>)> = names.iter().copied().zip(saved).collect();
-                postcard::to_stdvec(&(watched.last, saved))
+                postcard::to_extend(&(watched.last, saved), bytes)
             });
             saved.map_err(|error| OperatorError::State(format!("write a detector's state: {error}")))
         })
@@ -169,7 +169,7 @@ impl Operator for Detect {
         let (plan, names) = (&self.plan, &self.names);
         let refused = |error| OperatorError::State(format!("read a detector's state: {error}"));
         self.keys.restore(entries, |_, bytes| {
-            let (last, saved): (i64, Vec<(String, Vec<u8>)>) = postcard::from_bytes(&bytes).map_err(refused)?;
+            let (last, saved): (i64, Vec<(String, Vec<u8>)>) = postcard::from_bytes(bytes).map_err(refused)?;
             if !saved.iter().map(|(name, _)| name).eq(names.iter()) {
                 let had: Vec<&str> = saved.iter().map(|(name, _)| name.as_str()).collect();
                 return Err(OperatorError::State(format!(

@@ -267,7 +267,7 @@ fn idle_keys_are_forgotten_and_only_changes_are_written() {
         detect.on_epoch(&input, &mut Outputs::default()).unwrap();
         let mut changes = StateChanges::default();
         detect.checkpoint(&mut changes).unwrap();
-        (detect.keys(), changes.changes.len())
+        (detect.keys(), changes.len())
     };
     assert_eq!(epoch(&[(0, KEYS[0], Some(1.0), 0), (0, KEYS[1], Some(1.0), 0)], i64::MIN, 1), (2, 2));
     assert_eq!(epoch(&[(60, KEYS[1], Some(1.0), 0)], 1, 61), (2, 1));

@@ -194,19 +194,19 @@ impl Operator for Join {
 
     fn checkpoint(&mut self, changes: &mut StateChanges) -> Result<(), OperatorError> {
         let table = &self.table;
-        self.versions.checkpoint(changes, |version| {
-            let mut bytes = version.time.to_le_bytes().to_vec();
+        self.versions.checkpoint(changes, |version, mut bytes| {
+            bytes.extend(version.time.to_le_bytes());
             table.write(version.place, &mut bytes)?;
             Ok(bytes)
         })
     }
 
     fn restore(&mut self, entries: StateChanges) -> Result<(), OperatorError> {
-        let mut found: Vec<(u32, Vec<u8>)> = Vec::with_capacity(entries.changes.len());
+        let mut found: Vec<(u32, Vec<u8>)> = Vec::with_capacity(entries.len());
         self.versions.restore(entries, |number, bytes| {
             let time = bytes.first_chunk().map(|bytes| i64::from_le_bytes(*bytes));
             let time = time.ok_or_else(|| OperatorError::State("restore a row of a join's table".into()))?;
-            found.push((number, bytes));
+            found.push((number, bytes.to_vec()));
             Ok(Version { time, place: Place::NOWHERE })
         })?;
         let fields = self.plan.added_schema.fields();

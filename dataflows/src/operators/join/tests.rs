@@ -223,7 +223,7 @@ fn a_checkpoint_has_only_what_changed() {
     let count = |driven: &mut Driven| {
         let mut changes = StateChanges::default();
         driven.join.checkpoint(&mut changes).unwrap();
-        changes.changes.len()
+        changes.len()
     };
     assert_eq!(count(&mut driven), 2);
     driven.epoch(&[(1, KEYS[0], 1)], &[(1, KEYS[1], "z", None, false)], 2);

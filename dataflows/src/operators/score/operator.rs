@@ -183,8 +183,8 @@ impl Operator for Score {
     }
 
     fn checkpoint(&mut self, changes: &mut StateChanges) -> Result<(), OperatorError> {
-        self.keys.checkpoint(changes, |sequence| {
-            postcard::to_stdvec(sequence)
+        self.keys.checkpoint(changes, |sequence, bytes| {
+            postcard::to_extend(sequence, bytes)
                 .map_err(|error| OperatorError::State(format!("write a sequence of events: {error}")))
         })
     }
@@ -193,7 +193,7 @@ impl Operator for Score {
         let (width, most) = (self.plan.tokens.width(), self.plan.tokens.width() * self.plan.window);
         let earliest = &mut self.earliest;
         self.keys.restore(entries, |_, bytes| {
-            let sequence: Sequence = postcard::from_bytes(&bytes)
+            let sequence: Sequence = postcard::from_bytes(bytes)
                 .map_err(|error| OperatorError::State(format!("read a sequence of events: {error}")))?;
             let length = sequence.events.len();
             if length > most || length.checked_rem(width).is_some_and(|rest| rest != 0) {

@@ -288,7 +288,7 @@ fn drive(extra: serde_json::Value, epochs: &[(&[Row], i64)]) -> (usize, Vec<(usi
         let mut changes = StateChanges::default();
         score.checkpoint(&mut changes).unwrap();
         let emitted = out.rows.iter().map(RecordBatch::num_rows).sum();
-        told.push((emitted, score.keys(), changes.changes.len()));
+        told.push((emitted, score.keys(), changes.len()));
         before = watermark;
     }
     (model.opened.load(Ordering::Relaxed), told)

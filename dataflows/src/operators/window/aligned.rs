@@ -292,7 +292,7 @@ impl Operator for Aligned {
     }
 
     fn checkpoint(&mut self, changes: &mut StateChanges) -> Result<(), OperatorError> {
-        self.gone.drain(..).for_each(|(group, key)| changes.delete(group, key));
+        self.gone.drain(..).for_each(|(group, key)| changes.delete(group, &key));
         for (place, pane) in &mut self.panes {
             pane.checkpoint([place.slice, place.first], &self.shape, &self.keys, changes)?;
         }
@@ -302,15 +302,15 @@ impl Operator for Aligned {
     fn restore(&mut self, entries: StateChanges) -> Result<(), OperatorError> {
         let mut places = Vec::new();
         let mut keys = Vec::new();
-        for change in &entries.changes {
-            let ([slice, first], key) = read_entry_key(&change.key)?;
+        for change in entries.iter() {
+            let ([slice, first], key) = read_entry_key(change.key)?;
             places.push(Place { slice, first });
             keys.push(key);
         }
         let ids = self.keys.restore(&keys)?;
         let mut holder = Holder::new(self.keys.len());
-        for ((change, place), id) in entries.changes.iter().zip(places).zip(ids) {
-            let value = self.shape.unmark(change.value.as_deref().unwrap_or_default())?;
+        for ((change, place), id) in entries.iter().zip(places).zip(ids) {
+            let value = self.shape.unmark(change.value.unwrap_or_default())?;
             let pane = self.panes.entry(place).or_insert_with(|| Pane::new(&self.shape));
             pane.restore(id, value, &mut holder)?;
         }

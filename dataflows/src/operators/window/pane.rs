@@ -118,12 +118,15 @@ impl Pane {
         changes: &mut StateChanges,
     ) -> Result<(), OperatorError> {
         for (slot, dirty) in self.dirty.iter_mut().enumerate().filter(|(_, dirty)| **dirty) {
-            let mut bytes = shape.mark.to_le_bytes().to_vec();
-            for column in &self.columns {
-                bytes = column.store(slot as u32, bytes)?;
-            }
             let id = self.ids[slot];
-            changes.put(keys.group(id), entry_key(times, keys.bytes(id)), bytes);
+            changes.put_with(
+                keys.group(id),
+                |name| write_entry_key(times, keys.bytes(id), name),
+                |mut bytes| {
+                    bytes.extend(shape.mark.to_le_bytes());
+                    self.columns.iter().try_fold(bytes, |bytes, column| column.store(slot as u32, bytes))
+                },
+            )?;
             *dirty = false;
             self.written[slot] = true;
         }
@@ -196,9 +199,16 @@ impl Holder {
 
 /// Names an entry of a checkpoint: some times, and the key.
 pub(super) fn entry_key<const N: usize>(times: [i64; N], key: &[u8]) -> Vec<u8> {
+    let mut name = Vec::with_capacity(8 * N + key.len());
+    write_entry_key(times, key, &mut name);
+    name
+}
+
+/// Appends the name of an entry.
+pub(super) fn write_entry_key<const N: usize>(times: [i64; N], key: &[u8], name: &mut Vec<u8>) {
     // The sign is turned over so that entries sort by time.
-    let times = times.iter().flat_map(|time| ((time ^ i64::MIN) as u64).to_be_bytes());
-    times.chain(key.iter().copied()).collect()
+    times.iter().for_each(|time| name.extend(((time ^ i64::MIN) as u64).to_be_bytes()));
+    name.extend_from_slice(key);
 }
 
 /// The times of an entry, and its key.

@@ -241,25 +241,28 @@ impl Operator for Sessions {
 
     fn checkpoint(&mut self, changes: &mut StateChanges) -> Result<(), OperatorError> {
         // All removals come first: a session may now begin where another did.
-        self.gone.drain(..).for_each(|(group, key)| changes.delete(group, key));
+        self.gone.drain(..).for_each(|(group, key)| changes.delete(group, &key));
         for session in self.sessions.iter().filter(|session| session.dirty) {
             if let Some(start) = session.written.filter(|&start| start != session.start) {
                 let key = entry_key([start], self.keys.bytes(session.id));
-                changes.delete(self.keys.group(session.id), key);
+                changes.delete(self.keys.group(session.id), &key);
             }
         }
         for (slot, session) in (0..).zip(&mut self.sessions) {
             if !session.dirty {
                 continue;
             }
-            let mut bytes = self.shape.mark.to_le_bytes().to_vec();
-            bytes.extend(session.end.to_le_bytes());
-            bytes.extend(session.first.to_le_bytes());
-            for column in &self.columns {
-                bytes = column.store(slot, bytes)?;
-            }
-            let key = entry_key([session.start], self.keys.bytes(session.id));
-            changes.put(self.keys.group(session.id), key, bytes);
+            let key = self.keys.bytes(session.id);
+            changes.put_with(
+                self.keys.group(session.id),
+                |name| write_entry_key([session.start], key, name),
+                |mut bytes| {
+                    bytes.extend(self.shape.mark.to_le_bytes());
+                    bytes.extend(session.end.to_le_bytes());
+                    bytes.extend(session.first.to_le_bytes());
+                    self.columns.iter().try_fold(bytes, |bytes, column| column.store(slot, bytes))
+                },
+            )?;
             session.dirty = false;
             session.written = Some(session.start);
         }
@@ -269,15 +272,15 @@ impl Operator for Sessions {
     fn restore(&mut self, entries: StateChanges) -> Result<(), OperatorError> {
         let mut starts = Vec::new();
         let mut keys = Vec::new();
-        for change in &entries.changes {
-            let ([start], key) = read_entry_key(&change.key)?;
+        for change in entries.iter() {
+            let ([start], key) = read_entry_key(change.key)?;
             starts.push(start);
             keys.push(key);
         }
         let ids = self.keys.restore(&keys)?;
         self.open.resize_with(self.keys.len(), Vec::new);
-        for ((change, start), id) in entries.changes.iter().zip(starts).zip(ids) {
-            let value = self.shape.unmark(change.value.as_deref().unwrap_or_default())?;
+        for ((change, start), id) in entries.iter().zip(starts).zip(ids) {
+            let value = self.shape.unmark(change.value.unwrap_or_default())?;
             let ([end, first], mut bytes) = read_times(value)?;
             // Entries of a key come sorted by their start.
             let place = self.open[id as usize].len();

@@ -468,10 +468,11 @@ fn what_has_fired_is_forgotten() {
             fired += out.rows.iter().map(|rows| rows.num_rows()).sum::<usize>();
             let mut changes = StateChanges::default();
             host.checkpoint(&mut changes).unwrap();
-            for change in changes.changes {
+            for change in changes.iter() {
+                let name = (change.group, change.key.to_vec());
                 match change.value {
-                    Some(value) => live.insert((change.group, change.key), value),
-                    None => live.remove(&(change.group, change.key)),
+                    Some(value) => live.insert(name, value.to_vec()),
+                    None => live.remove(&name),
                 };
             }
             assert_eq!(live.len(), 2000 + 1, "one epoch's keys, and the watermark");
