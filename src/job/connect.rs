@@ -123,8 +123,6 @@ pub(super) fn format_of(spec: &SourceSpec, config: &FileSourceConfig) -> Format 
 /// What a source needs: who reads bytes, and who makes rows of them.
 pub(super) type Reading = (Arc<dyn SourceFactory>, Arc<dyn DecoderFactory>);
 
-/// What is wrong, and with which field.
-
 impl Connections {
     pub fn new(job: &str, environment: &Environment<'_>) -> Self {
         Connections {

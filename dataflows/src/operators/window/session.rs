@@ -16,7 +16,7 @@ use levada_types::{Batch, EventTime, KeyGroup, StateChanges};
 
 use super::cells::{Column, Work};
 use super::keys::Keys;
-use super::pane::{entry_key, read_entry_key};
+use super::pane::{entry_key, read_entry_key, write_entry_key};
 use super::{Fired, REACH, Shape, emit_all};
 use crate::operator::{EpochInput, Operator, OperatorError, Outputs};
 
