@@ -98,7 +98,7 @@ fn measure(name: &str, events: &[Event]) -> Result<(), Box<dyn Error>> {
             let start = Instant::now();
             let mut changes = StateChanges::default();
             host.checkpoint(&mut changes)?;
-            written += changes.changes.iter().map(|c| c.value.as_ref().map_or(0, Vec::len)).sum::<usize>();
+            written += changes.iter().map(|change| change.value.map_or(0, <[u8]>::len)).sum::<usize>();
             checkpoint_ms += start.elapsed().as_secs_f64() * 1e3;
         }
     }

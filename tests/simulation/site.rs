@@ -225,8 +225,8 @@ impl Site {
     pub fn written(&self) -> BTreeMap<String, Vec<String>> {
         let log = Log::open(self.data()).unwrap();
         let topics = log.topics().unwrap();
-        let outputs = topics.iter().filter(|topic| !["readings", "owners"].contains(&topic.name()));
-        outputs.map(|topic| (topic.name().to_string(), lines(self.data().as_path(), topic.name()))).collect()
+        let outputs = topics.iter().filter(|topic| !["readings", "owners"].contains(&topic.name.as_str()));
+        outputs.map(|topic| (topic.name.clone(), lines(&self.data(), &topic.name))).collect()
     }
 }
 
@@ -254,7 +254,7 @@ fn lines(data: &Path, topic: &str) -> Vec<String> {
             }
             for record in &fetched {
                 let headers: Vec<_> =
-                    record.headers().map(|header| (header.name.to_vec(), header.value.to_vec())).collect();
+                    record.headers().map(|(name, value)| (name.to_string(), value.to_vec())).collect();
                 lines.push(format!(
                     "{partition} {} {} {:?} {:?} {}",
                     record.offset,
