@@ -259,6 +259,9 @@ pub struct StepPlan {
     pub from: Vec<StreamId>,
     /// What it is.
     pub step: PlannedStep,
+    /// A hash of its settings and of the types of the columns that they name: while it stays the same, it can take
+    /// up what it remembered.
+    pub identity: u64,
 }
 
 /// A sink of the plan.

@@ -164,7 +164,8 @@ fn live(options: &Options, interval: &str) -> Result<(Live, Recovery), BenchErro
     let mut job = site.start(interval, &[])?;
     // What the select step lets through of the history is there: the state is full.
     let history = Instant::now();
-    while job.metric("levada_step_rows_in_total{job=\"checkpoint\",step=\"held\"")?
+    while job
+        .metric("levada_step_rows_in_total{job=\"checkpoint\",step=\"held\"")?
         .is_none_or(|rows| rows < options.keys as f64)
     {
         job.is_still(&history)?;

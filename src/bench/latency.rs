@@ -131,7 +131,8 @@ pub fn run(options: &Options) -> Result<Report, BenchError> {
         stop: Arc::clone(&stop),
         journal: options
             .journal
-            .then(|| JobJournal { journal: Arc::new(LogJournal::new(folder.path().join("state"))), job: 0 }),
+            .then(|| LogJournal::new(folder.path().join("state")))
+            .map(|journal| JobJournal { journal: Arc::new(journal), job: 0, changed: false }),
         checkpoints: None,
     };
     let before = process_cpu_s();

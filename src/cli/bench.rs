@@ -125,8 +125,7 @@ impl Bench {
                 told(latency::run(&latency::Options { job, rate, seconds, workers, journal }))
             }
             Command::Checkpoint { keys, events, rate, seconds, interval, workers, repeat } => {
-                let options =
-                    checkpoint::Options { keys, events, rate, seconds, interval, workers, repeat };
+                let options = checkpoint::Options { keys, events, rate, seconds, interval, workers, repeat };
                 told(checkpoint::run(&options))
             }
             Command::Ingest { connections, batch, seconds } => told(ingest::run(&ingest::Options {

@@ -1,6 +1,7 @@
 //! `levada check`: everything that is wrong with a job file, or what it makes.
 
 use std::fmt::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use arrow::datatypes::Schema;
@@ -8,7 +9,7 @@ use clap::Args;
 use levada_dataflows::plan::{Plan, StreamId};
 use levada_types::TIME_COLUMN;
 
-use super::{Global, JobArgs};
+use super::{Global, JobArgs, against};
 use crate::graph::key_of;
 use crate::job::{ColumnType, JobSpec, Loaded};
 
@@ -23,6 +24,7 @@ use crate::job::{ColumnType, JobSpec, Loaded};
 Examples:
   levada check config/jobs/flights.toml
   levada check config/jobs/flights.toml --set job.epoch=50ms
+  levada check my.toml --against .levada/my      What it would keep of what it remembered
   levada check my.toml && levada graph my.toml > my.svg
 
 Exit status: 0 if the job is right, 1 if it is not, 2 if the command line is not.")]
@@ -32,13 +34,23 @@ pub struct Check {
     /// Do not look at the files that the job reads: it is to run elsewhere
     #[arg(long)]
     offline: bool,
+    /// Also tell what the job would keep of what is remembered in this folder (see `levada run --state`), if it
+    /// went on from there: status 1 if it would lose something, or cannot go on
+    #[arg(long, value_name = "STATE")]
+    against: Option<PathBuf>,
 }
 
 impl Check {
     /// Prints the summary.
     pub fn run(self, global: &Global) -> ExitCode {
         match self.job.load(global, levada_types::Existing::Refuse, !self.offline) {
-            Ok(loaded) => super::print(&summary(&loaded)),
+            Ok(loaded) => {
+                let printed = super::print(&summary(&loaded));
+                match &self.against {
+                    Some(state) => super::outcome(against::check(state, &loaded)),
+                    None => printed,
+                }
+            }
             Err(code) => code,
         }
     }

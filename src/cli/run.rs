@@ -13,6 +13,7 @@ use levada_dataflows::metrics::Metrics;
 use levada_types::{Existing, Journal};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+use super::against;
 use super::outputs::Outputs;
 use super::state::StateFolder;
 use super::{Global, JobArgs};
@@ -28,6 +29,7 @@ Examples:
   levada run job.toml --until-drained              Everything there is, then the end
   levada run job.toml --until-drained --fresh      The same afresh: what it wrote before is deleted
   levada run job.toml --state .levada/job          Goes on where an earlier run was ended or killed
+  levada run job.toml --state .levada/job          The same with a job that was changed, if it forgets nothing
   levada run job.toml --workers 2 --set source.in.log.topic=other
   levada run job.toml --process 0 --hosts hosts    One of several processes; hosts has a line each
 
@@ -68,6 +70,10 @@ pub struct Run {
     /// rather than with the first record
     #[arg(long, value_name = "NAME", requires = "state")]
     savepoint: Option<String>,
+    /// Go on with a job that was changed even where a step that was changed or removed forgets something;
+    /// `levada check --against DIR` tells what
+    #[arg(long, requires = "state")]
+    allow_lost_state: bool,
     /// Exit with status 3 if a record was bad, and not only if all of a source were
     #[arg(long)]
     fail_on_dead_letters: bool,
@@ -159,6 +165,7 @@ impl Run {
             Some(journal) => journal.recorded().map_err(|error| error.to_string())?,
             None => None,
         };
+        let mut changed = false;
         match (&recorded, &journal, &self.savepoint) {
             (Some(_), Some(journal), Some(name)) => {
                 return Err(format!(
@@ -167,13 +174,22 @@ impl Run {
                     journal.describe()
                 ));
             }
-            (Some(_), Some(journal), None) => tracing::info!("going on from {}", journal.describe()),
+            (Some(recorded), Some(journal), None) => {
+                tracing::info!("going on from {}", journal.describe());
+                changed = recorded.header.job != spec.identity();
+            }
             _ if self.fresh => {}
             _ => outputs.refuse_held(self.append, cluster.hosts.len() > 1)?,
         }
+        if let (true, Some(recorded), Some(state)) = (changed && cluster.process == 0, &recorded, &state) {
+            let of = against::compare(state, recorded, &plan)?;
+            tracing::info!("the job was changed since: {}", of.summary());
+            of.allow(self.allow_lost_state)?;
+        }
         // Where nothing can come after the history, its end is the end.
         let bounded = plan.sources.iter().all(|source| !source.reader.unbounded());
-        let journal = journal.map(|journal| JobJournal { journal: Arc::new(journal), job: spec.identity() });
+        let journal =
+            journal.map(|journal| JobJournal { journal: Arc::new(journal), job: spec.identity(), changed });
         let checkpoints = state.as_ref().map(|state| Checkpoints {
             store: Arc::new(state.checkpoints()),
             every: Duration::from_millis(spec.job.checkpoint_ms()),

@@ -183,7 +183,7 @@ impl Site {
             cluster: Cluster::local(workers),
             until_drained: stop.is_none(),
             stop: stop.cloned().unwrap_or_default(),
-            journal: Some(JobJournal { journal: Arc::new(self.journal(disk)), job }),
+            journal: Some(JobJournal { journal: Arc::new(self.journal(disk)), job, changed: false }),
             checkpoints,
         };
         let metrics = Metrics::new(&plan);

@@ -29,6 +29,8 @@ pub struct JobJournal {
     pub journal: Arc<dyn Journal>,
     /// The job, as a hash of all that decides what it computes.
     pub job: u64,
+    /// Whether it may be another one than that of which the journal is, and go on behind its last checkpoint.
+    pub changed: bool,
 }
 
 impl fmt::Debug for JobJournal {
@@ -54,7 +56,10 @@ pub(super) fn begin(
 ) -> Result<Begun, EngineError> {
     let refused = EngineError::Journal;
     let mut writer = journal.journal.writer().map_err(refused)?;
-    if let Some(recorded) = journal.journal.recorded().map_err(refused)? {
+    if let Some(mut recorded) = journal.journal.recorded().map_err(refused)? {
+        if recorded.header.job != journal.job && journal.changed {
+            recorded.header = change(journal, &recorded, plan, how, &mut *writer)?;
+        }
         check(journal, &recorded.header, plan, how.until_drained, histories).map_err(refused)?;
         return Ok(Begun { writer, header: recorded.header, trim: Arc::default() });
     }
@@ -72,6 +77,31 @@ pub(super) fn begin(
     };
     writer.begin(&header, behind).map_err(refused)?;
     Ok(Begun { writer, header, trim: Arc::default() })
+}
+
+/// Begins the journal anew, for a job that was changed, behind the last checkpoint of the former one.
+fn change(
+    journal: &JobJournal,
+    recorded: &Recorded,
+    plan: &Plan,
+    how: &Run,
+    writer: &mut dyn JournalWriter,
+) -> Result<JournalHeader, EngineError> {
+    let refused = |why: String| {
+        let message = format!("go on from {} with another job: {why}", journal.journal.describe());
+        EngineError::Journal(ConnectorError::configuration(message))
+    };
+    let newest = match &how.checkpoints {
+        Some(checkpoints) => checkpoint::newest(&*checkpoints.store).map_err(EngineError::Checkpoint)?,
+        None => None,
+    };
+    let contents = newest.ok_or_else(|| refused("there is no checkpoint".into()))?;
+    contents.may_change(recorded, plan).map_err(refused)?;
+    let old = &recorded.header;
+    let partitions = bounds(old, plan).into_iter().flatten().collect();
+    let header = JournalHeader { job: journal.job, until_drained: old.until_drained, partitions };
+    writer.begin(&header, Some(contents.manifest.epoch)).map_err(EngineError::Journal)?;
+    Ok(header)
 }
 
 /// What stands in the journal of a run that has begun.

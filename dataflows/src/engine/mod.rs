@@ -295,7 +295,7 @@ fn build(
                     how: checkpoints.clone(),
                     name: plan.name.clone(),
                     job: journal.job,
-                    steps: plan.steps.iter().map(|step| (step.name.clone(), 0)).collect(),
+                    steps: plan.steps.iter().map(|step| (step.name.clone(), step.identity)).collect(),
                     sources: plan
                         .sources
                         .iter()
@@ -369,7 +369,7 @@ fn build(
                 let input = scope.concatenate(inputs);
                 step::stateless(scope, plan, index, input, shared, metrics)?
             } else {
-                let remembered = restored.as_ref().map(|restored| restored.of_step(&step.name, me, peers));
+                let remembered = restored.as_ref().map(|restored| restored.of_step(step, me, peers));
                 step::step(scope, plan, index, inputs, ticks.clone(), remembered, shared, metrics)?
             };
             states.extend(made.state);

@@ -324,7 +324,7 @@ fn running_sum() -> PlannedStep {
 }
 
 fn step(name: &str, from: Vec<StreamId>, step: PlannedStep) -> StepPlan {
-    StepPlan { name: name.into(), verb: "test", from, step }
+    StepPlan { name: name.into(), verb: "test", from, step, identity: 1 }
 }
 
 fn sink(name: &str, from: StreamId, to: &Published) -> SinkPlan {

@@ -9,6 +9,7 @@ use super::Checkpoints;
 use super::manifest::{Manifest, StateFile, is_savepoint, manifests, savepoint_file};
 use super::state::{self, Entry};
 use crate::host::Host;
+use crate::plan::StepPlan;
 
 /// A checkpoint that has been read.
 pub(in crate::engine) struct Restored {
@@ -135,9 +136,10 @@ pub(super) fn read_file(
 }
 
 impl Restored {
-    /// What a step remembers of the key groups that worker `me` of `peers` owns.
-    pub(in crate::engine) fn of_step(&self, name: &str, me: usize, peers: usize) -> StateChanges {
-        let files = self.steps.get(name).map(Vec::as_slice).unwrap_or_default();
+    /// What a step remembers of the key groups that worker `me` of `peers` owns; nothing if it was another one.
+    pub(in crate::engine) fn of_step(&self, step: &StepPlan, me: usize, peers: usize) -> StateChanges {
+        let same = self.manifest.steps.get(&step.name) == Some(&step.identity);
+        let files = self.steps.get(&step.name).filter(|_| same).map(Vec::as_slice).unwrap_or_default();
         let live = state::live(files, |group, key| Host::is_shared(key) || group.worker(peers) == me);
         state::changes(&live)
     }

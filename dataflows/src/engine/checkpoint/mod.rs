@@ -16,6 +16,7 @@
 //! A file of state holds what one worker's steps changed since the checkpoint before. When the changes weigh
 //! more than what they change, the committer makes one file of all.
 
+mod change;
 mod inspect;
 mod load;
 mod manifest;
@@ -31,6 +32,7 @@ use levada_types::CheckpointStore;
 
 use super::clock::Stopwatch;
 
+pub use change::{Change, Contents, newest};
 pub use inspect::{Listed, forget, list, verify};
 pub(super) use load::{Restored, begin, load};
 pub use manifest::{Manifest, PartitionPlace, Seen, StateFile, VERSION, savepoint_file};

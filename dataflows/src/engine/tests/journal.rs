@@ -41,7 +41,7 @@ impl Memory {
     }
 
     pub(super) fn run(&self, until_drained: bool, workers: usize, stop: &Arc<AtomicBool>) -> Run {
-        let journal = Some(JobJournal { journal: Arc::new(self.clone()), job: 1 });
+        let journal = Some(JobJournal { journal: Arc::new(self.clone()), job: 1, changed: false });
         Run {
             cluster: Cluster::local(workers),
             until_drained,
