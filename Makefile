@@ -20,10 +20,13 @@ test: setup-test flights onnxruntime
 bench: build onnxruntime
 	scripts/bench.sh $(LEVADA)
 
-# Kills the flights job KILLS times and compares what it published with an undisturbed run; some minutes.
+# Cuts the power of a simulated disk CUTS times, and kills the flights job KILLS times; what was published is
+# compared with an undisturbed run. Some minutes, each with its progress; a failure names its seed.
+CUTS ?= 1000
 KILLS ?= 200
 SEED ?= 1
 torture: build flights onnxruntime
+	POWER_CUTS=$(CUTS) SIMULATION_SEED=$(SEED) cargo test --release --workspace --locked --test main simulation -- --nocapture --test-threads 1
 	python3 scripts/kill_resume.py $(LEVADA) $(LEVADA_FLIGHTS) --kills $(KILLS) --seed $(SEED)
 
 build: setup

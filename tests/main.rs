@@ -5,6 +5,7 @@
 
 mod bench;
 mod brokers;
+mod changed;
 mod dead_letters;
 mod gateway;
 mod job_files;

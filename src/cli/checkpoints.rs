@@ -259,7 +259,13 @@ impl Savepoint {
             }
             let _ = tick.recv_timeout(Duration::from_millis(50));
         }
-        tracing::debug!("savepoint {name} in {}", state.display());
+        let made = named(&state, Some(&savepoint_file(&name)))?;
+        let manifest = made.manifest.map_err(|why| format!("savepoint {name} is not whole: {why}"))?;
+        println!(
+            "savepoint {name}: epoch {}, {} bytes; a run begins with it by --fresh --savepoint {name}",
+            manifest.epoch,
+            grouped(bytes(&manifest))
+        );
         Ok(())
     }
 }

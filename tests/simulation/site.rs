@@ -74,7 +74,7 @@ impl Site {
                         format!(r#"{{"machine":"m{machine}","celsius":{celsius},"at":{at}}}"#)
                     }
                 };
-                events.push((at, (topic, machine as u32 % self.partitions, text)));
+                events.push((at + late, (topic, machine as u32 % self.partitions, text)));
             }
         }
         // As they would come.
