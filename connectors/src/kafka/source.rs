@@ -290,6 +290,6 @@ impl Gathered {
         let Gathered { data, mut spans, mut offsets } = std::mem::replace(self, rest);
         spans.truncate(count);
         offsets.truncate(count);
-        RawRecords { data: data.into(), spans, offsets }
+        RawRecords { data: data.into(), spans, offsets, ..RawRecords::default() }
     }
 }

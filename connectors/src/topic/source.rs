@@ -123,5 +123,5 @@ fn raw(fetched: &Fetched) -> RawRecords {
         spans.push((start, data.len() as u32));
         offsets.push(record.offset);
     }
-    RawRecords { data: data.into(), spans, offsets }
+    RawRecords { data: data.into(), spans, offsets, ..RawRecords::default() }
 }

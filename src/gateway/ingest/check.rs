@@ -58,6 +58,7 @@ impl Check {
                     // Bodies are far shorter than 4 GiB.
                     spans: chunk.iter().map(|e| (e.value.start as u32, e.value.end as u32)).collect(),
                     offsets: chunk.iter().map(|event| event.index as u64).collect(),
+                    ..RawRecords::default()
                 };
                 bad.extend(decoder.decode(&records).dead.into_iter().map(|letter| Bad {
                     index: letter.offset.0 as usize,
