@@ -32,7 +32,8 @@ use levada_types::{ConnectorError, Decoder, DecoderFactory};
 pub use encode::JsonEncoder;
 pub use pick::{elements, is_json, members, pick, picked_time, plain_text};
 
-use decode::JsonDecoder;
+pub(in crate::codec) use decode::JsonDecoder;
+pub(in crate::codec) use encode::{float as write_float, int as write_int, text as write_text};
 
 /// Makes decoders for records that are JSON objects.
 ///
