@@ -6,6 +6,7 @@
 mod bench;
 mod brokers;
 mod dead_letters;
+mod formats;
 mod gateway;
 mod job_files;
 #[cfg(feature = "kafka")]
