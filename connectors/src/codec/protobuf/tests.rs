@@ -30,6 +30,17 @@ fn what_protobuf_s_own_library_wrote_is_read() {
     }
 }
 
+/// A map's entries have no order of their own, and come out of a hash map.
+#[test]
+fn what_is_nested_is_the_same_text_each_time() {
+    let all = records("protobuf.records");
+    let message = all[6].as_slice();
+    let found = decoded(&[("place", "json")], &[message; 40]);
+    let column = arrow::array::AsArray::as_string::<i32>(found.rows.column(0));
+    let expected = r#"{"hall":"A","row":6,"tags":["t0","t1"],"limits":{"high":90.5,"low":-6.5}}"#;
+    assert!(column.iter().all(|place| place == Some(expected)), "{:?}", column.value(0));
+}
+
 #[test]
 fn a_message_that_is_damaged_is_singled_out() {
     let mut all = records("protobuf.records");
