@@ -19,7 +19,7 @@
 //! A union is the value that it holds, and null is null. Not done: a nested record is as it was written; the reader's
 //! schema changes nothing within it.
 //!
-//! Cost: about 6 ns a field and a copy of its text.
+//! Cost: `levada bench formats`; eight fields, three of them texts, about two thirds of what they cost in JSON.
 
 mod cursor;
 mod decode;
