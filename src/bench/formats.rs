@@ -230,7 +230,7 @@ fn avro_event(event: &Event<'_>, out: &mut Vec<u8>) {
 /// A field of Protobuf that has a length.
 #[cfg(feature = "protobuf")]
 fn delimited(number: u64, value: &[u8], out: &mut Vec<u8>) {
-    varint(number << 3 | 2, out);
+    varint((number << 3) | 2, out);
     varint(value.len() as u64, out);
     out.extend_from_slice(value);
 }
@@ -245,7 +245,7 @@ fn protobuf_event(event: &Event<'_>, out: &mut Vec<u8>) {
     for (number, text) in [2, 3, 6].into_iter().zip(event.texts) {
         delimited(number, text.as_bytes(), out);
     }
-    varint(4 << 3 | 1, out);
+    varint((4 << 3) | 1, out);
     out.extend_from_slice(&event.amount.to_le_bytes());
 }
 
