@@ -37,6 +37,7 @@ measure latency-window latency --job window --rate 100000 --seconds 11 --workers
 measure ingest-single ingest --connections 64 --batch 1 --seconds 10
 measure ingest-batch ingest --connections 4 --batch 1000 --seconds 10
 measure micro micro --events 1000000 --keys $keys --repeat 5
+measure formats formats --events 1000000 --repeat 5
 if [ -e "$ORT_DYLIB_PATH" ]; then measure score score --sequences 800; fi
 
 # The same question put to DuckDB, which reads the file as a batch, on one thread.

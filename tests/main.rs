@@ -7,6 +7,7 @@ mod bench;
 mod brokers;
 mod changed;
 mod dead_letters;
+mod formats;
 mod gateway;
 mod job_files;
 #[cfg(feature = "kafka")]

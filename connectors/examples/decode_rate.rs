@@ -128,5 +128,10 @@ fn records(chunk: usize) -> RawRecords {
         spans.push((start, data.len() as u32));
         data.push(b'\n');
     }
-    RawRecords { data: data.into(), offsets: (0..spans.len() as u64).collect(), spans }
+    RawRecords {
+        data: data.into(),
+        offsets: (0..spans.len() as u64).collect(),
+        spans,
+        ..RawRecords::default()
+    }
 }

@@ -16,7 +16,12 @@ pub mod journal;
 pub mod kafka;
 pub mod log;
 pub mod redis;
+pub mod registry;
 pub mod topic;
 pub mod webhook;
 
+mod https;
 mod published;
+mod secret;
+
+pub use secret::Secret;

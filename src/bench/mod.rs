@@ -7,6 +7,7 @@
 //!   ingest   events over HTTP, until they are durable
 //!   score    a model, a sequence at a time and eight
 //!   micro    the parts, one by one
+//!   formats  decoding, format by format
 //! ```
 //!
 //! Each measurement gives a report that is written as JSON; `benches/README.md` says how to read it and
@@ -14,6 +15,7 @@
 
 pub mod checkpoint;
 pub mod cost;
+pub mod formats;
 pub mod ingest;
 pub mod latency;
 mod live;

@@ -190,7 +190,7 @@ fn source(input: &Path) -> String {
 }
 
 /// A job that wants every column; it is only decoded, never run.
-fn job_of_all(input: &Path, output: &Path) -> String {
+pub(super) fn job_of_all(input: &Path, output: &Path) -> String {
     format!("{}\n[sink.events.file]\nfrom = \"events\"\npath = {output:?}\n", source(input))
 }
 

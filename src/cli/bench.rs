@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::print;
-use crate::bench::{BenchError, checkpoint, ingest, latency, micro, score, window};
+use crate::bench::{BenchError, checkpoint, formats, ingest, latency, micro, score, window};
 
 /// Measure what levada costs on this machine
 #[derive(Clone, Debug, Args)]
@@ -99,6 +99,15 @@ enum Command {
         #[arg(long, default_value_t = 400)]
         sequences: usize,
     },
+    /// Decoding, format by format
+    Formats {
+        /// How many events
+        #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+        events: u64,
+        /// How many times; medians are reported
+        #[arg(long, default_value_t = 5)]
+        repeat: usize,
+    },
     /// Reading, decoding, routing, windows and the log, one by one
     Micro {
         /// How many events
@@ -134,6 +143,7 @@ impl Bench {
                 seconds,
             })),
             Command::Score { model, sequences } => told(score::run(&model, &score::Options { sequences })),
+            Command::Formats { events, repeat } => told(formats::run(&formats::Options { events, repeat })),
             Command::Micro { events, keys, repeat } => {
                 told(micro::run(&micro::Options { events, keys, repeat }))
             }

@@ -8,13 +8,14 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub use levada_connectors::codec::Format;
 use levada_connectors::codec::csv::CsvConfig;
+pub use levada_connectors::codec::{Format, SourceFormat};
 use levada_connectors::file::{FileSink, FileSinkConfig, FileSource, FileSourceConfig};
 #[cfg(feature = "kafka")]
 use levada_connectors::kafka::{KafkaSink, KafkaSinkConfig, KafkaSource, KafkaSourceConfig};
 #[cfg(feature = "redis")]
 use levada_connectors::redis::{RedisSink, RedisSinkConfig, RedisSource, RedisSourceConfig};
+use levada_connectors::registry::RegistrySource;
 use levada_connectors::topic::{LogSink, LogSinkConfig, LogSource, LogSourceConfig};
 use levada_connectors::webhook::{WebhookSink, WebhookSinkConfig};
 use levada_types::{DecoderFactory, Existing, SinkFactory, SourceFactory};
@@ -23,6 +24,7 @@ use serde_json::{Value, json};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Error};
 
+use super::formats::{self, Decoding};
 use super::spec::{SinkCommon, SinkSpec, SourceCommon, SourceSpec, merged, object};
 use super::{Environment, FromTable};
 
@@ -115,13 +117,22 @@ pub(super) struct Connections {
 }
 
 /// How the records of a file are written: as the job says, or as the name of the first one does.
-pub(super) fn format_of(spec: &SourceSpec, config: &FileSourceConfig) -> Format {
+pub(super) fn format_of(spec: &SourceSpec, config: &FileSourceConfig) -> SourceFormat {
     let first = config.path.iter().chain(&config.paths).next();
-    spec.common.format.or_else(|| first.map(|path| Format::of(path))).unwrap_or_default()
+    let by_name = || first.map(|path| Format::of(path).into());
+    spec.common.format.clone().or_else(by_name).unwrap_or_default()
+}
+
+/// How the lines of a file of this format are told apart.
+pub(super) fn lines_of(format: &SourceFormat) -> Format {
+    if *format == SourceFormat::Csv { Format::Csv } else { Format::Json }
 }
 
 /// What a source needs: who reads bytes, and who makes rows of them.
 pub(super) type Reading = (Arc<dyn SourceFactory>, Arc<dyn DecoderFactory>);
+
+/// What is wrong, and with which field.
+pub(super) type Fault = (Option<&'static str>, String);
 
 impl Connections {
     pub fn new(job: &str, environment: &Environment<'_>) -> Self {
@@ -133,41 +144,55 @@ impl Connections {
     }
 
     /// Reader and decoder of a source; what is wrong, and with which field.
-    pub fn source(&self, spec: &SourceSpec) -> Result<Reading, (Option<&'static str>, String)> {
-        match &spec.connector {
+    pub fn source(&self, spec: &SourceSpec) -> Result<Reading, Fault> {
+        let format = match &spec.connector {
+            SourceConnector::File(config) => format_of(spec, config),
+            _ => spec.common.format.clone().unwrap_or_default(),
+        };
+        let Decoding { decoder, registry } = formats::decoding(&format, &self.data_dir)?;
+        let headers = decoder.wants_headers();
+        let source: Arc<dyn SourceFactory> = match &spec.connector {
             SourceConnector::Log(config) => {
-                json_only(spec.common.format.unwrap_or_default())?;
+                formats::of_topic(&format)?;
                 let source = LogSource::new(&self.data_dir, config);
                 let source = source.map_err(|error| (Some("start"), error.to_string()))?;
-                let decoder = source.decoder();
-                Ok((Arc::new(source), decoder))
+                Arc::new(source.with_headers(headers))
             }
             SourceConnector::File(config) => {
                 if spec.common.format.is_none() {
                     no_other_format(config.path.iter().chain(&config.paths))?;
                 }
-                let format = format_of(spec, config);
-                no_idle_csv(format, &config.csv)?;
-                let file = FileSource::new(config, format).map_err(|error| (None, error.to_string()))?;
-                let decoder = file.decoder();
-                Ok((Arc::new(file), decoder))
+                formats::of_file(&format)?;
+                no_idle_csv(lines_of(&format), &config.csv)?;
+                let file = FileSource::new(config, lines_of(&format));
+                let file = file.map_err(|error| (None, error.to_string()))?;
+                if format == SourceFormat::Csv {
+                    let decoder = file.decoder();
+                    return Ok((Arc::new(file), decoder));
+                }
+                Arc::new(file)
             }
             #[cfg(feature = "kafka")]
             SourceConnector::Kafka(config) => {
-                json_only(spec.common.format.unwrap_or_default())?;
+                formats::of_topic(&format)?;
                 let field = if config.properties.reserved().is_some() { "properties" } else { "start" };
                 let source = KafkaSource::new(config).map_err(|error| (Some(field), error.to_string()))?;
-                let decoder = source.decoder();
-                Ok((Arc::new(source), decoder))
+                Arc::new(source.with_headers(headers))
             }
             #[cfg(feature = "redis")]
             SourceConnector::Redis(config) => {
-                json_only(spec.common.format.unwrap_or_default())?;
-                let source = RedisSource::new(config, self.existing == Existing::Resume)?;
-                let decoder = source.decoder();
-                Ok((Arc::new(source), decoder))
+                formats::of_topic(&format)?;
+                Arc::new(RedisSource::new(config, self.existing == Existing::Resume)?)
             }
-        }
+            SourceConnector::Redis(config) => {
+                formats::of_topic(&format)?;
+                redis_source(config, self.existing == Existing::Resume)?
+            }
+        };
+        Ok(match registry {
+            Some(registry) => (Arc::new(RegistrySource::new(source, registry)), decoder),
+            None => (source, decoder),
+        })
     }
 
     /// Writer of a sink; what is wrong, and with which field.
@@ -255,7 +280,7 @@ fn no_idle_csv(format: Format, csv: &CsvConfig) -> Result<(), (Option<&'static s
     Ok(())
 }
 
-/// A topic's records have no header line, which CSV needs.
+/// A sink's records in a topic have no header line, which CSV needs.
 fn json_only(format: Format) -> Result<(), (Option<&'static str>, String)> {
     match format {
         Format::Json => Ok(()),

@@ -13,6 +13,7 @@
 
 mod connect;
 mod document;
+mod formats;
 mod page;
 mod place;
 mod planning;

@@ -30,7 +30,7 @@ use super::spec::{ColumnType, JobSettings, JobSpec, SinkConnector, SinkSpec, Sou
 use super::{Environment, prune};
 use names::Found;
 use sources::SourceView;
-pub use sources::timed;
+pub use sources::{decoded, timed};
 use streams::{empty_late, is_table, order_of, schema, unread};
 
 /// A step that could be read.

@@ -145,8 +145,11 @@ impl<'s> Walk<'s> {
                     let known = allowed.iter().filter_map(|value| value.as_str());
                     let diagnostic = Diagnostic::error(format!("{what} cannot be `{text}`"));
                     let known: Vec<&str> = known.collect();
+                    let is_table =
+                        all.iter().any(|choice| only_key(choice).is_some_and(|(key, _)| key == text));
                     match type_here(text).filter(|here| known.contains(&here.as_str())) {
                         Some(here) => diagnostic.help(format!("that is `{here}` here")),
+                        None if is_table => diagnostic.help(format!("write `{{ {text} = {{ ... }} }}`")),
                         None => diagnostic.offer(text, known),
                     }
                 }

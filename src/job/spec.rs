@@ -14,7 +14,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::page::PageSpec;
 
-pub use super::connect::{Format, SinkConnector, SourceConnector};
+pub use super::connect::{Format, SinkConnector, SourceConnector, SourceFormat};
 
 /// A levada job: sources, the steps over them, and sinks.
 #[derive(Clone, Debug, JsonSchema)]
@@ -41,7 +41,14 @@ impl JobSpec {
     pub fn identity(&self) -> u64 {
         let all = (&self.job.name, self.job.dead_letter_topic(), &self.source, &self.step, &self.sink);
         let chunks = EpochSettings::default().backfill_chunks;
-        xxh3_64(format!("{all:?} {} {chunks}", Batch::MAX_ROWS).as_bytes())
+        let mut text = format!("{all:?} {} {chunks}", Batch::MAX_ROWS);
+        for format in self.source.values().filter_map(|source| source.common.format.as_ref()) {
+            for (_, path) in format.files() {
+                // One that cannot be read ends the run elsewhere.
+                text += &format!(" {:016x}", xxh3_64(&std::fs::read(path).unwrap_or_default()));
+            }
+        }
+        xxh3_64(text.as_bytes())
     }
 }
 
@@ -165,7 +172,7 @@ pub struct SourceSpec {
 pub struct SourceCommon {
     /// How a record is written: by default CSV in a file whose name says so (`.csv`, `.csv.gz`), otherwise
     /// JSON.
-    pub format: Option<Format>,
+    pub format: Option<SourceFormat>,
     /// The columns and their types: `string`, `int`, `float`, `bool`, `timestamp` or `json` (any value,
     /// kept as it is written), with a `?` if a record may lack it.
     #[schemars(extend("minProperties" = 1))]

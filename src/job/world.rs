@@ -10,7 +10,7 @@ use levada_connectors::file::{FileSource, FileSourceConfig};
 use levada_dataflows::plan::PlanContext;
 use levada_types::nearest;
 
-use super::connect::format_of;
+use super::connect::{format_of, lines_of};
 use super::spec::{SourceConnector, SourceSpec};
 
 /// Reports what of a source's files is not as the job file says.
@@ -83,7 +83,7 @@ pub fn meant(path: &Path, wanted: impl Fn(&Path) -> bool) -> Option<String> {
 
 /// Reports the columns that the header of CSV lacks.
 fn header(table: &[&str; 3], source: &SourceSpec, config: &FileSourceConfig, cx: &mut PlanContext<'_>) {
-    let Ok(files) = FileSource::new(config, format_of(source, config)) else { return };
+    let Ok(files) = FileSource::new(config, lines_of(&format_of(source, config))) else { return };
     match files.columns() {
         Ok(None) => {}
         Ok(Some(columns)) => {

@@ -175,6 +175,23 @@ fn a_good_job_becomes_a_plan() {
     assert_eq!(warnings.diagnostics().len(), 1, "nothing reads `a`");
 }
 
+/// A run goes on only as the job that it was, and what a schema file says is part of that.
+#[test]
+fn what_stands_in_a_schema_file_is_part_of_the_job() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("b.avsc");
+    let format =
+        format!("topic = \"b\"\nformat = {{ avro = {{ writer = {:?} }} }}", file.display().to_string());
+    let text = PLAIN.replacen("topic = \"b\"", &format, 1);
+    let identity = |schema: &str| {
+        std::fs::write(&file, schema).unwrap();
+        load_text(&text, &[]).map_err(|report| report.to_string()).unwrap().spec.identity()
+    };
+    let first = identity("{}");
+    assert_ne!(first, identity("{ }"));
+    assert_eq!(first, identity("{}"));
+}
+
 #[test]
 fn a_flag_sets_a_field_as_if_it_stood_in_the_file() {
     let flags = ["job.epoch=1s", "job.in_flight=8", "job.dead_letters=false", "sink.out.log.from=a"];

@@ -1,5 +1,6 @@
 //! Jobs over a real Apache Kafka: the same records as over the embedded log, once, whatever is killed.
 
+mod formats;
 mod outages;
 mod resume;
 mod site;

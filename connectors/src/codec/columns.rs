@@ -258,6 +258,10 @@ impl Columns {
         self.columns.iter().position(|column| column.name.as_bytes() == name)
     }
 
+    pub fn len(&self) -> usize {
+        self.columns.len()
+    }
+
     pub fn get(&mut self, column: usize) -> Option<&mut Column> {
         self.columns.get_mut(column)
     }

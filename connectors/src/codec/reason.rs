@@ -61,6 +61,11 @@ pub(super) fn field(column: &Column, wrong: Wrong, record: &[u8]) -> String {
     format!("field `{}`: {what}", column.name)
 }
 
+/// The sentence for a value of another type: ``field `n`: expected an int, found a string``.
+pub(super) fn found(column: &Column, found: &str) -> String {
+    format!("field `{}`: expected {}, found {found}", column.name, column.kind.name())
+}
+
 /// The beginning of some bytes, for people.
 pub(super) fn excerpt(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes.get(..SHOWN_BYTES + 3).unwrap_or(bytes));

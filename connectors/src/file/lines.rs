@@ -129,7 +129,7 @@ impl Lines {
         if !spans.is_empty() {
             self.record_bytes = at.div_ceil(spans.len());
         }
-        Ok(RawRecords { data: self.buffer.split_to(at), spans, offsets })
+        Ok(RawRecords { data: self.buffer.split_to(at), spans, offsets, ..RawRecords::default() })
     }
 
     /// Reads on, for a call that is to give so many records. The new block begins with what there is.

@@ -159,8 +159,7 @@ impl SourceFactory for FileSource {
                 pending = lines.next(SKIP_RECORDS).map_err(|error| failed("read", path, &error))?;
                 let before = pending.offsets.partition_point(|offset| *offset < start.0);
                 if before < pending.len() || pending.is_empty() {
-                    pending.spans.drain(..before);
-                    pending.offsets.drain(..before);
+                    pending = pending.split_off(before);
                     break;
                 }
             }
@@ -193,11 +192,7 @@ impl RecordReader for FileReader {
         }
         let mut records = std::mem::take(&mut self.pending);
         if records.len() > max_records {
-            self.pending = RawRecords {
-                data: records.data.clone(),
-                spans: records.spans.split_off(max_records),
-                offsets: records.offsets.split_off(max_records),
-            };
+            self.pending = records.split_off(max_records);
         } else if records.len() < max_records {
             let more = self.lines.next(max_records - records.len());
             let more = more.map_err(|error| failed("read", &self.path, &error))?;
@@ -216,5 +211,6 @@ fn join(first: &RawRecords, second: &RawRecords) -> RawRecords {
         data: data.into(),
         spans: spans.collect(),
         offsets: first.offsets.iter().chain(&second.offsets).copied().collect(),
+        headers: Vec::new(),
     }
 }

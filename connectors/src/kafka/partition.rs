@@ -5,7 +5,7 @@
 
 #![allow(unsafe_code)]
 
-use std::ffi::{CString, c_void};
+use std::ffi::{CStr, CString, c_void};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -131,6 +131,25 @@ impl<'a> Record<'a> {
     pub fn value(&self) -> &'a [u8] {
         // SAFETY: the message says where its payload is and how long.
         unsafe { bytes(self.message.payload, self.message.len) }.unwrap_or_default()
+    }
+
+    /// Gives `each` the names and values of the headers, in their order; a header without value has an empty one.
+    pub fn headers(&self, mut each: impl FnMut(&[u8], &[u8])) {
+        // SAFETY: the headers belong to the message, and are not written; what is given ends with this call.
+        unsafe {
+            let mut headers = std::ptr::null_mut();
+            let none = RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR;
+            if sys::rd_kafka_message_headers(self.message, &mut headers) != none {
+                return;
+            }
+            let (mut name, mut value, mut size) = (std::ptr::null(), std::ptr::null(), 0);
+            for index in 0.. {
+                if sys::rd_kafka_header_get_all(headers, index, &mut name, &mut value, &mut size) != none {
+                    return;
+                }
+                each(CStr::from_ptr(name).to_bytes(), bytes(value, size).unwrap_or_default());
+            }
+        }
     }
 
     /// The newest header of that name.

@@ -10,8 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use levada_types::{
-    ConnectorError, DecoderFactory, Offset, PartitionId, RawRecords, Read, RecordReader, SourceFactory,
-    StartAt,
+    ConnectorError, Offset, PartitionId, RawRecords, Read, RecordReader, SourceFactory, StartAt, push_header,
 };
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
@@ -20,7 +19,6 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use super::KafkaSourceConfig;
 use super::client::{Connection, Place, Watch};
 use super::partition::{Message, Partition};
-use crate::codec::json::JsonFormat;
 use crate::log::Start;
 
 /// The most that one read gives, whatever number of records was asked for; only records of more than 32 KiB
@@ -33,6 +31,7 @@ pub struct KafkaSource {
     place: Place,
     start: Start,
     group: Option<String>,
+    headers: bool,
     /// One for all partitions, made when it is first needed.
     connection: Arc<Mutex<Option<Arc<Connection>>>>,
     /// The member of the group that says how far the job is.
@@ -61,14 +60,16 @@ impl KafkaSource {
             place,
             start,
             group: config.group.clone(),
+            headers: false,
             connection: Arc::default(),
             member: Arc::default(),
         })
     }
 
-    /// What decodes the records: JSON, the one format that names its fields.
-    pub fn decoder(&self) -> Arc<dyn DecoderFactory> {
-        JsonFormat::shared()
+    /// Whether its records bring their headers.
+    #[must_use]
+    pub fn with_headers(self, headers: bool) -> KafkaSource {
+        KafkaSource { headers, ..self }
     }
 
     fn connection(&self) -> Result<Arc<Connection>, ConnectorError> {
@@ -124,6 +125,7 @@ impl SourceFactory for KafkaSource {
             partition: partition.0,
             queue,
             gathered: Gathered::default(),
+            headers: self.headers,
             at_end: false,
             live: false,
             next: offset,
@@ -173,6 +175,8 @@ struct Gathered {
     data: Vec<u8>,
     spans: Vec<(u32, u32)>,
     offsets: Vec<u64>,
+    /// If they are asked for.
+    headers: Vec<(u32, u32)>,
 }
 
 struct KafkaReader {
@@ -180,6 +184,7 @@ struct KafkaReader {
     partition: u32,
     queue: Partition,
     gathered: Gathered,
+    headers: bool,
     /// Whether nothing has come since the end was told.
     at_end: bool,
     /// Whether the end was told once.
@@ -213,6 +218,7 @@ impl KafkaReader {
     fn take(&mut self, count: usize, wait: Duration) -> Result<bool, ConnectorError> {
         let (gathered, at_end, live, next) =
             (&mut self.gathered, &mut self.at_end, &mut self.live, &mut self.next);
+        let headers = self.headers;
         let mut came = false;
         let mut trouble = None;
         self.queue.take(count, wait, |message| {
@@ -220,6 +226,11 @@ impl KafkaReader {
             match message {
                 Message::Record(record) => {
                     gathered.push(record.offset(), record.value());
+                    if headers {
+                        gathered.push_headers(|out| {
+                            record.headers(|name, value| push_header(name, value, out));
+                        });
+                    }
                     *at_end = false;
                     *next = record.offset() + 1;
                 }
@@ -281,15 +292,27 @@ impl Gathered {
         self.offsets.push(offset);
     }
 
+    /// The headers of the record that was pushed last.
+    fn push_headers(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.data.len() as u32;
+        write(&mut self.data);
+        self.headers.push((start, self.data.len() as u32));
+    }
+
     /// The first `count` records. (More are there only if fewer are asked for than the time before.)
     fn take(&mut self, count: usize) -> RawRecords {
-        let mut rest = Gathered::default();
-        for (&(start, end), &offset) in self.spans.iter().zip(&self.offsets).skip(count) {
-            rest.push(offset, self.data.get(start as usize..end as usize).unwrap_or_default());
+        let Gathered { data, spans, offsets, headers } = std::mem::take(self);
+        let mut taken = RawRecords { data: data.into(), spans, offsets, headers };
+        if count < taken.len() {
+            let rest = taken.split_off(count);
+            for i in 0..rest.len() {
+                self.push(rest.offsets.get(i).copied().unwrap_or_default(), rest.value(i));
+                if let Some(&(start, end)) = rest.headers.get(i) {
+                    let bytes = rest.data.get(start as usize..end as usize).unwrap_or_default();
+                    self.push_headers(|out| out.extend_from_slice(bytes));
+                }
+            }
         }
-        let Gathered { data, mut spans, mut offsets } = std::mem::replace(self, rest);
-        spans.truncate(count);
-        offsets.truncate(count);
-        RawRecords { data: data.into(), spans, offsets }
+        taken
     }
 }

@@ -3,9 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use levada_types::{
-    ConnectorError, DecoderFactory, Offset, PartitionId, RecordReader, SourceFactory, StartAt,
-};
+use levada_types::{ConnectorError, Offset, PartitionId, RecordReader, SourceFactory, StartAt};
 use redis::Value;
 
 use super::config::Start;
@@ -16,7 +14,6 @@ use super::intake::IntakeReader;
 use super::reader::StreamReader;
 use super::server::{Link, Server, StreamInfo};
 use super::{EntryId, Overflow, RedisSourceConfig};
-use crate::codec::json::JsonFormat;
 
 /// Streams of a server as a source. Nothing is asked before it is read.
 #[derive(Debug)]
@@ -52,11 +49,6 @@ impl RedisSource {
             held: AtomicU64::new(0),
             dropped: Arc::default(),
         })
-    }
-
-    /// What decodes the records: JSON, the one format that names its fields.
-    pub fn decoder(&self) -> Arc<dyn DecoderFactory> {
-        JsonFormat::shared()
     }
 
     fn stream(&self, partition: PartitionId) -> Result<&str, ConnectorError> {

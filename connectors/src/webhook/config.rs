@@ -6,9 +6,13 @@ use std::time::Duration;
 use levada_types::{ConnectorError, parse_duration_ms};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use ureq::tls::{PemItem, RootCerts, parse_pem};
 
 use super::body::{Part, template};
+use crate::https::check_url;
+use crate::secret::Secret;
+
+/// Of whom it is told what is wrong with a secret or a certificate.
+pub(super) const WHOSE: &str = "the webhook's";
 
 /// The most events of a request.
 const MAX_BATCH: u32 = 10_000;
@@ -61,44 +65,6 @@ pub enum MessageForm {
     Slack,
     /// A message with a card for Microsoft Teams' workflows.
     Teams,
-}
-
-/// Where a secret stands: never in the job file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Secret {
-    /// In an environment variable of this name.
-    Env(String),
-    /// In this file; line breaks at its end are no part of it.
-    File(PathBuf),
-}
-
-impl Secret {
-    /// Reads it.
-    pub(super) fn read(&self) -> Result<Vec<u8>, ConnectorError> {
-        let (from, read) = match self {
-            Secret::Env(name) => (
-                format!("environment variable {name}"),
-                std::env::var_os(name)
-                    .map(|value| value.into_encoded_bytes())
-                    .ok_or_else(|| "it is not set".to_owned()),
-            ),
-            Secret::File(path) => {
-                (format!("file {}", path.display()), std::fs::read(path).map_err(|error| error.to_string()))
-            }
-        };
-        let failed = |why: &str| {
-            ConnectorError::configuration(format!("read the webhook's secret from {from}: {why}"))
-        };
-        let mut secret = read.map_err(|why| failed(&why))?;
-        while secret.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
-            secret.pop();
-        }
-        if secret.is_empty() {
-            return Err(failed("it is empty"));
-        }
-        Ok(secret)
-    }
 }
 
 impl WebhookSinkConfig {
@@ -160,30 +126,11 @@ impl WebhookSinkConfig {
     pub(super) fn address(&self) -> Result<String, ConnectorError> {
         let url = match (&self.url, &self.url_from) {
             (Some(url), _) => url.clone(),
-            (None, Some(from)) => String::from_utf8_lossy(&from.read()?).into_owned(),
+            (None, Some(from)) => String::from_utf8_lossy(&from.read(WHOSE)?).into_owned(),
             (None, None) => String::new(),
         };
         check_url(&url).map_err(|why| ConnectorError::configuration(format!("send to a webhook: {why}")))?;
         Ok(url)
-    }
-
-    /// Who is trusted to say who somebody is.
-    pub(super) fn authorities(&self) -> Result<RootCerts, ConnectorError> {
-        let Some(path) = &self.ca else { return Ok(RootCerts::WebPki) };
-        let failed = |why: &str| {
-            ConnectorError::configuration(format!("read the webhook's `ca` {}: {why}", path.display()))
-        };
-        let pem = std::fs::read(path).map_err(|error| failed(&error.to_string()))?;
-        let mut authorities = Vec::new();
-        for item in parse_pem(&pem) {
-            if let PemItem::Certificate(certificate) = item.map_err(|error| failed(&error.to_string()))? {
-                authorities.push(certificate);
-            }
-        }
-        if authorities.is_empty() {
-            return Err(failed("there is no certificate in it"));
-        }
-        Ok(RootCerts::new_with_certs(&authorities))
     }
 
     pub(super) fn timeout(&self) -> Duration {
@@ -198,35 +145,10 @@ impl WebhookSinkConfig {
     }
 }
 
-fn check_url(url: &str) -> Result<(), String> {
-    match url.split_once("://") {
-        Some(("http" | "https", rest)) if !rest.is_empty() => Ok(()),
-        _ => Err("the address has to begin with https:// or http://".into()),
-    }
-}
-
-/// What of an address may be shown: neither a password nor a path that is a secret.
-pub(super) fn shown(url: &str) -> String {
-    let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
-    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    format!("{scheme}://{}", host.rsplit('@').next().unwrap_or_default())
-}
-
 fn duration(text: Option<&String>, otherwise: Duration) -> Result<Duration, String> {
     let Some(text) = text else { return Ok(otherwise) };
     match u64::try_from(parse_duration_ms(text)?) {
         Ok(ms) if ms > 0 => Ok(Duration::from_millis(ms)),
         _ => Err("it has to be longer than nothing".into()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_an_address_only_the_host_is_shown() {
-        assert_eq!(shown("https://me:secret@hooks.example/services/T0/secret?a"), "https://hooks.example");
-        assert_eq!(shown("http://127.0.0.1:80"), "http://127.0.0.1:80");
     }
 }

@@ -25,5 +25,5 @@ mod config;
 mod delivery;
 mod sink;
 
-pub use config::{MessageForm, Secret, WebhookSinkConfig};
+pub use config::{MessageForm, WebhookSinkConfig};
 pub use sink::WebhookSink;

@@ -7,13 +7,12 @@ use std::thread::JoinHandle;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use levada_types::{ConnectorError, Epoch, Existing, Output, Sink, SinkFactory, WhenDurable};
-use ureq::Agent;
-use ureq::tls::TlsConfig;
 
 use super::WebhookSinkConfig;
 use super::body::Bodies;
-use super::config::shown;
+use super::config::WHOSE;
 use super::delivery::{Delivery, Place, Request, Target};
+use crate::https::{agent, shown};
 use crate::log::{Log, TopicConfig, WriterOptions};
 use crate::topic::{EPOCH_HEADER, LogSink, LogSinkConfig, POSITION_HEADER};
 
@@ -53,7 +52,7 @@ impl WebhookSink {
     fn target(&self, media_type: &'static str) -> Result<Target, ConnectorError> {
         let authorization = match &self.config.bearer {
             None => None,
-            Some(bearer) => Some(String::from_utf8(bearer.read()?).map_err(|_| {
+            Some(bearer) => Some(String::from_utf8(bearer.read(WHOSE)?).map_err(|_| {
                 ConnectorError::configuration(format!(
                     "use the `bearer` of webhook {}: it is not UTF-8",
                     self.name
@@ -62,20 +61,13 @@ impl WebhookSink {
         };
         let url = self.config.address()?;
         let (first_wait, longest_wait) = self.config.waits();
-        let agent = Agent::config_builder()
-            .timeout_global(Some(self.config.timeout()))
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .tls_config(TlsConfig::builder().root_certs(self.config.authorities()?).build())
-            .max_redirects_will_error(false)
-            .build()
-            .new_agent();
+        let agent = agent(WHOSE, self.config.ca.as_deref(), self.config.timeout())?;
         Ok(Target {
             sink: self.name.clone(),
             shown: shown(&url),
             url,
             media_type,
-            secret: self.config.secret.as_ref().map(|secret| secret.read()).transpose()?,
+            secret: self.config.secret.as_ref().map(|secret| secret.read(WHOSE)).transpose()?,
             authorization: authorization.map(|token| format!("Bearer {token}")),
             first_wait,
             longest_wait,

@@ -395,12 +395,10 @@ impl Reading {
 }
 
 /// The first `count` records and the others.
-fn split(records: RawRecords, count: usize) -> (RawRecords, RawRecords) {
+fn split(mut records: RawRecords, count: usize) -> (RawRecords, RawRecords) {
     if count >= records.len() {
         return (records, RawRecords::default());
     }
-    let RawRecords { data, mut spans, mut offsets } = records;
-    let rest =
-        RawRecords { data: data.clone(), spans: spans.split_off(count), offsets: offsets.split_off(count) };
-    (RawRecords { data, spans, offsets }, rest)
+    let rest = records.split_off(count);
+    (records, rest)
 }

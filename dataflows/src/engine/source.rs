@@ -71,12 +71,12 @@ mod raw {
     use super::*;
 
     pub(super) fn serialize<S: Serializer>(records: &RawRecords, to: S) -> Result<S::Ok, S::Error> {
-        (&records.data[..], &records.spans, &records.offsets).serialize(to)
+        (&records.data[..], &records.spans, &records.offsets, &records.headers).serialize(to)
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<RawRecords, D::Error> {
-        let (data, spans, offsets) = <(Vec<u8>, _, _)>::deserialize(from)?;
-        Ok(RawRecords { data: Bytes::from(data), spans, offsets })
+        let (data, spans, offsets, headers) = <(Vec<u8>, _, _, _)>::deserialize(from)?;
+        Ok(RawRecords { data: Bytes::from(data), spans, offsets, headers })
     }
 }
 

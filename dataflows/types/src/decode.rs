@@ -21,6 +21,11 @@ pub trait DecoderFactory: Send + Sync {
     /// # Errors
     /// When the format cannot give such a schema.
     fn decoder(&self, schema: SchemaRef) -> Result<Box<dyn Decoder>, ConnectorError>;
+
+    /// Whether the decoders look at the headers of records, so that a reader has to bring them.
+    fn wants_headers(&self) -> bool {
+        false
+    }
 }
 
 /// Decodes chunks of records.

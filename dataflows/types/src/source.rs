@@ -108,6 +108,9 @@ pub struct RawRecords {
     pub spans: Vec<(u32, u32)>,
     /// Each record's offset, growing.
     pub offsets: Vec<u64>,
+    /// Start and end of each record's headers in `data`, as [`push_header`] writes them. Empty where nobody asked for
+    /// headers (see [`DecoderFactory::wants_headers`](crate::DecoderFactory::wants_headers)).
+    pub headers: Vec<(u32, u32)>,
 }
 
 impl RawRecords {
@@ -121,6 +124,80 @@ impl RawRecords {
     }
     /// The bytes of record `i`; empty if there is no such record.
     pub fn value(&self, i: usize) -> &[u8] {
-        self.spans.get(i).and_then(|&(a, b)| self.data.get(a as usize..b as usize)).unwrap_or_default()
+        self.slice(self.spans.get(i))
+    }
+    /// The headers of record `i`, in their order.
+    pub fn headers(&self, i: usize) -> RecordHeaders<'_> {
+        RecordHeaders { rest: self.slice(self.headers.get(i)) }
+    }
+    /// Takes the records from `count` on away.
+    #[must_use]
+    pub fn split_off(&mut self, count: usize) -> RawRecords {
+        fn tail<T>(all: &mut Vec<T>, count: usize) -> Vec<T> {
+            all.split_off(count.min(all.len()))
+        }
+        RawRecords {
+            data: self.data.clone(),
+            spans: tail(&mut self.spans, count),
+            offsets: tail(&mut self.offsets, count),
+            headers: tail(&mut self.headers, count),
+        }
+    }
+
+    fn slice(&self, span: Option<&(u32, u32)>) -> &[u8] {
+        span.and_then(|&(a, b)| self.data.get(a as usize..b as usize)).unwrap_or_default()
+    }
+}
+
+/// Appends a header to the bytes of a record's headers: the lengths of name and value, each 4 bytes, then both.
+pub fn push_header(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+    // A record has at most some megabytes.
+    out.extend_from_slice(&(name.len() as u32).to_le_bytes());
+    out.extend_from_slice(&(value.len() as u32).to_le_bytes());
+    out.extend_from_slice(name);
+    out.extend_from_slice(value);
+}
+
+/// The names and values of a record's headers.
+#[derive(Clone, Debug)]
+pub struct RecordHeaders<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for RecordHeaders<'a> {
+    type Item = (&'a [u8], &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (name_bytes, rest) = self.rest.split_first_chunk::<4>()?;
+        let (value_bytes, rest) = rest.split_first_chunk::<4>()?;
+        let (name, rest) = rest.split_at_checked(u32::from_le_bytes(*name_bytes) as usize)?;
+        let (value, rest) = rest.split_at_checked(u32::from_le_bytes(*value_bytes) as usize)?;
+        self.rest = rest;
+        Some((name, value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_split_with_their_headers() {
+        let mut data = b"ab".to_vec();
+        push_header(b"k", b"", &mut data);
+        push_header(b"", b"value", &mut data);
+        let end = data.len() as u32;
+        let mut first = RawRecords {
+            data: data.into(),
+            spans: vec![(0, 1), (1, 2)],
+            offsets: vec![7, 9],
+            headers: vec![(2, 2), (2, end)],
+        };
+        let rest = first.split_off(1);
+        assert_eq!((first.len(), first.value(0), first.headers(0).count()), (1, &b"a"[..], 0));
+        assert_eq!((rest.offsets.as_slice(), rest.value(0)), (&[9][..], &b"b"[..]));
+        let headers: Vec<_> = rest.headers(0).collect();
+        assert_eq!(headers, [(&b"k"[..], &b""[..]), (b"", b"value")]);
+        assert!(first.split_off(5).is_empty() && first.headers(3).next().is_none());
     }
 }

@@ -5,10 +5,10 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use levada_types::{Batch, ConnectorError, Decoder, RawRecords};
+use levada_types::{Batch, ConnectorError, Decoder, RawRecords, push_header};
 
 use super::RecordSchema;
-use super::events::{Bad, Events};
+use super::events::{Bad, Event, Events};
 
 /// What all records of a topic have to be.
 #[derive(Debug)]
@@ -53,12 +53,16 @@ impl Check {
                 None => schema.wanted.decoder.decoder(schema.wanted.columns.clone())?,
             };
             for chunk in events.good.chunks(Batch::MAX_ROWS) {
-                let records = RawRecords {
+                let mut records = RawRecords {
                     data: events.body.clone(),
                     // Bodies are far shorter than 4 GiB.
                     spans: chunk.iter().map(|e| (e.value.start as u32, e.value.end as u32)).collect(),
                     offsets: chunk.iter().map(|event| event.index as u64).collect(),
+                    ..RawRecords::default()
                 };
+                if schema.wanted.decoder.wants_headers() {
+                    add_headers(&mut records, chunk);
+                }
                 bad.extend(decoder.decode(&records).dead.into_iter().map(|letter| Bad {
                     index: letter.offset.0 as usize,
                     reason: letter.reason,
@@ -71,4 +75,15 @@ impl Check {
         bad.dedup_by_key(|bad| bad.index);
         Ok(bad)
     }
+}
+
+/// The headers that the events will have as records, behind their bodies.
+fn add_headers(records: &mut RawRecords, events: &[Event]) {
+    let mut data = records.data.to_vec();
+    for event in events {
+        let start = data.len() as u32;
+        event.headers.iter().for_each(|(name, value)| push_header(name.as_bytes(), value, &mut data));
+        records.headers.push((start, data.len() as u32));
+    }
+    records.data = data.into();
 }

@@ -9,7 +9,7 @@ use levada_types::{Batch, TIME_COLUMN};
 
 use super::Planner;
 use crate::job::spec::{ColumnType, EventTimeSpec, SourceSpec};
-use crate::job::world;
+use crate::job::{formats, world};
 
 /// What steps see of a source, even if something else about it is wrong.
 pub(super) struct SourceView {
@@ -34,8 +34,7 @@ impl Planner<'_> {
             let message = format!("`{TIME_COLUMN}` is the name of the row's own time; choose another");
             self.cx.problem(["source", name, kind, "schema", TIME_COLUMN], message);
         }
-        let fields: Vec<_> = common.schema.iter().map(|(column, kind)| kind.field(column)).collect();
-        let decoded: SchemaRef = Arc::new(Schema::new(fields));
+        let decoded = decoded(&common.schema);
         let event_time = match &common.event_time {
             Some(spec) => self.event_time(&["source", name, kind, "event_time"], spec, &common.schema),
             None => None,
@@ -44,6 +43,7 @@ impl Planner<'_> {
         let reading = reading.map_err(|wrong| self.misconnected(&["source", name, kind], wrong)).ok();
         if let Some(job_folder) = &self.look {
             world::look(name, source, job_folder, &mut self.cx);
+            formats::look(name, source, &mut self.cx);
         }
         if self.cx.problems.len() > before {
             return None;
@@ -83,6 +83,12 @@ impl Planner<'_> {
         };
         Some(EventTimePlan { column: column?.0, out_of_order_ms: out_of_order_ms?, idle_ms })
     }
+}
+
+/// What a decoder is to give: all columns of a source, as they are declared.
+pub fn decoded(columns: &IndexMap<String, ColumnType>) -> SchemaRef {
+    let fields: Vec<_> = columns.iter().map(|(column, kind)| kind.field(column)).collect();
+    Arc::new(Schema::new(fields))
 }
 
 /// A schema with the time column before it.

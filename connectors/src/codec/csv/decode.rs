@@ -1,14 +1,15 @@
 //! The decoder.
 
 use arrow::datatypes::SchemaRef;
-use levada_types::{ConnectorError, DeadLetter, Decoded, Decoder, Offset, RawRecords};
+use levada_types::{ConnectorError, Decoded, Decoder, RawRecords};
 
 use super::CsvFormat;
 use super::fields::{self, Field};
+use crate::codec::chunk::{self, RecordDecoder};
 use crate::codec::columns::{Column, Columns, Kind};
 use crate::codec::json::is_json;
+use crate::codec::plain;
 use crate::codec::reason::{self, Wrong};
-use crate::codec::timestamp::{self, TimestampFault};
 
 /// Decodes CSV records.
 #[derive(Debug)]
@@ -37,7 +38,7 @@ impl CsvDecoder {
         Ok(CsvDecoder { columns, wanted, delimiter: format.config.delimiter()?, nulls })
     }
 
-    fn record(&mut self, record: &[u8]) -> Result<(), String> {
+    fn fields(&mut self, record: &[u8]) -> Result<(), String> {
         if let Err(error) = std::str::from_utf8(record) {
             let at = error.valid_up_to();
             return Err(format!(
@@ -79,27 +80,19 @@ fn closed(record: &[u8], at: usize) -> String {
     }
 }
 
+impl RecordDecoder for CsvDecoder {
+    fn columns(&mut self) -> &mut Columns {
+        &mut self.columns
+    }
+
+    fn record(&mut self, records: &RawRecords, i: usize) -> Result<(), String> {
+        self.fields(records.value(i))
+    }
+}
+
 impl Decoder for CsvDecoder {
     fn decode(&mut self, records: &RawRecords) -> Decoded {
-        let mut dead = Vec::new();
-        let mut good = Vec::new();
-        self.columns.reserve(records.len());
-        for i in 0..records.len() {
-            let letter = |reason| DeadLetter {
-                offset: Offset(records.offsets.get(i).copied().unwrap_or_default()),
-                reason,
-                bytes: records.value(i).to_vec(),
-            };
-            match self.record(records.value(i)) {
-                Ok(()) => good.push(i as u32),
-                Err(reason) => {
-                    self.columns.undo();
-                    dead.push(letter(reason));
-                }
-            }
-        }
-        let rows = self.columns.finish().unwrap_or_else(|_| self.columns.empty());
-        Decoded { rows, indices: (!dead.is_empty()).then_some(good), dead }
+        chunk::decode(self, records)
     }
 }
 
@@ -114,7 +107,6 @@ fn value(column: &mut Column, record: &[u8], field: &Field, nulls: &[Vec<u8>]) -
         return Ok(());
     }
     let wrong = Wrong::Type { start, end };
-    let text = std::str::from_utf8(bytes).map_err(|_| wrong)?;
     match column.kind {
         Kind::Text => {
             let fits = match field.doubled {
@@ -143,32 +135,7 @@ fn value(column: &mut Column, record: &[u8], field: &Field, nulls: &[Vec<u8>]) -
                 return Err(Wrong::TooMuchText);
             }
         }
-        Kind::Int => {
-            use std::num::IntErrorKind::{NegOverflow, PosOverflow};
-            column.push_int(text.parse().map_err(|error: std::num::ParseIntError| match error.kind() {
-                PosOverflow | NegOverflow => Wrong::Int { start, end },
-                _ => wrong,
-            })?);
-        }
-        Kind::Float => match text.parse::<f64>() {
-            Ok(value) if value.is_finite() => column.push_float(value),
-            Ok(value) if value.is_infinite() && text.bytes().any(|byte| byte.is_ascii_digit()) => {
-                return Err(Wrong::Float { start, end });
-            }
-            _ => return Err(wrong),
-        },
-        Kind::Bool if text.eq_ignore_ascii_case("true") => column.push_bool(true),
-        Kind::Bool if text.eq_ignore_ascii_case("false") => column.push_bool(false),
-        Kind::Bool => return Err(wrong),
-        Kind::Time => column.push_int(match text.parse::<i64>() {
-            Ok(ms) if (timestamp::MIN_MS..=timestamp::MAX_MS).contains(&ms) => ms,
-            Ok(_) => return Err(Wrong::Year { start, end }),
-            Err(_) => timestamp::parse(bytes).map_err(|fault| match fault {
-                TimestampFault::Form => Wrong::Timestamp { start, end },
-                TimestampFault::NoOffset => Wrong::NoOffset { start, end },
-                TimestampFault::Range => Wrong::Year { start, end },
-            })?,
-        }),
+        Kind::Int | Kind::Float | Kind::Bool | Kind::Time => plain::push(column, bytes, start)?,
     }
     Ok(())
 }

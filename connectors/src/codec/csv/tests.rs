@@ -29,7 +29,12 @@ fn decode(records: &[&[u8]], header: &[&str]) -> Decoded {
         data.extend_from_slice(record);
         spans.push((start, data.len() as u32));
     }
-    let raw = RawRecords { data: data.into(), offsets: (0..spans.len() as u64).collect(), spans };
+    let raw = RawRecords {
+        data: data.into(),
+        offsets: (0..spans.len() as u64).collect(),
+        spans,
+        ..RawRecords::default()
+    };
     let config = CsvConfig { nulls: vec![String::new(), "NA".into()], ..CsvConfig::default() };
     let format = CsvFormat { columns: header.iter().map(|name| name.to_string()).collect(), config };
     format.decoder(schema()).unwrap().decode(&raw)
@@ -44,7 +49,7 @@ fn json_is_checked_and_written_as_text() {
         spans.push((data.len() as u32, (data.len() + line.len()) as u32));
         data.extend_from_slice(line);
     }
-    let raw = RawRecords { data: data.into(), offsets: (0..6).collect(), spans };
+    let raw = RawRecords { data: data.into(), offsets: (0..6).collect(), spans, ..RawRecords::default() };
     let format = CsvFormat { columns: vec!["j".into()], config: CsvConfig::default() };
     let decoded = format.decoder(schema.clone()).unwrap().decode(&raw);
     let values: Vec<Option<&str>> = decoded.rows.column(0).as_string::<i32>().iter().collect();
@@ -166,7 +171,7 @@ proptest! {
             spans.push((data.len() as u32, (data.len() + record.len()) as u32));
             data.extend_from_slice(record);
         }
-        let raw = RawRecords { data: data.into(), offsets: (0..spans.len() as u64).collect(), spans };
+        let raw = RawRecords { data: data.into(), offsets: (0..spans.len() as u64).collect(), spans, ..RawRecords::default() };
         let decoded = CsvFormat { columns, config }.decoder(schema()).unwrap().decode(&raw);
         prop_assert_eq!(decoded.dead, vec![]);
         prop_assert_eq!(decoded.rows, rows);

@@ -1,9 +1,10 @@
 //! The decoder: one pass, guessing the layout.
 
 use arrow::datatypes::SchemaRef;
-use levada_types::{ConnectorError, DeadLetter, Decoded, Decoder, Offset, RawRecords};
+use levada_types::{ConnectorError, Decoded, Decoder, RawRecords};
 
 use super::scan::{self, Syntax, SyntaxKind, fault};
+use crate::codec::chunk::{self, RecordDecoder};
 use crate::codec::columns::{Column, Columns, Kind};
 use crate::codec::reason::{self, Wrong};
 use crate::codec::timestamp::{self, TimestampFault};
@@ -15,8 +16,10 @@ const MAX_SEPARATOR_BYTES: usize = 80;
 
 /// Decodes JSON objects.
 #[derive(Debug)]
-pub(super) struct JsonDecoder {
+pub(in crate::codec) struct JsonDecoder {
     columns: Columns,
+    /// Columns whose names begin so are filled by somebody else; a key of that name is none of theirs.
+    elsewhere: Option<&'static str>,
     layout: Layout,
     scratch: Vec<u8>,
 }
@@ -37,11 +40,32 @@ impl From<Syntax> for Bad {
 
 impl JsonDecoder {
     pub fn new(schema: SchemaRef) -> Result<JsonDecoder, ConnectorError> {
-        Ok(JsonDecoder { columns: Columns::new(schema)?, layout: Layout::default(), scratch: Vec::new() })
+        let columns = Columns::new(schema)?;
+        Ok(JsonDecoder { columns, elsewhere: None, layout: Layout::default(), scratch: Vec::new() })
     }
 
-    fn record(&mut self, bytes: &[u8]) -> Result<(), Bad> {
-        self.columns.begin();
+    /// One that leaves the columns whose names begin with `prefix` to its caller.
+    pub fn without(schema: SchemaRef, prefix: &'static str) -> Result<JsonDecoder, ConnectorError> {
+        Ok(JsonDecoder { elsewhere: Some(prefix), ..JsonDecoder::new(schema)? })
+    }
+
+    /// Ends the record that was begun in the columns with the members of an object; or says what is wrong.
+    #[inline]
+    pub fn members(&mut self, bytes: &[u8]) -> Result<(), String> {
+        self.object(bytes).map_err(|bad| self.reason(bad, bytes))
+    }
+
+    #[cold]
+    fn reason(&mut self, bad: Bad, bytes: &[u8]) -> String {
+        match bad {
+            Bad::Syntax(syntax) => super::reason(syntax, bytes),
+            Bad::Field(index, wrong) => {
+                self.columns.get(index).map(|column| reason::field(column, wrong, bytes)).unwrap_or_default()
+            }
+        }
+    }
+
+    fn object(&mut self, bytes: &[u8]) -> Result<(), Bad> {
         let mut at = 0;
         let mut guess = 0;
         loop {
@@ -102,59 +126,28 @@ impl JsonDecoder {
             scan::unescape(name, &mut self.scratch);
             name = &self.scratch;
         }
-        let wanted = self.columns.find(name).map(|index| index as u32);
+        let elsewhere = self.elsewhere.is_some_and(|prefix| name.starts_with(prefix.as_bytes()));
+        let wanted = self.columns.find(name).filter(|_| !elsewhere).map(|index| index as u32);
         self.layout.learn(bytes.get(start..value).unwrap_or_default(), start == 0, wanted, guess);
         *at = value;
         Ok(Some(wanted))
     }
 }
 
+impl RecordDecoder for JsonDecoder {
+    fn columns(&mut self) -> &mut Columns {
+        &mut self.columns
+    }
+
+    fn record(&mut self, records: &RawRecords, i: usize) -> Result<(), String> {
+        self.columns.begin();
+        self.members(records.value(i))
+    }
+}
+
 impl Decoder for JsonDecoder {
     fn decode(&mut self, records: &RawRecords) -> Decoded {
-        let mut dead = Vec::new();
-        let mut good = Vec::new();
-        self.columns.reserve(records.len());
-        for i in 0..records.len() {
-            let bytes = records.value(i);
-            match self.record(bytes) {
-                Ok(()) => {
-                    if !dead.is_empty() {
-                        good.push(i as u32);
-                    }
-                }
-                Err(bad) => {
-                    self.columns.undo();
-                    if dead.is_empty() {
-                        good.extend(0..i as u32);
-                    }
-                    let reason = match bad {
-                        Bad::Syntax(syntax) => super::reason(syntax, bytes),
-                        Bad::Field(index, wrong) => match self.columns.get(index) {
-                            Some(column) => reason::field(column, wrong, bytes),
-                            None => String::new(),
-                        },
-                    };
-                    let offset = Offset(records.offsets.get(i).copied().unwrap_or_default());
-                    dead.push(DeadLetter { offset, reason, bytes: bytes.to_vec() });
-                }
-            }
-        }
-        let (rows, error) = match self.columns.finish() {
-            Ok(rows) => (rows, None),
-            Err(error) => (self.columns.empty(), Some(error)),
-        };
-        // Sound columns always make a batch; should that ever fail, the records are dead, not lost.
-        if let Some(error) = error {
-            good.clear();
-            dead = (0..records.len())
-                .map(|i| DeadLetter {
-                    offset: Offset(records.offsets.get(i).copied().unwrap_or_default()),
-                    reason: format!("no row could be made: {error}"),
-                    bytes: records.value(i).to_vec(),
-                })
-                .collect();
-        }
-        Decoded { rows, indices: (!dead.is_empty()).then_some(good), dead }
+        chunk::decode(self, records)
     }
 }
 

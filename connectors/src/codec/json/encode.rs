@@ -161,6 +161,19 @@ pub fn text(value: &str, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
+/// Writes a whole number.
+pub fn int(value: i64, out: &mut Vec<u8>) {
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+/// Writes a number as the shortest text that reads back as the same double; what is no number is null.
+pub fn float(value: f64, out: &mut Vec<u8>) {
+    match value.is_finite() {
+        true => out.extend_from_slice(ryu::Buffer::new().format_finite(value).as_bytes()),
+        false => out.extend_from_slice(b"null"),
+    }
+}
+
 /// How many bytes need no escape.
 fn plain_prefix(bytes: &[u8]) -> usize {
     let mut at = 0;

@@ -32,7 +32,8 @@ use levada_types::{ConnectorError, Decoder, DecoderFactory};
 pub use encode::JsonEncoder;
 pub use pick::{elements, is_json, members, pick, picked_time, plain_text};
 
-use decode::JsonDecoder;
+pub(in crate::codec) use decode::JsonDecoder;
+pub(in crate::codec) use encode::{float as write_float, int as write_int, text as write_text};
 
 /// Makes decoders for records that are JSON objects.
 ///
@@ -45,7 +46,7 @@ use decode::JsonDecoder;
 /// let schema = Arc::new(Schema::new(vec![Field::new("delay_min", DataType::Float64, false)]));
 /// let mut decoder = JsonFormat.decoder(schema)?;
 /// let data = br#"{"delay_min": 7}{"delay_min": "late"}"#;
-/// let records = RawRecords { data: data[..].into(), spans: vec![(0, 16), (16, 37)], offsets: vec![70, 71] };
+/// let records = RawRecords { data: data[..].into(), spans: vec![(0, 16), (16, 37)], offsets: vec![70, 71], ..RawRecords::default() };
 /// let decoded = decoder.decode(&records);
 /// assert_eq!(decoded.rows.num_rows(), 1);
 /// assert_eq!(decoded.dead[0].reason, r#"field `delay_min`: expected a float, found "late""#);

@@ -32,7 +32,12 @@ fn raw<R: AsRef<[u8]>>(records: &[R]) -> RawRecords {
         data.extend_from_slice(record.as_ref());
         spans.push((start, data.len() as u32));
     }
-    RawRecords { data: data.into(), offsets: (0..spans.len() as u64).map(|n| n + 100).collect(), spans }
+    RawRecords {
+        data: data.into(),
+        offsets: (0..spans.len() as u64).map(|n| n + 100).collect(),
+        spans,
+        ..RawRecords::default()
+    }
 }
 
 fn decode<R: AsRef<[u8]>>(records: &[R]) -> Decoded {
