@@ -274,14 +274,14 @@ fn consume(data_dir: &Path, job: Job, from_us: i64, course: &Course) -> Result<S
 }
 
 /// The number behind `"sent_us":`.
-fn sent_us(value: &[u8]) -> Option<i64> {
+pub(super) fn sent_us(value: &[u8]) -> Option<i64> {
     let name = br#""sent_us":"#;
     let at = value.windows(name.len()).rposition(|window| window == name)? + name.len();
     let digits = value[at..].iter().take_while(|byte| byte.is_ascii_digit());
     Some(digits.fold(0, |number, digit| number * 10 + i64::from(digit - b'0')))
 }
 
-fn now_us() -> i64 {
+pub(super) fn now_us() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64)
 }
 

@@ -5,6 +5,7 @@
 //!   latency  from a record's append to the visible row, while a job runs live
 //!   ingest   events over HTTP, until they are durable
 //!   score    a model, a sequence at a time and eight
+//!   kafka    a job over Apache Kafka: CPU, memory, latency
 //!   micro    the parts, one by one
 //! ```
 //!
@@ -13,6 +14,8 @@
 
 pub mod cost;
 pub mod ingest;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod latency;
 pub mod micro;
 pub mod score;

@@ -141,10 +141,12 @@ impl Connections {
                 json_only(spec.common.format.unwrap_or_default())?;
                 let source = LogSource::new(&self.data_dir, config);
                 let source = source.map_err(|error| (Some("start"), error.to_string()))?;
+                let source = source.telling(&spec.common.metadata);
                 let decoder = source.decoder();
                 Ok((Arc::new(source), decoder))
             }
             SourceConnector::File(config) => {
+                no_metadata(spec)?;
                 if spec.common.format.is_none() {
                     no_other_format(config.path.iter().chain(&config.paths))?;
                 }
@@ -159,9 +161,12 @@ impl Connections {
                 json_only(spec.common.format.unwrap_or_default())?;
                 let field = if config.properties.reserved().is_some() { "properties" } else { "start" };
                 let source = KafkaSource::new(config).map_err(|error| (Some(field), error.to_string()))?;
+                let source = source.telling(&spec.common.metadata);
                 let decoder = source.decoder();
                 Ok((Arc::new(source), decoder))
+            }
             SourceConnector::Redis(config) => {
+                no_metadata(spec)?;
                 json_only(spec.common.format.unwrap_or_default())?;
                 redis_source(config, self.existing == Existing::Resume)
             }
@@ -275,6 +280,20 @@ fn no_idle_csv(format: Format, csv: &CsvConfig) -> Result<(), (Option<&'static s
         return Err((Some("csv"), message.into()));
     }
     Ok(())
+}
+
+/// Refuses to tell of a record what its source does not know.
+fn no_metadata(spec: &SourceSpec) -> Result<(), Fault> {
+    match spec.common.metadata.is_empty() {
+        true => Ok(()),
+        false => {
+            let kind = spec.connector.kind();
+            Err((
+                Some("metadata"),
+                format!("a {kind} source tells nothing of a record but its value; topics do"),
+            ))
+        }
+    }
 }
 
 /// A topic's records have no header line, which CSV needs.

@@ -1,6 +1,7 @@
 //! Jobs over a real Apache Kafka: the same records as over the embedded log, once, whatever is killed.
 
 mod outages;
+mod partitions;
 mod resume;
 mod site;
 

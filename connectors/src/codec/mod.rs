@@ -11,6 +11,7 @@
 
 pub mod csv;
 pub mod json;
+pub mod metadata;
 pub mod timestamp;
 
 mod columns;

@@ -6,7 +6,8 @@ use levada_types::journal::{PartitionBounds, Taken};
 use super::*;
 
 fn header() -> JournalHeader {
-    let bounds = |source: &str, start, end| PartitionBounds { source: source.into(), start, end };
+    let bounds =
+        |source: &str, start, end| PartitionBounds { source: source.into(), start, end, later: false };
     JournalHeader {
         job: 7,
         until_drained: false,

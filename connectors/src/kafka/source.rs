@@ -18,9 +18,11 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::KafkaSourceConfig;
-use super::client::{Connection, Place, Watch};
-use super::partition::{Message, Partition};
+use super::client::{Connection, Place};
+use super::partition::{Message, Partition, Record};
+use super::watch::Watch;
 use crate::codec::json::JsonFormat;
+use crate::codec::metadata::{self, Known, MetadataColumns, with_metadata};
 use crate::log::Start;
 
 /// The most that one read gives, whatever number of records was asked for; only records of more than 32 KiB
@@ -33,6 +35,7 @@ pub struct KafkaSource {
     place: Place,
     start: Start,
     group: Option<String>,
+    metadata: Arc<MetadataColumns>,
     /// One for all partitions, made when it is first needed.
     connection: Arc<Mutex<Option<Arc<Connection>>>>,
     /// The member of the group that says how far the job is.
@@ -50,25 +53,26 @@ impl KafkaSource {
             topic: config.topic.clone(),
             properties: config.properties.clone(),
         };
-        if let Some(name) = config.properties.reserved() {
-            return Err(ConnectorError::configuration(format!(
-                "use {} with the property {name}: levada sets it itself",
-                place.describe()
-            )));
-        }
+        place.check()?;
         let start = config.start.start()?;
         Ok(KafkaSource {
             place,
             start,
             group: config.group.clone(),
+            metadata: Arc::default(),
             connection: Arc::default(),
             member: Arc::default(),
         })
     }
 
+    /// The same source, whose records also tell what is asked for here.
+    pub fn telling(self, metadata: &MetadataColumns) -> KafkaSource {
+        KafkaSource { metadata: Arc::new(metadata.clone()), ..self }
+    }
+
     /// What decodes the records: JSON, the one format that names its fields.
     pub fn decoder(&self) -> Arc<dyn DecoderFactory> {
-        JsonFormat::shared()
+        with_metadata(JsonFormat::shared(), &self.metadata)
     }
 
     fn connection(&self) -> Result<Arc<Connection>, ConnectorError> {
@@ -100,6 +104,7 @@ impl SourceFactory for KafkaSource {
         let count = connection.count("read")?.ok_or_else(|| {
             self.place.failed("read", &KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition))
         })?;
+        connection.watch.expect(count);
         (0..count).map(|partition| Ok(Some(Offset(connection.bounds("read", partition)?.1)))).collect()
     }
 
@@ -122,6 +127,7 @@ impl SourceFactory for KafkaSource {
         Ok(Box::new(KafkaReader {
             connection,
             partition: partition.0,
+            metadata: Arc::clone(&self.metadata),
             queue,
             gathered: Gathered::default(),
             at_end: false,
@@ -147,7 +153,7 @@ impl KafkaSource {
                 let mut config = self.place.config();
                 config.set("group.id", group).set("enable.auto.commit", "false");
                 let made =
-                    self.place.client(&config, &self.place.watch()).map_err(|error| error.to_string())?;
+                    self.place.client(&config, &Watch::of(&self.place)).map_err(|error| error.to_string())?;
                 &*member.insert(made)
             }
         };
@@ -178,6 +184,7 @@ struct Gathered {
 struct KafkaReader {
     connection: Arc<Connection>,
     partition: u32,
+    metadata: Arc<MetadataColumns>,
     queue: Partition,
     gathered: Gathered,
     /// Whether nothing has come since the end was told.
@@ -213,13 +220,17 @@ impl KafkaReader {
     fn take(&mut self, count: usize, wait: Duration) -> Result<bool, ConnectorError> {
         let (gathered, at_end, live, next) =
             (&mut self.gathered, &mut self.at_end, &mut self.live, &mut self.next);
+        let (metadata, partition) = (&*self.metadata, self.partition);
         let mut came = false;
         let mut trouble = None;
         self.queue.take(count, wait, |message| {
             came = true;
             match message {
                 Message::Record(record) => {
-                    gathered.push(record.offset(), record.value());
+                    gathered.push(record.offset(), |data| {
+                        metadata::write(metadata, &record, partition, data);
+                        data.extend_from_slice(record.value());
+                    });
                     *at_end = false;
                     *next = record.offset() + 1;
                 }
@@ -269,14 +280,28 @@ impl KafkaReader {
     }
 }
 
+impl Known for Record<'_> {
+    fn key(&self) -> Option<&[u8]> {
+        Record::key(self)
+    }
+
+    fn timestamp_ms(&self) -> i64 {
+        Record::timestamp_ms(self)
+    }
+
+    fn header(&self, name: &str) -> Option<&[u8]> {
+        Record::header(self, name)
+    }
+}
+
 impl Gathered {
     fn len(&self) -> usize {
         self.spans.len()
     }
 
-    fn push(&mut self, offset: u64, value: &[u8]) {
+    fn push(&mut self, offset: u64, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.data.len() as u32;
-        self.data.extend_from_slice(value);
+        write(&mut self.data);
         self.spans.push((start, self.data.len() as u32));
         self.offsets.push(offset);
     }
@@ -285,7 +310,8 @@ impl Gathered {
     fn take(&mut self, count: usize) -> RawRecords {
         let mut rest = Gathered::default();
         for (&(start, end), &offset) in self.spans.iter().zip(&self.offsets).skip(count) {
-            rest.push(offset, self.data.get(start as usize..end as usize).unwrap_or_default());
+            let bytes = self.data.get(start as usize..end as usize).unwrap_or_default();
+            rest.push(offset, |data| data.extend_from_slice(bytes));
         }
         let Gathered { data, mut spans, mut offsets } = std::mem::replace(self, rest);
         spans.truncate(count);

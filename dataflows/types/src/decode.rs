@@ -21,6 +21,12 @@ pub trait DecoderFactory: Send + Sync {
     /// # Errors
     /// When the format cannot give such a schema.
     fn decoder(&self, schema: SchemaRef) -> Result<Box<dyn Decoder>, ConnectorError>;
+
+    /// Of a source that writes something of its own before each value: what decodes the value alone, and those of
+    /// the columns that stand in it. `None` where there is nothing else.
+    fn of_values(&self, _schema: &SchemaRef) -> Option<(Arc<dyn DecoderFactory>, SchemaRef)> {
+        None
+    }
 }
 
 /// Decodes chunks of records.

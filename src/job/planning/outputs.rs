@@ -82,6 +82,7 @@ fn reader<'a>(spec: &'a JobSpec, name: &str, sink: &SinkConnector) -> Option<&'a
         }
         (SourceConnector::Log(source), SinkConnector::Webhook(_)) => {
             kept(&spec.job.name, name).contains(&source.topic)
+        }
         (SourceConnector::Redis(source), SinkConnector::Redis(sink)) => {
             let reads = |stream| source.stream.iter().chain(&source.streams).any(|read| *read == stream);
             source.url.to_string() == sink.url.to_string() && sink.streams().into_iter().any(reads)
