@@ -98,7 +98,7 @@ impl Generate {
     /// Whatever stopped it, with the name of the file or topic.
     pub fn run(self, data_dir: &Path) -> Result<(), Failure> {
         let mut out = std::io::stdout().lock();
-        let to = self.destination(data_dir);
+        let to = self.destination(data_dir)?;
         match self.command {
             Command::Flights { from, partitions, speed: Some(speed) } => {
                 let ready = || println!("the tables are there; replaying {speed} times as fast as it was");
@@ -132,23 +132,21 @@ impl Generate {
     }
 
     #[cfg(feature = "kafka")]
-    fn destination(&self, data_dir: &Path) -> Destination {
-        match &self.kafka.kafka {
-            None => Destination::Log(data_dir.into()),
-            Some(brokers) => {
-                let properties = self
-                    .kafka
-                    .property
-                    .iter()
-                    .map(|Property(name, value)| (name.clone(), Setting::Text(value.clone())));
-                Destination::Kafka { brokers: brokers.clone(), properties: Properties(properties.collect()) }
-            }
+    fn destination(&self, data_dir: &Path) -> Result<Destination, Failure> {
+        let Some(brokers) = &self.kafka.kafka else { return Ok(Destination::Log(data_dir.into())) };
+        if let Command::Shop { out: Some(_), .. } | Command::Bench { out: Some(_), .. } = self.command {
+            return Err(Failure::Other(
+                "write to a file and to --kafka at once: leave one of them out".into(),
+            ));
         }
+        let setting = |Property(name, value): &Property| (name.clone(), Setting::Text(value.clone()));
+        let properties = Properties(self.kafka.property.iter().map(setting).collect());
+        Ok(Destination::Kafka { brokers: brokers.clone(), properties })
     }
 
     #[cfg(not(feature = "kafka"))]
-    fn destination(&self, data_dir: &Path) -> Destination {
-        Destination::Log(data_dir.into())
+    fn destination(&self, data_dir: &Path) -> Result<Destination, Failure> {
+        Ok(Destination::Log(data_dir.into()))
     }
 }
 
@@ -221,5 +219,11 @@ mod tests {
         assert_eq!(fs::read_to_string(&file).unwrap().lines().count(), 2500);
         assert!(parse(&[]).is_err());
         assert!(parse(&["--out", &file_name, "--topic", "b"]).is_err());
+        #[cfg(feature = "kafka")]
+        {
+            assert!(parse(&["--topic", "b", "--property", "linger.ms=5"]).is_err(), "of no brokers");
+            let both = parse(&["--out", &file_name, "--kafka", "127.0.0.1:1"]).unwrap();
+            assert!(both.generate.run(folder.path()).is_err());
+        }
     }
 }

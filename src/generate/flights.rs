@@ -407,7 +407,7 @@ mod tests {
         )
         .unwrap();
         let data = folder.path().join("data");
-        let filled = fill(folder.path(), &data, 1).unwrap();
+        let filled = fill(folder.path(), &Destination::Log(data.clone()), 1).unwrap();
         assert_eq!(filled.iter().map(|(_, count)| *count).collect::<Vec<_>>(), [4, 2, 1, 1, 1]);
         let values_in = |data: &Path, topic: &str| -> Vec<String> {
             let topic = Log::open(data).unwrap().topic(topic).unwrap();
@@ -434,12 +434,12 @@ mod tests {
             [r#"{"tailnum":"N10156","year":null,"manufacturer":"EMBRAER","seats":55}"#]
         );
         let (paced, mut was_ready) = (folder.path().join("paced"), false);
-        replay(folder.path(), &paced, 1, 1e12, || was_ready = true).unwrap();
+        replay(folder.path(), &Destination::Log(paced.clone()), 1, 1e12, || was_ready = true).unwrap();
         assert!(was_ready);
         for (topic, _) in &filled {
             assert_eq!(values_in(&paced, topic), values(topic), "a replay brings the same records");
         }
-        let again = fill(folder.path(), &data, 1).unwrap_err().to_string();
+        let again = fill(folder.path(), &Destination::Log(data.clone()), 1).unwrap_err().to_string();
         assert!(again.contains("delete it first with `levada topics delete flights.departures`"), "{again}");
     }
 

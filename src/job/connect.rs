@@ -290,7 +290,9 @@ fn no_metadata(spec: &SourceSpec) -> Result<(), Fault> {
             let kind = spec.connector.kind();
             Err((
                 Some("metadata"),
-                format!("a {kind} source tells nothing of a record but its value; topics do"),
+                format!(
+                    "a {kind} source tells nothing of a record but its value; topics of the log and of Kafka do"
+                ),
             ))
         }
     }

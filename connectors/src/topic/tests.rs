@@ -212,7 +212,7 @@ fn what_is_known_of_a_record_beside_its_value_becomes_columns() {
     assert_eq!(decoded.rows.schema(), schema);
     assert_eq!(decoded.indices, Some(vec![0, 1, 4]));
     let mut rows = Vec::new();
-    JsonEncoder::new(&schema).encode(&decoded.rows, b"\n", &mut rows, &mut Vec::new());
+    JsonEncoder::new(&schema).unwrap().encode(&decoded.rows, b"\n", &mut rows, &mut Vec::new());
     assert_eq!(
         String::from_utf8(rows).unwrap().lines().collect::<Vec<_>>(),
         [
