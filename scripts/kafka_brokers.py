@@ -202,8 +202,9 @@ def create(addresses, topic, partitions):
     """Creates a topic that is kept for ever."""
     from confluent_kafka.admin import AdminClient, NewTopic
 
+    admin = AdminClient(quiet(addresses))
     new = NewTopic(topic, partitions, -1, config={"retention.ms": "-1"})
-    for done in AdminClient(quiet(addresses)).create_topics([new]).values():
+    for done in admin.create_topics([new]).values():
         done.result()
 
 

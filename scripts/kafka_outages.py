@@ -4,7 +4,7 @@ there once and in order.
 Usage: kafka_outages.py LEVADA [--minutes M] [--every S] [--away S] [--rate N]
 
 Starts three brokers, of which two must have a record before it counts. A producer sends N readings a second of 40
-machines, each numbered within its machine; a job with `--state` makes a decision of every other one. Every S seconds
+machines, each numbered within its machine and of a time of its own; a job with `--state` makes a decision of every other one. Every S seconds
 (20) the next broker is killed (SIGKILL) and comes back after some seconds (5). A consumer of committed records, which
 is not levada's, checks each decision as it comes: the numbers of a machine must be 0, 2, 4, …. In the end all must
 have come. Prints a JSON object; exits with 1 if a decision was missing, twice or out of order.
@@ -65,7 +65,7 @@ class Producer:
         settings = {"enable.idempotence": True, "message.timeout.ms": 0, "linger.ms": 5}
         self.client = Producer(kafka_brokers.quiet(addresses) | settings)
         self.rate, self.over, self.sent = rate, threading.Event(), collections.Counter()
-        self.records, self.refused = 0, 0
+        self.records, self.refused, self.time_ms = 0, 0, 0
         self.thread = threading.Thread(target=self.run)
         self.thread.start()
 
@@ -79,20 +79,22 @@ class Producer:
         while self.client.flush(1):
             pass
         for partition in range(PARTITIONS):
-            end = {"machine": f"end-{partition}", "n": 1, "at": round(time.time() * 1000) + 60_000}
+            end = {"machine": f"end-{partition}", "n": 1, "at": self.time_ms + 60_000}
             self.client.produce(READINGS, json.dumps(end), partition=partition, on_delivery=self.told)
         while self.client.flush(1):
             pass
 
     def send(self, machine):
-        reading = {"machine": machine, "n": self.sent[machine], "at": round(time.time() * 1000)}
+        # Each has a time of its own: rows of one time a job puts in the order of their content.
+        time_ms = max(self.time_ms + 1, round(time.time() * 1000))
+        reading = {"machine": machine, "n": self.sent[machine], "at": time_ms}
         try:
             self.client.produce(READINGS, json.dumps(reading), key=machine, on_delivery=self.told)
         except BufferError:
             self.client.poll(0.1)
             return
         self.sent[machine] += 1
-        self.records += 1
+        self.records, self.time_ms = self.records + 1, time_ms
 
     def told(self, error, _):
         self.refused += error is not None
@@ -112,6 +114,7 @@ class Check:
         self.client.assign([TopicPartition(DECISIONS, partition, 0) for partition in range(PARTITIONS)])
         self.next, self.decisions, self.twice, self.out_of_order = collections.Counter(), 0, 0, 0
         self.seen, self.last, self.longest = collections.defaultdict(set), time.monotonic(), 0.0
+        self.examples = []
         self.over = threading.Event()
         self.thread = threading.Thread(target=self.run)
         self.thread.start()
@@ -120,10 +123,10 @@ class Check:
         while not self.over.is_set():
             for message in self.client.consume(1000, timeout=0.2):
                 if not message.error():
-                    self.take(json.loads(message.value()))
+                    self.take(json.loads(message.value()), message)
         self.client.close()
 
-    def take(self, decision):
+    def take(self, decision, message):
         machine, n = decision["machine"], decision["parameters"]["n"]
         now = time.monotonic()
         self.longest, self.last = max(self.longest, now - self.last), now
@@ -132,6 +135,9 @@ class Check:
             self.twice += 1
         elif n != self.next[machine]:
             self.out_of_order += 1
+            if len(self.examples) < 20:
+                place = f"partition {message.partition()} offset {message.offset()}"
+                self.examples.append(f"{machine}: {n} instead of {self.next[machine]}, at {decision['at']}, {place}")
         self.seen[machine].add(n)
         self.next[machine] = n + 2
 
@@ -204,6 +210,8 @@ def main():
         "brokers": 3, "minutes": asked.minutes, "brokers_killed": killed, "readings": producer.records,
         "decisions": check.decisions, **wrong, "longest_silence_s": round(check.longest, 1),
     }, indent=2))
+    for example in check.examples:
+        print(example, file=sys.stderr)
     sys.exit(any(wrong.values()) or not check.decisions)
 
 

@@ -188,7 +188,7 @@ fn partitions_that_came_later_are_told_of_and_read_by_the_next_run() {
     published(40);
     send(3, 10);
     published(50);
-    drop(super::site::kill(child));
+    assert!(super::site::kill(child));
     let child = run();
     send(2, 10);
     send(1, 10);

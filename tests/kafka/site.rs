@@ -19,7 +19,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use tempfile::TempDir;
 
 use crate::resume::{JOB, lines};
-pub use crate::resume::{kill, random};
+pub(super) use crate::resume::{kill, random};
 use crate::same_bytes::{levada, succeed};
 
 /// How long anything may take on a busy machine.
