@@ -281,6 +281,12 @@ pub fn read(brokers: &str, topic: &str) -> Vec<Vec<Found>> {
     all
 }
 
+/// The names of all topics.
+pub fn topics(brokers: &str) -> Vec<String> {
+    let metadata = consumer(brokers).fetch_metadata(None, PATIENCE).unwrap();
+    metadata.topics().iter().map(|topic| topic.name().to_string()).collect()
+}
+
 pub fn create(brokers: &str, topic: &str, partitions: i32) {
     let admin: AdminClient<_> = ClientConfig::new().set("bootstrap.servers", brokers).create().unwrap();
     let topic = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1)).set("retention.ms", "-1");
