@@ -73,7 +73,7 @@ fn what_another_try_does_not_mend_ends_the_job() {
 fn what_a_job_costs_is_measured_on_topics_that_are_gone_after_it() {
     let folder = tempfile::tempdir().unwrap();
     let bench = |arguments: &[&str]| -> Value {
-        let command = [&["bench", "kafka"], arguments, &["--brokers", shared()]].concat();
+        let command = [&["bench", "kafka"][..], arguments, &["--brokers", shared()]].concat();
         serde_json::from_str(&succeed(levada(&command, folder.path()))).unwrap()
     };
     let number = |value: &Value| value.as_f64().unwrap();
