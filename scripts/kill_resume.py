@@ -1,21 +1,24 @@
 """Kills the flights job again and again, and compares what it has published in the end with an undisturbed run.
 
-Usage: kill_resume.py LEVADA FLIGHTS [--kills N] [--seed S] [--month M] [--sinks log|redis]
+Usage: kill_resume.py LEVADA FLIGHTS [--kills N] [--seed S] [--month M] [--sinks log|redis|kafka] [--brokers ADDRESSES]
 
 LEVADA is the binary and FLIGHTS the folder of the CSV files (`make flights`). One month of departures is produced
 to the embedded log. A run with `--state` is killed (SIGKILL) at a random time, begun again with a random number of
 workers, and so on until it ends by itself; then all that it has published is compared with what an undisturbed run
 publishes, record by record with offset, key, time, epoch and position. Then it begins afresh, until as many kills
-have struck as were asked for. With `--sinks redis` the job's sinks are streams of a Redis server that this starts
-(only the dead letters stay a topic). Prints a JSON object; exits with 1 if anything differed.
+have struck as were asked for. With `--sinks redis` the job's sinks are streams of a Redis server that this starts,
+with `--sinks kafka` topics of a broker that this starts (or of those at `--brokers`), read by a client of its own
+(confluent-kafka, by `scripts/setup.sh kafka`) that sees what is committed; there offsets are not compared, which
+have gaps where transactions end. Only the dead letters stay a topic. Prints a JSON object; exits with 1 if anything
+differed.
 """
 
 import argparse
 import collections
+import contextlib
 import json
 import os
 import random
-import re
 import shutil
 import socket
 import subprocess
@@ -23,24 +26,50 @@ import sys
 import tempfile
 import time
 
+import job_over
+from flights_month import month_of
+
 JOB = "config/jobs/flights.toml"
 
 
-def month_of(source, to, month):
-    """Copies the CSV files, of departures and weather only the month."""
-    os.makedirs(to)
-    for name in ["flights", "weather", "airlines", "airports", "planes"]:
-        place = {"flights": 1, "weather": 2}.get(name)
-        with open(f"{source}/{name}.csv") as read, open(f"{to}/{name}.csv", "w") as written:
-            for number, line in enumerate(read):
-                if number == 0 or place is None or line.split(",")[place] == str(month):
-                    written.write(line)
+class Log:
+    """The job as it is: its sinks are topics of the embedded log, in each run's data folder."""
+
+    name = "embedded log"
+
+    def job(self, data, folder):
+        return JOB
+
+    def forget(self, data):
+        pass
+
+    def written(self, data):
+        return {}
+
+    def close(self):
+        pass
 
 
-class Redis:
-    """A server, and the job with its sinks there: each run's data folder has streams of its own."""
+class Elsewhere:
+    """The job with its sinks in another system, named after each run's data folder."""
+
+    def __init__(self):
+        self.topics = []
+
+    def job(self, data, folder):
+        """Writes the job; gives the file's name."""
+        text, topics = job_over.job_over(open(JOB).read(), sink=self.over(data))
+        self.topics = topics["sink"]
+        with open(f"{folder}/{data}.toml", "w") as written:
+            written.write(text)
+        return f"{folder}/{data}.toml"
+
+
+class Redis(Elsewhere):
+    name = "Redis Streams"
 
     def __init__(self, folder):
+        super().__init__()
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -48,50 +77,57 @@ class Redis:
         self.server = subprocess.Popen(["redis-server", *options], stdout=subprocess.DEVNULL)
         while self.ask("PING", may_fail=True).strip() != "PONG":
             pass
-        self.streams = set()
 
     def ask(self, *command, may_fail=False):
         line = ["redis-cli", "-p", str(self.port), *command]
         return subprocess.run(line, check=not may_fail, capture_output=True, text=True).stdout
 
-    def job(self, data, path):
-        """Writes the job with streams as its sinks; gives the file's name."""
-        part, lines = "", []
-        for line in open(JOB):
-            section = re.match(r"\[([a-z]+)\.[^.]+\.log\]", line)
-            if line.startswith("["):
-                part = section and section.group(1)
-                if part == "sink":
-                    line = line.replace(".log]", ".redis]") + f'url = "redis://127.0.0.1:{self.port}"\n'
-            topic = re.match(r'topic = "(.*)"', line)
-            if part == "sink" and topic:
-                self.streams.add(topic.group(1))
-                line = f'stream = "{data}:{topic.group(1)}"\n'
-            # The page reads topics.
-            lines.append("" if part == "page" else line)
-        text = "".join(lines)
-        text = text[: text.find("\n[page")] if "\n[page" in text else text
-        with open(path, "w") as written:
-            written.write(text)
-        return path
+    def over(self, data):
+        return job_over.redis(f"redis://127.0.0.1:{self.port}", f"{data}:")
 
     def forget(self, data):
-        for stream in self.streams:
+        for stream in self.topics:
             self.ask("DEL", f"{data}:{stream}")
 
     def written(self, data):
         """A line an entry: id, fields and values."""
-        entries = {}
-        for stream in sorted(self.streams):
-            entries[stream] = []
-            for line in json.loads(self.ask("--json", "XRANGE", f"{data}:{stream}", "-", "+") or "[]"):
-                entries[stream].append(json.dumps(line))
-        return entries
+        entries = lambda stream: json.loads(self.ask("--json", "XRANGE", f"{data}:{stream}", "-", "+") or "[]")
+        return {stream: [json.dumps(entry) for entry in entries(stream)] for stream in self.topics}
+
+    def close(self):
+        self.server.kill()
+        self.server.wait()
+
+
+class Kafka(Elsewhere):
+    name = "Apache Kafka"
+
+    def __init__(self, addresses):
+        import kafka_brokers
+
+        super().__init__()
+        self.client = kafka_brokers
+        self.brokers = kafka_brokers.Given(addresses) if addresses else kafka_brokers.Brokers()
+        self.addresses = self.brokers.addresses
+
+    def over(self, data):
+        return job_over.kafka(self.addresses, f"{data}.")
+
+    def forget(self, data):
+        self.client.delete(self.addresses, [f"{data}.{topic}" for topic in self.topics])
+
+    def written(self, data):
+        """A line a record: partition, key, timestamp, epoch, position and value."""
+        records = lambda topic: self.client.committed(self.addresses, f"{data}.{topic}")
+        return {topic: [json.dumps(record) for record in records(topic)] for topic in self.topics}
+
+    def close(self):
+        self.brokers.__exit__()
 
 
 class Site:
-    def __init__(self, levada, folder, redis=None):
-        self.levada, self.folder, self.redis = levada, folder, redis
+    def __init__(self, levada, folder, sinks):
+        self.levada, self.folder, self.sinks = levada, folder, sinks
         self.inputs = self.topics("inputs")
 
     def call(self, *arguments):
@@ -104,7 +140,7 @@ class Site:
         return {topic["name"] for topic in json.loads(self.call("topics", "list", "--json", "--data", path))}
 
     def start(self, data, options):
-        job = self.redis.job(data, f"{self.folder}/{data}.toml") if self.redis else JOB
+        job = self.sinks.job(data, self.folder)
         command = [self.levada, "run", job, "--until-drained", "--data", f"{self.folder}/{data}", *options]
         return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
@@ -113,7 +149,7 @@ class Site:
         outputs = self.topics(data) - self.topics("inputs")
         export = ["topics", "export", "--with-position", "--data", f"{self.folder}/{data}"]
         written = {topic: self.call(*export, topic).splitlines() for topic in sorted(outputs)}
-        return written | (self.redis.written(data) if self.redis else {})
+        return written | self.sinks.written(data)
 
 
 def differences(expected, found):
@@ -136,17 +172,20 @@ def main():
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--month", type=int, default=1)
-    parser.add_argument("--sinks", choices=["log", "redis"], default="log")
+    parser.add_argument("--sinks", choices=["log", "redis", "kafka"], default="log")
+    parser.add_argument("--brokers", help="host:port,… of Kafka brokers that run, for --sinks kafka")
     asked = parser.parse_args()
     chance = random.Random(asked.seed)
     total = {"lost": 0, "doubled": 0, "reordered": 0}
     kills = rounds = 0
-    with tempfile.TemporaryDirectory() as folder:
-        redis = Redis(folder) if asked.sinks == "redis" else None
-        site = Site(asked.levada, folder, redis)
+    kinds = {"log": lambda _: Log(), "redis": Redis, "kafka": lambda _: Kafka(asked.brokers)}
+    with tempfile.TemporaryDirectory() as folder, contextlib.closing(kinds[asked.sinks](folder)) as sinks:
+        site = Site(asked.levada, folder, sinks)
         month_of(asked.flights, f"{folder}/csv", asked.month)
         site.call("generate", "flights", "--from", f"{folder}/csv", "--data", f"{folder}/inputs")
         shutil.copytree(f"{folder}/inputs", f"{folder}/undisturbed")
+        sinks.job("undisturbed", folder)
+        sinks.forget("undisturbed")
         began = time.monotonic()
         undisturbed = site.start("undisturbed", [])
         if undisturbed.wait() != 0:
@@ -157,8 +196,7 @@ def main():
             for left_over in ["killed", "state"]:
                 shutil.rmtree(f"{folder}/{left_over}", ignore_errors=True)
             shutil.copytree(f"{folder}/inputs", f"{folder}/killed")
-            if redis:
-                redis.forget("killed")
+            sinks.forget("killed")
             struck = 0
             while True:
                 workers = chance.choice(["1", "2", "4"])
@@ -166,7 +204,7 @@ def main():
                 # On a machine that has become busier than it was, no run of a round might ever end.
                 patience = chance.uniform(0, 1.5 * takes)
                 try:
-                    run.communicate(timeout=patience if struck < 10 and kills < asked.kills else None)
+                    _, said = run.communicate(timeout=patience if struck < 10 and kills < asked.kills else None)
                 except subprocess.TimeoutExpired:
                     run.kill()
                     run.communicate()
@@ -174,18 +212,15 @@ def main():
                     print(f"\r{kills} of {asked.kills} kills, {rounds} rounds", end="", file=sys.stderr)
                     continue
                 if run.returncode != 0:
-                    sys.exit(f"a run failed (seed {asked.seed}, kill {kills}, round {rounds})")
+                    sys.exit(f"a run failed (seed {asked.seed}, kill {kills}, round {rounds}): {said}")
                 break
             rounds += 1
             for what, count in differences(expected, site.written("killed")).items():
                 total[what] += count
-        if redis:
-            redis.server.kill()
-            redis.server.wait()
     print(file=sys.stderr)
     records = sum(len(lines) for lines in expected.values())
     print(json.dumps({
-        "sink": {"log": "embedded log", "redis": "Redis Streams"}[asked.sinks], "month": asked.month, "seed": asked.seed, "kills": kills, "rounds": rounds,
+        "sink": sinks.name, "month": asked.month, "seed": asked.seed, "kills": kills, "rounds": rounds,
         "records_a_round": records, **total,
     }, indent=2))
     sys.exit(any(total.values()))

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Installs the system packages that levada needs and the machine lacks, where it may; otherwise
-# prints the exact line to run. Usage: setup.sh build|test
+# prints the exact line to run. Usage: setup.sh build|kafka|test
+# `kafka` is for what starts brokers: make demo-kafka, scripts/kafka_*.py; the tests need it too.
 set -euo pipefail
-stage=${1:?usage: setup.sh build|test}
+stage=${1:?usage: setup.sh build|kafka|test}
 missing=()
 need() { command -v "$1" >/dev/null 2>&1 || missing+=("$2"); }
 
@@ -20,15 +21,17 @@ header() { [ -e "/usr/include/$1" ] || [ -e "/usr/include/$(uname -m)-linux-gnu/
 header openssl/ssl.h libssl-dev
 header zlib.h zlib1g-dev
 header curl/curl.h libcurl4-openssl-dev
-if [ "$stage" = test ]; then
-  # The brokers of the Kafka tests are Java's.
+if [ "$stage" != build ]; then
+  # The brokers are Java's.
   need java default-jre-headless
   need mvn maven
+  python3 -c 'import venv, ensurepip' >/dev/null 2>&1 || missing+=(python3-venv)
+fi
+if [ "$stage" = test ]; then
   need chromium chromium
   need promtool prometheus
   need openssl openssl
   need redis-server redis-server
-  python3 -c 'import venv, ensurepip' >/dev/null 2>&1 || missing+=(python3-venv)
 fi
 if [ ${#missing[@]} -gt 0 ]; then
   line="apt-get install -y --no-install-recommends ${missing[*]}"
@@ -42,13 +45,20 @@ if [ ${#missing[@]} -gt 0 ]; then
     exit 1
   fi
 fi
+venv="$LEVADA_CACHE/venv"
+# python_package MODULE REQUIREMENT: what Python needs, in an environment of its own.
+python_package() {
+  "$venv/bin/python" -c "import $1" >/dev/null 2>&1 && return
+  [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$2"
+}
+if [ "$stage" != build ]; then
+  # An independent client reads what levada writes to Kafka.
+  python_package confluent_kafka 'confluent-kafka>=2.6'
+  scripts/fetch-kafka.sh "$LEVADA_CACHE/kafka"
+fi
 if [ "$stage" = test ]; then
   # DuckDB answers the same questions as the flights job, independently.
-  venv="$LEVADA_CACHE/venv"
-  if ! "$venv/bin/python" -c 'import duckdb' >/dev/null 2>&1; then
-    python3 -m venv "$venv"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check 'duckdb>=1.3'
-  fi
-  scripts/fetch-kafka.sh "$LEVADA_CACHE/kafka"
+  python_package duckdb 'duckdb>=1.3'
   command -v cargo-deny >/dev/null 2>&1 || cargo install --quiet --locked cargo-deny
 fi

@@ -16,3 +16,5 @@ step "licences and sources of dependencies"
 cargo deny --log-level error check licenses bans sources
 step "every window row against DuckDB; the worst days; the demo's figures"
 scripts/check-flights.sh "$LEVADA_BIN"
+step "a month of the demo over Apache Kafka against the embedded log"
+DEMO_EXIT=1 "$LEVADA_CACHE/venv/bin/python" scripts/demo_kafka.py "$LEVADA_BIN" "$LEVADA_FLIGHTS" --month 1

@@ -215,7 +215,7 @@ impl Cut {
             .collect();
         let setup = |&(source, _): &(usize, usize)| {
             let out_of_order_ms = topics[source].out_of_order_ms;
-            PartitionSetup { timed: true, out_of_order_ms, bounded: true }
+            PartitionSetup { timed: true, out_of_order_ms, bounded: true, later: false }
         };
         let mut watermarks = Watermarks::new(partitions.iter().map(setup).collect());
         let mut taken = vec![0; partitions.len()];

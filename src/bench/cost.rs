@@ -1,8 +1,11 @@
 //! What something cost: wall time, CPU time, memory.
 
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
+
+use super::{BenchError, median, rounded};
 
 /// Wall and CPU seconds of a stretch of work.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -23,6 +26,64 @@ impl Cost {
         let done = work()?;
         Ok((Cost { wall_s: began.elapsed().as_secs_f64(), cpu_s: process_cpu_s() - before }, done))
     }
+}
+
+/// What a process has measured that did one part of a measurement.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct PartCost {
+    /// Wall and CPU.
+    #[serde(flatten)]
+    pub cost: Cost,
+    /// Rows decoded, or written.
+    pub rows: u64,
+    /// The most memory that it had in use.
+    pub peak_memory_mib: Option<f64>,
+}
+
+/// Medians of something measured several times.
+#[derive(Clone, Debug, Serialize)]
+pub struct Measured {
+    wall_s: f64,
+    cpu_s: f64,
+    cpu_ns_per_event: f64,
+    events_per_cpu_s: f64,
+    events_per_wall_s: f64,
+    /// CPU seconds of each repetition.
+    each_cpu_s: Vec<f64>,
+    each_wall_s: Vec<f64>,
+    /// The most that the process ever had in use, with its code.
+    peak_memory_mib: Option<f64>,
+}
+
+impl Measured {
+    /// Of a part that handled so many events each time.
+    pub fn of(parts: &[PartCost], events: u64) -> Measured {
+        let cpu_s = median(parts.iter().map(|part| part.cost.cpu_s));
+        let wall_s = median(parts.iter().map(|part| part.cost.wall_s));
+        let memory = parts.iter().filter_map(|part| part.peak_memory_mib).max_by(f64::total_cmp);
+        Measured {
+            wall_s: rounded(wall_s),
+            cpu_s: rounded(cpu_s),
+            cpu_ns_per_event: rounded(cpu_s * 1e9 / events as f64),
+            events_per_cpu_s: rounded(events as f64 / cpu_s),
+            events_per_wall_s: rounded(events as f64 / wall_s),
+            each_cpu_s: parts.iter().map(|part| rounded(part.cost.cpu_s)).collect(),
+            each_wall_s: parts.iter().map(|part| rounded(part.cost.wall_s)).collect(),
+            peak_memory_mib: memory.map(rounded),
+        }
+    }
+}
+
+/// Runs a part of a measurement as a process of its own, which tells what it cost.
+///
+/// # Errors
+/// When it fails.
+pub fn measured_apart(mut command: Command, part: &str) -> Result<PartCost, BenchError> {
+    let done = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
+    if !done.status.success() {
+        return Err(BenchError::Other(format!("measure {part}: {}", done.status)));
+    }
+    serde_json::from_slice(&done.stdout).map_err(|error| BenchError::Other(error.to_string()))
 }
 
 /// CPU seconds of the process so far, of threads that have ended too.

@@ -16,7 +16,7 @@ use levada_types::{Batch, DecoderFactory, PartitionId, RawRecords, Read, StartAt
 use serde::Serialize;
 
 use super::cost::Cost;
-use super::window::{job_of_all, write_input};
+use super::window::{job_of_all, source, write_input};
 use super::{BenchError, median, plan, rounded};
 
 /// What to measure.
@@ -62,7 +62,7 @@ pub fn run(options: &Options) -> Result<Report, BenchError> {
     let folder = tempfile::tempdir()?;
     let input = folder.path().join("events.jsonl");
     write_input(&input, options.events, KEYS)?;
-    let plan = plan(&job_of_all(&input, &folder.path().join("out.jsonl")), folder.path())?;
+    let plan = plan(&job_of_all(&source(&input), &folder.path().join("out.jsonl")), folder.path())?;
     let source = plan.sources.first().ok_or_else(|| BenchError::Other("plan a source".into()))?;
     let mut reader = source.reader.open(PartitionId(0), StartAt::Configured)?;
     let mut json = Vec::new();

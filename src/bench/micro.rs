@@ -17,7 +17,7 @@ use levada_types::{
 use serde::Serialize;
 
 use super::cost::Cost;
-use super::window::{job, write_input};
+use super::window::{job, source, write_input};
 use super::{BenchError, median, plan, rounded};
 
 /// What to measure.
@@ -53,7 +53,7 @@ pub fn run(options: &Options) -> Result<Report, BenchError> {
     let folder = tempfile::tempdir()?;
     let input = folder.path().join("events.jsonl");
     write_input(&input, options.events, options.keys)?;
-    let plan = plan(&job(&input, &folder.path().join("out.jsonl")), folder.path())?;
+    let plan = plan(&job(&source(&input), &folder.path().join("out.jsonl")), folder.path())?;
     let log = Log::open(folder.path())?;
     let mut costs: [Vec<f64>; 6] = Default::default();
     for turn in 0..options.repeat.max(1) {
@@ -193,7 +193,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let input = folder.path().join("events.jsonl");
         write_input(&input, 30_000, 20).unwrap();
-        let plan = plan(&job(&input, &folder.path().join("out.jsonl")), folder.path()).unwrap();
+        let plan = plan(&job(&source(&input), &folder.path().join("out.jsonl")), folder.path()).unwrap();
         let mut chunks = Vec::new();
         read(&plan, |records| chunks.push(records)).unwrap();
         let batches = decode(&plan, &chunks).unwrap();

@@ -6,6 +6,7 @@
 //!   latency  from a record's append to the visible row, while a job runs live
 //!   ingest   events over HTTP, until they are durable
 //!   score    a model, a sequence at a time and eight
+//!   kafka    a job over Apache Kafka: CPU, memory, latency
 //!   micro    the parts, one by one
 //!   formats  decoding, format by format
 //! ```
@@ -17,6 +18,8 @@ pub mod checkpoint;
 pub mod cost;
 pub mod formats;
 pub mod ingest;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod latency;
 mod live;
 pub mod micro;

@@ -15,7 +15,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -24,9 +24,9 @@ use levada_dataflows::engine::{self, Cluster, Run};
 use levada_dataflows::metrics::Metrics;
 use levada_dataflows::plan::Plan;
 use levada_types::{Batch, PartitionId, Read, StartAt};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::cost::{Cost, peak_memory_mib};
+use super::cost::{Cost, Measured, PartCost, measured_apart, peak_memory_mib};
 use super::{BenchError, median, plan, rounded};
 use crate::generate::bench;
 
@@ -110,54 +110,20 @@ pub struct PartOptions {
     pub workers: usize,
 }
 
-/// What a process has measured.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct PartCost {
-    #[serde(flatten)]
-    cost: Cost,
-    /// Rows decoded, or written.
-    rows: u64,
-    peak_memory_mib: Option<f64>,
-}
+/// The columns of the events, and their time.
+pub(super) const COLUMNS: &str = r#"
+schema = { id = "int", user = "string", kind = "string", amount = "float", latency_ms = "int", region = "string", ok = "bool", at = "timestamp" }
+event_time = { column = "at", out_of_order = "500ms" }
+"#;
 
-/// Medians of something measured several times.
-#[derive(Clone, Debug, Serialize)]
-struct Measured {
-    wall_s: f64,
-    cpu_s: f64,
-    cpu_ns_per_event: f64,
-    events_per_cpu_s: f64,
-    events_per_wall_s: f64,
-    /// CPU seconds of each repetition.
-    each_cpu_s: Vec<f64>,
-    each_wall_s: Vec<f64>,
-    /// The most that the process ever had in use, with its code.
-    peak_memory_mib: Option<f64>,
-}
-
-impl Measured {
-    fn of(parts: &[PartCost], events: u64) -> Measured {
-        let cpu_s = median(parts.iter().map(|part| part.cost.cpu_s));
-        let wall_s = median(parts.iter().map(|part| part.cost.wall_s));
-        let memory = parts.iter().filter_map(|part| part.peak_memory_mib).max_by(f64::total_cmp);
-        Measured {
-            wall_s: rounded(wall_s),
-            cpu_s: rounded(cpu_s),
-            cpu_ns_per_event: rounded(cpu_s * 1e9 / events as f64),
-            events_per_cpu_s: rounded(events as f64 / cpu_s),
-            events_per_wall_s: rounded(events as f64 / wall_s),
-            each_cpu_s: parts.iter().map(|part| rounded(part.cost.cpu_s)).collect(),
-            each_wall_s: parts.iter().map(|part| rounded(part.cost.wall_s)).collect(),
-            peak_memory_mib: memory.map(rounded),
-        }
-    }
-}
-
-/// The measured job; its input is at `input`.
-pub(super) fn job(input: &Path, output: &Path) -> String {
-    let source = source(input);
+/// The measured job: windows of what its source `events` gives.
+pub(super) fn job(source: &str, output: &Path) -> String {
     format!(
         r#"
+        [job]
+        name = "bench"
+        dead_letters = false
+
         {source}
 
         [step.minutes.window]
@@ -173,25 +139,16 @@ pub(super) fn job(input: &Path, output: &Path) -> String {
     )
 }
 
-/// What every job here reads.
-fn source(input: &Path) -> String {
-    format!(
-        r#"
-        [job]
-        name = "bench"
-        dead_letters = false
-
-        [source.events.file]
-        path = {input:?}
-        schema = {{ id = "int", user = "string", kind = "string", amount = "float", latency_ms = "int", region = "string", ok = "bool", at = "timestamp" }}
-        event_time = {{ column = "at", out_of_order = "500ms" }}
-        "#
-    )
+/// Reads the events from a file.
+pub(super) fn source(input: &Path) -> String {
+    format!("[source.events.file]\npath = {input:?}\n{COLUMNS}")
 }
 
 /// A job that wants every column; it is only decoded, never run.
-pub(super) fn job_of_all(input: &Path, output: &Path) -> String {
-    format!("{}\n[sink.events.file]\nfrom = \"events\"\npath = {output:?}\n", source(input))
+pub(super) fn job_of_all(source: &str, output: &Path) -> String {
+    format!(
+        "[job]\nname = \"bench\"\ndead_letters = false\n{source}\n[sink.events.file]\nfrom = \"events\"\npath = {output:?}\n"
+    )
 }
 
 /// Measures.
@@ -267,7 +224,7 @@ pub fn run(options: &Options) -> Result<Report, BenchError> {
 pub fn measure(options: &PartOptions) -> Result<PartCost, BenchError> {
     let folder = tempfile::tempdir()?;
     let text = if options.part == Part::DecodeAll { job_of_all } else { job };
-    let plan = plan(&text(&options.input, &options.output), folder.path())?;
+    let plan = plan(&text(&source(&options.input), &options.output), folder.path())?;
     let (cost, rows) = Cost::of(|| match options.part {
         Part::Decode | Part::DecodeAll => decode(&plan),
         Part::Job => run_job(&plan, options.workers),
@@ -278,17 +235,12 @@ pub fn measure(options: &PartOptions) -> Result<PartCost, BenchError> {
 /// Measures one part in a process of its own.
 fn measure_apart(options: &PartOptions) -> Result<PartCost, BenchError> {
     let part = clap::ValueEnum::to_possible_value(&options.part).unwrap_or_default();
-    let done = Command::new(std::env::current_exe()?)
+    let mut command = Command::new(std::env::current_exe()?);
+    command
         .args(["bench", "window-part", part.get_name(), "--workers", &options.workers.to_string()])
         .args([OsStr::new("--input"), options.input.as_os_str()])
-        .args([OsStr::new("--output"), options.output.as_os_str()])
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()?;
-    if !done.status.success() {
-        return Err(BenchError::Other(format!("measure {}: {}", part.get_name(), done.status)));
-    }
-    serde_json::from_slice(&done.stdout).map_err(|error| BenchError::Other(error.to_string()))
+        .args([OsStr::new("--output"), options.output.as_os_str()]);
+    measured_apart(command, part.get_name())
 }
 
 /// Writes the events that every measurement here is made on.
@@ -313,7 +265,7 @@ fn decode(plan: &Plan) -> Result<u64, BenchError> {
 }
 
 /// Runs the job; gives the number of rows that it wrote.
-fn run_job(plan: &Arc<Plan>, workers: usize) -> Result<u64, BenchError> {
+pub(super) fn run_job(plan: &Arc<Plan>, workers: usize) -> Result<u64, BenchError> {
     let metrics = Metrics::new(plan);
     let how = Run {
         cluster: Cluster::local(workers),
@@ -332,11 +284,11 @@ mod tests {
 
     #[test]
     fn columns_that_no_step_uses_are_not_decoded() {
-        let wanted = |job: fn(&Path, &Path) -> String| {
+        let wanted = |job: fn(&str, &Path) -> String| {
             let folder = tempfile::tempdir().unwrap();
             std::fs::write(folder.path().join("in.jsonl"), "").unwrap();
             let (input, output) = (folder.path().join("in.jsonl"), folder.path().join("out.jsonl"));
-            plan(&job(&input, &output), folder.path()).unwrap().sources[0].decoded.fields().len()
+            plan(&job(&source(&input), &output), folder.path()).unwrap().sources[0].decoded.fields().len()
         };
         assert_eq!((wanted(job), wanted(job_of_all)), (4, 8));
     }

@@ -7,6 +7,8 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::print;
+#[cfg(feature = "kafka")]
+use crate::bench::kafka;
 use crate::bench::{BenchError, checkpoint, formats, ingest, latency, micro, score, window};
 
 /// Measure what levada costs on this machine
@@ -90,6 +92,14 @@ enum Command {
         #[arg(long, default_value_t = 10)]
         seconds: u64,
     },
+    /// A job over Apache Kafka, whose brokers run already (scripts/kafka_brokers.py starts some)
+    #[cfg(feature = "kafka")]
+    #[command(subcommand)]
+    Kafka(Kafka),
+    /// One part of `kafka`, in this process
+    #[cfg(feature = "kafka")]
+    #[command(hide = true)]
+    KafkaPart(kafka::PartOptions),
     /// A model: sequences one at a time, and eight at a time
     Score {
         /// The model's manifest
@@ -122,6 +132,104 @@ enum Command {
     },
 }
 
+#[cfg(feature = "kafka")]
+#[derive(Clone, Debug, Subcommand)]
+enum Kafka {
+    /// CPU: a topic, one-minute windows, a file, beside nothing but consuming and decoding the topic
+    Cost {
+        /// Some of the brokers, host:port,host:port
+        #[arg(long, value_name = "BROKERS")]
+        brokers: String,
+        /// How many events; 10,000 of them are a second of event time
+        #[arg(long, default_value_t = 5_000_000)]
+        events: u64,
+        /// How many users they are about
+        #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+        keys: u64,
+        /// How many partitions the topic has
+        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
+        partitions: u32,
+        /// Worker threads of the job
+        #[arg(long, default_value_t = 1)]
+        workers: usize,
+        /// How many times; medians are reported
+        #[arg(long, default_value_t = 5)]
+        repeat: usize,
+    },
+    /// Latency: from a record that is sent to the row that a reader of committed records sees
+    Latency {
+        /// Some of the brokers, host:port,host:port
+        #[arg(long, value_name = "BROKERS")]
+        brokers: String,
+        /// Records a second
+        #[arg(long, default_value_t = 10_000)]
+        rate: u64,
+        /// For how long, each way
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
+        seconds: u64,
+        /// How far apart checkpoints are
+        #[arg(long, default_value = "10s")]
+        checkpoint: String,
+        /// Worker threads of the job
+        #[arg(long, default_value_t = 1)]
+        workers: usize,
+    },
+    /// Memory: a job that has a backlog to read, and one that has a tenth of it
+    Memory {
+        /// Some of the brokers, host:port,host:port
+        #[arg(long, value_name = "BROKERS")]
+        brokers: String,
+        /// How many records wait
+        #[arg(long, default_value_t = 10_000_000)]
+        events: u64,
+        /// How many users they are about
+        #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+        keys: u64,
+        /// How many partitions the topic has
+        #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+        partitions: u32,
+        /// Worker threads of the job
+        #[arg(long, default_value_t = 1)]
+        workers: usize,
+    },
+}
+
+#[cfg(feature = "kafka")]
+impl Kafka {
+    fn run(self) -> ExitCode {
+        match self {
+            Kafka::Cost { brokers, events, keys, partitions, workers, repeat } => {
+                told(kafka::cost::run(&kafka::cost::Options {
+                    brokers,
+                    events,
+                    keys,
+                    partitions,
+                    workers,
+                    repeat,
+                }))
+            }
+            Kafka::Latency { brokers, rate, seconds, checkpoint, workers } => {
+                told(kafka::latency::run(&kafka::latency::Options {
+                    brokers,
+                    rate,
+                    seconds,
+                    checkpoint,
+                    workers,
+                }))
+            }
+            Kafka::Memory { brokers, events, keys, partitions, workers } => {
+                told(kafka::memory::run(&kafka::memory::Options {
+                    brokers,
+                    events,
+                    keys,
+                    partitions,
+                    workers,
+                }))
+            }
+        }
+    }
+}
+
 impl Bench {
     /// Runs the command.
     pub fn run(self) -> ExitCode {
@@ -142,6 +250,10 @@ impl Bench {
                 batch: usize::from(batch),
                 seconds,
             })),
+            #[cfg(feature = "kafka")]
+            Command::Kafka(measurement) => measurement.run(),
+            #[cfg(feature = "kafka")]
+            Command::KafkaPart(options) => told(kafka::measure(&options)),
             Command::Score { model, sequences } => told(score::run(&model, &score::Options { sequences })),
             Command::Formats { events, repeat } => told(formats::run(&formats::Options { events, repeat })),
             Command::Micro { events, keys, repeat } => {

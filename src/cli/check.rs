@@ -88,9 +88,9 @@ fn sources(out: &mut String, spec: &JobSpec, plan: &Plan) -> std::fmt::Result {
         columns(out, &source.schema)?;
         let used = source.decoded.fields();
         let declared =
-            spec.source.get(&source.name).into_iter().flat_map(|source| source.common.schema.keys());
+            spec.source.get(&source.name).map(|source| source.common.columns()).unwrap_or_default();
         let unused: Vec<&str> =
-            declared.filter(|column| used.find(column).is_none()).map(String::as_str).collect();
+            declared.keys().filter(|column| used.find(column).is_none()).map(String::as_str).collect();
         if !unused.is_empty() {
             writeln!(out, "      never decoded, and so never why a record is bad: {}", unused.join(", "))?;
         }

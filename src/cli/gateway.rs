@@ -201,10 +201,13 @@ fn writes(loaded: &Loaded, topic: &str) -> bool {
 fn schemas(loaded: &Loaded, topic: &str) -> Vec<RecordSchema> {
     let read = loaded.plan.sources.iter();
     let read = read.filter(|source| source.reader.describe().strip_prefix("topic ") == Some(topic));
-    read.map(|source| RecordSchema {
-        reader: format!("source `{}` of job `{}`", source.name, loaded.plan.name),
-        decoder: Arc::clone(&source.decoder),
-        columns: Arc::clone(&source.decoded),
+    read.map(|source| {
+        // What comes over HTTP is the value alone.
+        let of_values = source.decoder.of_values(&source.decoded);
+        let (decoder, columns) =
+            of_values.unwrap_or_else(|| (Arc::clone(&source.decoder), Arc::clone(&source.decoded)));
+        let reader = format!("source `{}` of job `{}`", source.name, loaded.plan.name);
+        RecordSchema { reader, decoder, columns }
     })
     .collect()
 }

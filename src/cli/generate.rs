@@ -1,19 +1,38 @@
-//! `levada generate`: fills topics with the recorded flights, or makes events to measure with.
+//! `levada generate`: fills topics, of the embedded log or of Apache Kafka, with the recorded flights or made-up
+//! events.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+#[cfg(feature = "kafka")]
+use levada_connectors::kafka::{Properties, Setting};
 
 use super::failure::Failure;
-use crate::generate::{bench, flights, shop};
+use crate::generate::{Destination, bench, flights, shop};
 
 /// Fills topics with recorded or made-up events
 #[derive(Clone, Debug, Args)]
 pub struct Generate {
     #[command(subcommand)]
     command: Command,
+    #[cfg(feature = "kafka")]
+    #[command(flatten)]
+    kafka: Kafka,
+}
+
+/// Topics of Apache Kafka instead of those of the embedded log.
+#[cfg(feature = "kafka")]
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Apache Kafka")]
+struct Kafka {
+    /// Fill topics of Apache Kafka instead of the embedded log's: some of its brokers, host:port,host:port
+    #[arg(long, value_name = "BROKERS", global = true)]
+    kafka: Option<String>,
+    /// A setting of librdkafka's, as security.protocol=ssl; may be given several times
+    #[arg(long, value_name = "NAME=VALUE", global = true, requires = "kafka")]
+    property: Vec<Property>,
 }
 
 #[derive(Clone, Debug, Subcommand)]
@@ -79,14 +98,15 @@ impl Generate {
     /// Whatever stopped it, with the name of the file or topic.
     pub fn run(self, data_dir: &Path) -> Result<(), Failure> {
         let mut out = std::io::stdout().lock();
+        let to = self.destination(data_dir)?;
         match self.command {
             Command::Flights { from, partitions, speed: Some(speed) } => {
                 let ready = || println!("the tables are there; replaying {speed} times as fast as it was");
                 drop(out);
-                flights::replay(&from, data_dir, partitions, speed, ready)?;
+                flights::replay(&from, &to, partitions, speed, ready)?;
             }
             Command::Flights { from, partitions, speed: None } => {
-                for (topic, records) in flights::fill(&from, data_dir, partitions)? {
+                for (topic, records) in flights::fill(&from, &to, partitions)? {
                     writeln!(out, "{topic}: {records} records")?;
                 }
             }
@@ -95,7 +115,7 @@ impl Generate {
                 writeln!(out, "{}: {events} records", path.display())?;
             }
             Command::Shop { seed, events, topic, partitions, .. } => {
-                shop::fill(data_dir, &topic, partitions, seed, events)?;
+                shop::fill(&to, &topic, partitions, seed, events)?;
                 writeln!(out, "{topic}: {events} records")?;
             }
             Command::Bench { seed, events, keys, out: Some(path), .. } => {
@@ -104,11 +124,53 @@ impl Generate {
             }
             Command::Bench { seed, events, keys, topic, partitions, .. } => {
                 let topic = topic.unwrap_or_default();
-                bench::fill(data_dir, &topic, partitions, seed, events, keys)?;
+                bench::fill(&to, &topic, partitions, seed, events, keys)?;
                 writeln!(out, "{topic}: {events} records")?;
             }
         }
         Ok(())
+    }
+
+    #[cfg(feature = "kafka")]
+    fn destination(&self, data_dir: &Path) -> Result<Destination, Failure> {
+        let Some(brokers) = &self.kafka.kafka else { return Ok(Destination::Log(data_dir.into())) };
+        if let Command::Shop { out: Some(_), .. } | Command::Bench { out: Some(_), .. } = self.command {
+            return Err(Failure::Other(
+                "write to a file and to --kafka at once: leave one of them out".into(),
+            ));
+        }
+        let setting = |Property(name, value): &Property| (name.clone(), Setting::Text(value.clone()));
+        let properties = Properties(self.kafka.property.iter().map(setting).collect());
+        Ok(Destination::Kafka { brokers: brokers.clone(), properties })
+    }
+
+    #[cfg(not(feature = "kafka"))]
+    fn destination(&self, data_dir: &Path) -> Result<Destination, Failure> {
+        Ok(Destination::Log(data_dir.into()))
+    }
+}
+
+/// A setting of librdkafka's. Some are secrets, so it is not printed.
+#[cfg(feature = "kafka")]
+#[derive(Clone)]
+struct Property(String, String);
+
+#[cfg(feature = "kafka")]
+impl std::str::FromStr for Property {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Property, String> {
+        match text.split_once('=') {
+            Some((name, value)) if !name.is_empty() => Ok(Property(name.into(), value.into())),
+            _ => Err("it must be NAME=VALUE".into()),
+        }
+    }
+}
+
+#[cfg(feature = "kafka")]
+impl std::fmt::Debug for Property {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)
     }
 }
 
@@ -157,5 +219,11 @@ mod tests {
         assert_eq!(fs::read_to_string(&file).unwrap().lines().count(), 2500);
         assert!(parse(&[]).is_err());
         assert!(parse(&["--out", &file_name, "--topic", "b"]).is_err());
+        #[cfg(feature = "kafka")]
+        {
+            assert!(parse(&["--topic", "b", "--property", "linger.ms=5"]).is_err(), "of no brokers");
+            let both = parse(&["--out", &file_name, "--kafka", "127.0.0.1:1"]).unwrap();
+            assert!(both.generate.run(folder.path()).is_err());
+        }
     }
 }

@@ -3,13 +3,12 @@
 //! One event in eight is late by up to half a second, so a job needs `out_of_order = "500ms"`.
 
 use std::io::{self, Write};
-use std::path::Path;
 
 use levada_connectors::codec::timestamp;
 use levada_types::ConnectorError;
 
 use super::random::Random;
-use super::{APPEND_RECORDS, Event, append, fresh_topic};
+use super::{APPEND_RECORDS, Destination, Event};
 
 /// 2024-01-01T00:00:00Z.
 const BEGIN_MS: i64 = 1_704_067_200_000;
@@ -38,23 +37,23 @@ pub fn write(out: &mut dyn Write, seed: u64, events: u64, keys: u64) -> io::Resu
 /// # Errors
 /// When it holds records already, or cannot be written.
 pub fn fill(
-    data_dir: &Path,
+    to: &Destination,
     topic: &str,
     partitions: u32,
     seed: u64,
     events: u64,
     keys: u64,
 ) -> Result<(), ConnectorError> {
-    let writer = fresh_topic(data_dir, topic, partitions)?;
+    let filling = to.fresh_topic(topic, partitions)?;
     let mut random = Random::new(seed);
     let mut id = 0;
     while id < events {
         let end = events.min(id + APPEND_RECORDS as u64);
         let batch: Vec<Event> = (id..end).map(|id| event(id, keys, &mut random)).collect();
-        append(&writer, &batch)?;
+        filling.append(&batch)?;
         id = end;
     }
-    Ok(writer.sync()?)
+    filling.finish()
 }
 
 fn event(id: u64, keys: u64, random: &mut Random) -> Event {

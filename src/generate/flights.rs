@@ -24,16 +24,16 @@ use levada_connectors::file::{FileSource, FileSourceConfig};
 use levada_types::{Batch, ConnectorError, PartitionId, Read, SourceFactory, StartAt};
 use serde::Serialize;
 
-use super::{Event, append, fresh_topic};
+use super::{Destination, Event};
 
-/// Fills the five topics in `data_dir` from the tables in `from`. Gives each topic's name and how many
+/// Fills the five topics from the tables in `from`. Gives each topic's name and how many
 /// records it got. Departures and weather are keyed by origin; the tables have one partition.
 ///
 /// # Errors
 /// When a table is missing or damaged, or a topic holds records already.
 pub fn fill(
     from: &Path,
-    data_dir: &Path,
+    to: &Destination,
     partitions: u32,
 ) -> Result<Vec<(&'static str, usize)>, ConnectorError> {
     let topics = [
@@ -46,9 +46,9 @@ pub fn fill(
     let mut filled = Vec::new();
     for (topic, partitions, events) in topics {
         let events: Vec<Event> = events;
-        let writer = fresh_topic(data_dir, topic, partitions)?;
-        append(&writer, &events)?;
-        writer.sync()?;
+        let filling = to.fresh_topic(topic, partitions)?;
+        filling.append(&events)?;
+        filling.finish()?;
         filled.push((topic, events.len()));
     }
     Ok(filled)
@@ -61,7 +61,7 @@ pub fn fill(
 /// As [`fill`].
 pub fn replay(
     from: &Path,
-    data_dir: &Path,
+    to: &Destination,
     partitions: u32,
     speed: f64,
     ready: impl FnOnce(),
@@ -71,14 +71,14 @@ pub fn replay(
         ("flights.airports", airports(from)?),
         ("flights.planes", planes(from)?),
     ] {
-        let writer = fresh_topic(data_dir, topic, 1)?;
-        append(&writer, &events)?;
-        writer.sync()?;
+        let filling = to.fresh_topic(topic, 1)?;
+        filling.append(&events)?;
+        filling.finish()?;
     }
     let departures: Vec<Event> = departures(from)?.iter().map(Departure::event).collect();
     let mut streams = [
-        (fresh_topic(data_dir, "flights.weather", partitions)?, weather(from)?, 0),
-        (fresh_topic(data_dir, "flights.departures", partitions)?, departures, 0),
+        (to.fresh_topic("flights.weather", partitions)?, weather(from)?, 0),
+        (to.fresh_topic("flights.departures", partitions)?, departures, 0),
     ];
     ready();
     let first = streams.iter().filter_map(|(_, events, _)| Some(events.first()?.time_ms)).min();
@@ -86,9 +86,9 @@ pub fn replay(
     let started = Instant::now();
     loop {
         let now_ms = (first + started.elapsed().as_secs_f64() * 1000.0 * speed) as i64;
-        for (writer, events, next) in &mut streams {
+        for (filling, events, next) in &mut streams {
             let due = *next + events[*next..].partition_point(|event| event.time_ms <= now_ms);
-            append(writer, &events[*next..due])?;
+            filling.append(&events[*next..due])?;
             *next = due;
         }
         if streams.iter().all(|(_, events, next)| *next == events.len()) {
@@ -96,7 +96,7 @@ pub fn replay(
         }
         std::thread::park_timeout(REPLAY_STEP);
     }
-    streams.iter().try_for_each(|(writer, ..)| Ok(writer.sync()?))
+    streams.iter().try_for_each(|(filling, ..)| filling.finish())
 }
 
 /// How often a replay appends what has happened since.
@@ -407,7 +407,7 @@ mod tests {
         )
         .unwrap();
         let data = folder.path().join("data");
-        let filled = fill(folder.path(), &data, 1).unwrap();
+        let filled = fill(folder.path(), &Destination::Log(data.clone()), 1).unwrap();
         assert_eq!(filled.iter().map(|(_, count)| *count).collect::<Vec<_>>(), [4, 2, 1, 1, 1]);
         let values_in = |data: &Path, topic: &str| -> Vec<String> {
             let topic = Log::open(data).unwrap().topic(topic).unwrap();
@@ -434,12 +434,12 @@ mod tests {
             [r#"{"tailnum":"N10156","year":null,"manufacturer":"EMBRAER","seats":55}"#]
         );
         let (paced, mut was_ready) = (folder.path().join("paced"), false);
-        replay(folder.path(), &paced, 1, 1e12, || was_ready = true).unwrap();
+        replay(folder.path(), &Destination::Log(paced.clone()), 1, 1e12, || was_ready = true).unwrap();
         assert!(was_ready);
         for (topic, _) in &filled {
             assert_eq!(values_in(&paced, topic), values(topic), "a replay brings the same records");
         }
-        let again = fill(folder.path(), &data, 1).unwrap_err().to_string();
+        let again = fill(folder.path(), &Destination::Log(data.clone()), 1).unwrap_err().to_string();
         assert!(again.contains("delete it first with `levada topics delete flights.departures`"), "{again}");
     }
 

@@ -7,8 +7,10 @@ pub mod flights;
 pub mod random;
 pub mod shop;
 
-use std::path::Path;
+use std::path::PathBuf;
 
+#[cfg(feature = "kafka")]
+use levada_connectors::kafka::{KafkaWriter, Properties};
 use levada_connectors::log::{Log, RecordIn, TopicConfig, TopicWriter, WriterOptions};
 use levada_types::ConnectorError;
 
@@ -23,38 +25,86 @@ struct Event {
     value: Vec<u8>,
 }
 
-/// A topic that holds nothing yet, open for writing; it is created if there is none.
-fn fresh_topic(data_dir: &Path, name: &str, partitions: u32) -> Result<TopicWriter, ConnectorError> {
-    let log = Log::open(data_dir)?;
-    let topic = log.ensure_topic(name, TopicConfig { partitions, ..TopicConfig::default() })?;
-    let has = topic.partitions();
-    if has != partitions {
-        let message = format!("fill topic {name} with {partitions} partitions: it has {has}");
-        return Err(ConnectorError::configuration(message));
-    }
-    for partition in 0..has {
-        let bounds = topic.bounds(partition)?;
-        if bounds.next > bounds.first {
-            return Err(ConnectorError::configuration(format!(
-                "fill topic {name}: it already holds records; delete it first with `levada topics delete {name}`"
-            )));
-        }
-    }
-    Ok(topic.writers(WriterOptions::default())?)
+/// Where the topics are that are filled.
+#[derive(Clone, Debug)]
+pub enum Destination {
+    /// In a folder of the embedded log.
+    Log(PathBuf),
+    /// With brokers of Apache Kafka.
+    #[cfg(feature = "kafka")]
+    Kafka {
+        /// Some of them, `host:port,…`.
+        brokers: String,
+        /// Further settings of the client.
+        properties: Properties,
+    },
 }
 
-fn append(writer: &TopicWriter, events: &[Event]) -> Result<(), ConnectorError> {
-    for events in events.chunks(APPEND_RECORDS) {
-        let records: Vec<RecordIn<'_>> = events
-            .iter()
-            .map(|event| RecordIn {
-                timestamp_ms: event.time_ms,
-                key: Some(&event.key),
-                value: &event.value,
-                ..RecordIn::default()
-            })
-            .collect();
-        writer.append(&records)?;
+impl Destination {
+    /// A topic that holds nothing yet, open for writing; it is created if there is none.
+    fn fresh_topic(&self, name: &str, partitions: u32) -> Result<Filling, ConnectorError> {
+        match self {
+            Destination::Log(data_dir) => {
+                let log = Log::open(data_dir)?;
+                let topic = log.ensure_topic(name, TopicConfig { partitions, ..TopicConfig::default() })?;
+                let has = topic.partitions();
+                if has != partitions {
+                    let message = format!("fill topic {name} with {partitions} partitions: it has {has}");
+                    return Err(ConnectorError::configuration(message));
+                }
+                for partition in 0..has {
+                    let bounds = topic.bounds(partition)?;
+                    if bounds.next > bounds.first {
+                        return Err(ConnectorError::configuration(format!(
+                            "fill topic {name}: it already holds records; delete it first with `levada topics delete \
+                             {name}`"
+                        )));
+                    }
+                }
+                Ok(Filling::Log(topic.writers(WriterOptions::default())?))
+            }
+            #[cfg(feature = "kafka")]
+            Destination::Kafka { brokers, properties } => {
+                Ok(Filling::Kafka(KafkaWriter::fresh(brokers, properties, name, partitions)?))
+            }
+        }
     }
-    Ok(())
+}
+
+/// A topic that is being filled.
+enum Filling {
+    Log(TopicWriter),
+    #[cfg(feature = "kafka")]
+    Kafka(KafkaWriter),
+}
+
+impl Filling {
+    fn append(&self, events: &[Event]) -> Result<(), ConnectorError> {
+        for events in events.chunks(APPEND_RECORDS) {
+            let records: Vec<RecordIn<'_>> = events
+                .iter()
+                .map(|event| RecordIn {
+                    timestamp_ms: event.time_ms,
+                    key: Some(&event.key),
+                    value: &event.value,
+                    ..RecordIn::default()
+                })
+                .collect();
+            match self {
+                Filling::Log(writer) => drop(writer.append(&records)?),
+                #[cfg(feature = "kafka")]
+                Filling::Kafka(writer) => writer.append(&records)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until all of it is durable.
+    fn finish(&self) -> Result<(), ConnectorError> {
+        match self {
+            Filling::Log(writer) => Ok(writer.sync()?),
+            #[cfg(feature = "kafka")]
+            Filling::Kafka(writer) => writer.flush(),
+        }
+    }
 }

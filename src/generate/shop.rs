@@ -6,13 +6,12 @@
 //! in 500 fails, so that nobody is to be paged for it.
 
 use std::io::{self, Write};
-use std::path::Path;
 
 use levada_connectors::codec::timestamp;
 use levada_types::ConnectorError;
 
 use super::random::Random;
-use super::{APPEND_RECORDS, Event, append, fresh_topic};
+use super::{APPEND_RECORDS, Destination, Event};
 
 /// 2026-03-02T09:00:00Z.
 const BEGIN_MS: i64 = 1_772_442_000_000;
@@ -77,20 +76,20 @@ pub fn write(out: &mut dyn Write, seed: u64, events: u64) -> io::Result<()> {
 /// # Errors
 /// When it holds records already, or cannot be written.
 pub fn fill(
-    data_dir: &Path,
+    to: &Destination,
     topic: &str,
     partitions: u32,
     seed: u64,
     events: u64,
 ) -> Result<(), ConnectorError> {
-    let writer = fresh_topic(data_dir, topic, partitions)?;
+    let filling = to.fresh_topic(topic, partitions)?;
     let mut requests = Requests::new(seed, events);
     loop {
         let batch: Vec<Event> = requests.by_ref().take(APPEND_RECORDS).collect();
         if batch.is_empty() {
-            return Ok(writer.sync()?);
+            return filling.finish();
         }
-        append(&writer, &batch)?;
+        filling.append(&batch)?;
     }
 }
 

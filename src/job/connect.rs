@@ -15,6 +15,7 @@ use levada_connectors::file::{FileSink, FileSinkConfig, FileSource, FileSourceCo
 use levada_connectors::kafka::{KafkaSink, KafkaSinkConfig, KafkaSource, KafkaSourceConfig};
 #[cfg(feature = "redis")]
 use levada_connectors::redis::{RedisSink, RedisSinkConfig, RedisSource, RedisSourceConfig};
+use levada_connectors::codec::metadata::with_metadata;
 use levada_connectors::registry::RegistrySource;
 use levada_connectors::topic::{LogSink, LogSinkConfig, LogSource, LogSourceConfig};
 use levada_connectors::webhook::{WebhookSink, WebhookSinkConfig};
@@ -156,9 +157,10 @@ impl Connections {
                 formats::of_topic(&format)?;
                 let source = LogSource::new(&self.data_dir, config);
                 let source = source.map_err(|error| (Some("start"), error.to_string()))?;
-                Arc::new(source.with_headers(headers))
+                Arc::new(source.with_headers(headers).telling(&spec.common.metadata))
             }
             SourceConnector::File(config) => {
+                no_metadata(spec)?;
                 if spec.common.format.is_none() {
                     no_other_format(config.path.iter().chain(&config.paths))?;
                 }
@@ -177,20 +179,19 @@ impl Connections {
                 formats::of_topic(&format)?;
                 let field = if config.properties.reserved().is_some() { "properties" } else { "start" };
                 let source = KafkaSource::new(config).map_err(|error| (Some(field), error.to_string()))?;
-                Arc::new(source.with_headers(headers))
+                Arc::new(source.with_headers(headers).telling(&spec.common.metadata))
             }
             #[cfg(feature = "redis")]
             SourceConnector::Redis(config) => {
+                no_metadata(spec)?;
                 formats::of_topic(&format)?;
                 Arc::new(RedisSource::new(config, self.existing == Existing::Resume)?)
             }
-            SourceConnector::Redis(config) => {
-                formats::of_topic(&format)?;
-                redis_source(config, self.existing == Existing::Resume)?
-            }
         };
+        let metadata = Arc::new(spec.common.metadata.clone());
+        let decoder = with_metadata(decoder, &metadata);
         Ok(match registry {
-            Some(registry) => (Arc::new(RegistrySource::new(source, registry)), decoder),
+            Some(registry) => (Arc::new(RegistrySource::new(source, registry, metadata)), decoder),
             None => (source, decoder),
         })
     }
@@ -278,6 +279,22 @@ fn no_idle_csv(format: Format, csv: &CsvConfig) -> Result<(), (Option<&'static s
         return Err((Some("csv"), message.into()));
     }
     Ok(())
+}
+
+/// Refuses to tell of a record what its source does not know.
+fn no_metadata(spec: &SourceSpec) -> Result<(), Fault> {
+    match spec.common.metadata.is_empty() {
+        true => Ok(()),
+        false => {
+            let kind = spec.connector.kind();
+            Err((
+                Some("metadata"),
+                format!(
+                    "a {kind} source tells nothing of a record but its value; topics of the log and of Kafka do"
+                ),
+            ))
+        }
+    }
 }
 
 /// A sink's records in a topic have no header line, which CSV needs.

@@ -261,7 +261,8 @@ impl Planner<'_> {
         self.cx.problem(path, message);
         let Some(source) = self.spec.source.get(*name) else { return };
         let is_time = |kind: &ColumnType| kind.data_type == Batch::timestamp_type() && !kind.nullable;
-        let times = source.common.schema.iter().find(|(_, kind)| is_time(kind));
+        let columns = source.common.columns();
+        let times = columns.iter().find(|(_, kind)| is_time(kind));
         let table = format!("[source.{name}.{}]", source.connector.kind());
         let help = match times {
             Some((column, _)) => format!("add to `{table}`: `event_time = {{ column = \"{column}\" }}`"),

@@ -4,6 +4,7 @@ use std::fmt;
 
 use arrow::datatypes::{DataType, Field};
 use indexmap::IndexMap;
+use levada_connectors::codec::metadata::{Metadata, MetadataColumns};
 use levada_dataflows::Step;
 use levada_dataflows::plan::EpochSettings;
 use levada_types::{Batch, parse_duration_ms};
@@ -177,9 +178,22 @@ pub struct SourceCommon {
     /// kept as it is written), with a `?` if a record may lack it.
     #[schemars(extend("minProperties" = 1))]
     pub schema: IndexMap<String, ColumnType>,
+    /// Further columns, of what is known of a record beside its value: `{ sensor = "key", sent = "timestamp" }`.
+    /// `key`, `timestamp`, `partition`, `offset` or `headers.NAME`, of topics of the embedded log and of Kafka.
+    #[serde(default)]
+    pub metadata: MetadataColumns,
     /// Where a record's time stands. A source without it is a table: read whole before time begins.
     #[serde(default)]
     pub event_time: Option<EventTimeSpec>,
+}
+
+impl SourceCommon {
+    /// All columns, in the order in which they are decoded: those of the value, then those beside it.
+    pub fn columns(&self) -> IndexMap<String, ColumnType> {
+        let beside = |(name, what): (&String, &Metadata)| (name.clone(), ColumnType::of(&what.field(name)));
+        let values = self.schema.iter().map(|(name, kind)| (name.clone(), kind.clone()));
+        values.chain(self.metadata.iter().map(beside)).collect()
+    }
 }
 
 /// `event_time = { column = "at", out_of_order = "5s" }`.

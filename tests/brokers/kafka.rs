@@ -81,6 +81,7 @@ impl Cluster {
                     ("transaction.state.log.replication.factor", count.to_string()),
                     ("transaction.state.log.num.partitions", "3".into()),
                     ("transaction.state.log.min.isr", in_step.into()),
+                    ("transaction.abort.timed.out.transaction.cleanup.interval.ms", "500".into()),
                     ("share.coordinator.state.topic.replication.factor", count.to_string()),
                     ("auto.create.topics.enable", "false".into()),
                     ("group.initial.rebalance.delay.ms", "0".into()),

@@ -2,13 +2,17 @@
 
 mod formats;
 mod outages;
+mod partitions;
 mod resume;
 mod site;
 
 use std::process::Output;
 
+use serde_json::Value;
+
 use crate::brokers::kafka::shared;
-use site::{OUTPUTS, Site, create, delete, same};
+use crate::same_bytes::{levada, succeed};
+use site::{OUTPUTS, Site, create, delete, same, topics};
 
 fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
@@ -64,4 +68,24 @@ fn what_another_try_does_not_mend_ends_the_job() {
     for output in OUTPUTS {
         delete(shared(), &site.topic(output));
     }
+}
+
+#[test]
+fn what_a_job_costs_is_measured_on_topics_that_are_gone_after_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = |arguments: &[&str]| -> Value {
+        let command = [&["bench", "kafka"][..], arguments, &["--brokers", shared()]].concat();
+        serde_json::from_str(&succeed(levada(&command, folder.path()))).unwrap()
+    };
+    let number = |value: &Value| value.as_f64().unwrap();
+    let cost = bench(&["cost", "--events", "20000", "--keys", "50", "--repeat", "1"]);
+    assert!(number(&cost["windows"]) >= 50.0 && number(&cost["cpu_ratio"]) > 0.0, "{cost}");
+    let memory = bench(&["memory", "--events", "20000", "--keys", "50"]);
+    assert!(memory["within_bound"] == true && number(&memory["peak_memory_mib"]) > 1.0, "{memory}");
+    let latency = bench(&["latency", "--rate", "500", "--seconds", "1", "--checkpoint", "1s"]);
+    // Half of a second's records are kept by the job.
+    for (way, least) in [("exactly_once", 200.0), ("at_least_once", 200.0), ("kafka_alone", 400.0)] {
+        assert!(number(&latency[way]["rows"]) >= least && number(&latency[way]["p99_ms"]) > 0.0, "{latency}");
+    }
+    assert!(!topics(shared()).iter().any(|topic| topic.starts_with("levada-bench-")));
 }

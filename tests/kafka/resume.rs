@@ -33,14 +33,45 @@ fn a_run_that_is_killed_again_and_again_publishes_what_an_undisturbed_one_does()
     }
 }
 
+fn signal(name: &str, id: u32) {
+    assert!(Command::new("kill").args([name, &id.to_string()]).status().unwrap().success());
+}
+
+#[test]
+fn a_run_that_was_silent_for_longer_than_a_transaction_may_be_begins_anew() {
+    let site = Site::new("silent", shared(), 400_000);
+    let expected = site.expected(&["--until-drained", "--workers", "2"]);
+    site.copy_inputs();
+    let good = site.topic("good");
+    let (committed, written) = (End::at(shared()), End::of_all(shared()));
+    let short = "sink.good.kafka.properties={ \"transaction.timeout.ms\" = 1000 }";
+    let run = site.run_on("kafka", "state", &["--until-drained", "--set", short]).spawn().unwrap();
+    // Stopped in the midst of a transaction.
+    until("a transaction is open", || {
+        signal("-STOP", run.id());
+        let open = written.of(&good) > committed.of(&good);
+        if !open {
+            signal("-CONT", run.id());
+        }
+        open
+    });
+    until("the broker takes it back", || written.of(&good) == committed.of(&good));
+    signal("-CONT", run.id());
+    let output = run.wait_with_output().unwrap();
+    let told = super::said(&output);
+    assert!(output.status.success(), "{told}");
+    assert!(
+        told.contains("the brokers took back what was open for longer than a transaction may be"),
+        "{told}"
+    );
+    same(&expected, &site.written(), "begun anew");
+}
+
 #[test]
 fn a_run_that_was_thought_dead_can_write_nothing_any_more() {
     let site = Site::new("zombie", shared(), 120_000);
     let expected = site.expected(&["--until-drained", "--workers", "2"]);
     site.copy_inputs();
-    let signal = |name: &str, id: u32| {
-        assert!(Command::new("kill").args([name, &id.to_string()]).status().unwrap().success());
-    };
     let good = site.topic("good");
     let end = End::at(shared());
     let mut old = site.run_on("kafka", "state", &["--until-drained"]).spawn().unwrap();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use levada_connectors::log::{Log, Start};
@@ -18,49 +18,12 @@ use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 use tempfile::TempDir;
 
+use crate::resume::{JOB, lines};
+pub(super) use crate::resume::{kill, random};
 use crate::same_bytes::{levada, succeed};
 
 /// How long anything may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(120);
-
-const JOB: &str = r#"
-[job]
-name = "NAME"
-
-[source.readings.CONNECTOR]
-AT
-topic = "NAME.readings"
-schema = { machine = "string", n = "int", at = "timestamp" }
-event_time = { column = "at", out_of_order = "50ms" }
-
-[step.good.select]
-from = "readings"
-where = "n % 10 <> 3"
-
-[step.seconds.window]
-from = "readings"
-key = ["machine"]
-tumbling = "1s"
-aggregate = { n = "count(*)", sum = "sum(n)", first = "first(n)" }
-
-[sink.good.CONNECTOR]
-AT
-from = "good"
-topic = "NAME.good"
-partitions = 2
-
-[sink.seconds.CONNECTOR]
-AT
-from = "seconds"
-topic = "NAME.seconds"
-key = ["machine"]
-partitions = 3
-
-[sink.late.CONNECTOR]
-AT
-from = "seconds.late"
-topic = "NAME.late"
-"#;
 
 /// What the job writes.
 pub const OUTPUTS: [&str; 3] = ["good", "seconds", "late"];
@@ -82,15 +45,15 @@ impl Site {
     pub fn new(name: &str, brokers: &str, count: u64) -> Site {
         let folder = TempDir::new().unwrap();
         let site = Site { folder, brokers: brokers.into(), name: name.into() };
-        for (kind, connector, at) in [
-            ("log", "log", String::new()),
-            ("kafka", "kafka", format!("brokers = \"{brokers}\"")),
-            ("loose", "kafka", format!("brokers = \"{brokers}\"\ndelivery = \"at_least_once\"")),
-        ] {
-            let mut job = JOB.replace("CONNECTOR", connector).replace("AT", &at).replace("NAME", name);
-            if kind == "loose" {
-                job = job.replacen("delivery = \"at_least_once\"", "", 1);
-            }
+        for (kind, connector, delivery) in
+            [("log", "log", ""), ("kafka", "kafka", ""), ("loose", "kafka", "delivery = \"at_least_once\"\n")]
+        {
+            let brokers = if kind == "log" { String::new() } else { format!("brokers = \"{brokers}\"\n") };
+            let job = JOB
+                .replace("\"resumed\"", &format!("\"{name}\""))
+                .replace(".log]", &format!(".{connector}]"));
+            let job = job.replace("topic = \"", &format!("{brokers}topic = \"{name}."));
+            let job = job.replace("kafka]\nfrom", &format!("kafka]\n{delivery}from"));
             std::fs::write(site.job(kind), job).unwrap();
         }
         let topic = site.topic("readings");
@@ -249,6 +212,11 @@ impl End {
         End(consumer(brokers))
     }
 
+    /// For readers of all records: what is not committed yet counts too.
+    pub fn of_all(brokers: &str) -> End {
+        End(reading(brokers, "read_uncommitted"))
+    }
+
     pub fn of(&self, topic: &str) -> i64 {
         end(&self.0, topic)
     }
@@ -264,12 +232,16 @@ fn end(consumer: &BaseConsumer, topic: &str) -> i64 {
 }
 
 fn consumer(brokers: &str) -> BaseConsumer {
+    reading(brokers, "read_committed")
+}
+
+fn reading(brokers: &str, isolation: &str) -> BaseConsumer {
     ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .set("group.id", "tests")
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true")
-        .set("isolation.level", "read_committed")
+        .set("isolation.level", isolation)
         .create()
         .unwrap()
 }
@@ -309,6 +281,12 @@ pub fn read(brokers: &str, topic: &str) -> Vec<Vec<Found>> {
     all
 }
 
+/// The names of all topics.
+pub fn topics(brokers: &str) -> Vec<String> {
+    let metadata = consumer(brokers).fetch_metadata(None, PATIENCE).unwrap();
+    metadata.topics().iter().map(|topic| topic.name().to_string()).collect()
+}
+
 pub fn create(brokers: &str, topic: &str, partitions: i32) {
     let admin: AdminClient<_> = ClientConfig::new().set("bootstrap.servers", brokers).create().unwrap();
     let topic = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1)).set("retention.ms", "-1");
@@ -346,29 +324,4 @@ pub fn transactional(brokers: &str, id: &str) -> BaseProducer {
 pub fn send(producer: &BaseProducer, topic: &str, partition: i32, value: &[u8]) {
     let record = BaseRecord::<[u8], [u8]>::to(topic).partition(partition).payload(value);
     producer.send(record).map_err(|(error, _)| error).unwrap();
-}
-
-pub fn random(state: &mut u64, end: u64) -> u64 {
-    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-    (*state >> 33) % end
-}
-
-/// `count` readings, a tenth of them up to 0.2 s behind, one in 500 that is no JSON.
-fn lines(seed: &mut u64, from: u64, count: u64) -> String {
-    let line = |n: u64| {
-        let behind = if random(seed, 10) == 0 { random(seed, 200) } else { 0 };
-        let at = 1_700_000_000_000 + n * 2 - behind;
-        let machine = random(seed, 40);
-        match random(seed, 500) {
-            0 => "{\"machine\":\n".to_string(),
-            _ => format!("{{\"machine\":\"m{machine}\",\"n\":{n},\"at\":{at}}}\n"),
-        }
-    };
-    (from..from + count).map(line).collect()
-}
-
-/// Kills the process, if it is still there; whether it was.
-pub fn kill(mut child: Child) -> bool {
-    let _ = child.kill();
-    !child.wait().unwrap().success()
 }

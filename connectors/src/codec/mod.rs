@@ -14,6 +14,7 @@ pub mod avro;
 pub mod cloudevents;
 pub mod csv;
 pub mod json;
+pub mod metadata;
 pub mod protobuf;
 pub mod timestamp;
 

@@ -7,13 +7,14 @@
 //! ```
 //!
 //! Before segments are deleted the header is written again, with the epoch up to which epochs may be missing; so
-//! a journal may begin in the midst of epochs, and the last header counts.
+//! a journal may begin in the midst of epochs, and the last header counts. Where sources have got more partitions a
+//! header says with which the epochs before it were counted.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use levada_types::journal::{EpochCut, Journal, JournalHeader, JournalWriter, Recorded};
+use levada_types::journal::{EpochCut, Journal, JournalHeader, JournalWriter, PartitionBounds, Recorded};
 use levada_types::{Blame, ConnectorError};
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +47,21 @@ struct First {
     header: JournalHeader,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     trimmed: Option<u64>,
+    /// The partitions by which the epochs before this are counted, where they were fewer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    grew_from: Option<Vec<PartitionBounds>>,
+}
+
+impl First {
+    /// What a journal holds that has come to this header behind `epochs`.
+    fn recorded(self, epochs: Vec<EpochCut>) -> Recorded {
+        let First { header, trimmed, grew_from, .. } = self;
+        let Some(partitions) = grew_from else { return Recorded { header, trimmed, epochs } };
+        let mut recorded =
+            Recorded { header: JournalHeader { partitions, ..header.clone() }, trimmed, epochs };
+        recorded.grow(header);
+        recorded
+    }
 }
 
 enum Entry {
@@ -109,7 +125,7 @@ impl Journal for LogJournal {
     fn recorded(&self) -> Result<Option<Recorded>, ConnectorError> {
         let Some(topic) = self.topic()? else { return Ok(None) };
         let mut reader = topic.reader(0, Start::Beginning)?;
-        let mut header: Option<First> = None;
+        let mut recorded: Option<Recorded> = None;
         let mut epochs: Vec<EpochCut> = Vec::new();
         let mut beginning = None;
         loop {
@@ -130,7 +146,11 @@ impl Journal for LogJournal {
                         let why = format!("it is of version {}, and {VERSION} is understood", first.version);
                         return Err(self.damaged(record.offset, why));
                     }
-                    Entry::Header(first) => header = Some(first),
+                    Entry::Header(first) => {
+                        let before = std::mem::take(&mut epochs);
+                        let next = recorded.insert(first.recorded(before));
+                        epochs = std::mem::take(&mut next.epochs);
+                    }
                     Entry::Epoch(epoch) => {
                         if epochs.last().is_some_and(|last| last.epoch >= epoch.epoch) {
                             return Err(self.damaged(record.offset, "its epoch is not after the one before"));
@@ -140,8 +160,8 @@ impl Journal for LogJournal {
                 }
             }
         }
-        match (header, beginning) {
-            (Some(First { header, trimmed, .. }), _) => Ok(Some(Recorded { header, trimmed, epochs })),
+        match (recorded, beginning) {
+            (Some(recorded), _) => Ok(Some(Recorded { epochs, ..recorded })),
             (None, None) => Ok(None),
             (None, Some(first)) => Err(self.damaged(first, "there is no header behind it")),
         }
@@ -173,7 +193,17 @@ impl LogJournalWriter {
 
 impl JournalWriter for LogJournalWriter {
     fn begin(&mut self, header: &JournalHeader, behind: Option<u64>) -> Result<(), ConnectorError> {
-        self.write(std::iter::once(First { version: VERSION, header: header.clone(), trimmed: behind }))
+        let header = header.clone();
+        self.write(std::iter::once(First { version: VERSION, header, trimmed: behind, grew_from: None }))
+    }
+
+    fn grow(&mut self, recorded: &Recorded, header: &JournalHeader) -> Result<(), ConnectorError> {
+        self.write(std::iter::once(First {
+            version: VERSION,
+            header: header.clone(),
+            trimmed: recorded.trimmed,
+            grew_from: Some(recorded.header.partitions.clone()),
+        }))
     }
 
     fn append(&mut self, epochs: &[EpochCut]) -> Result<(), ConnectorError> {
@@ -198,8 +228,8 @@ impl JournalWriter for LogJournalWriter {
         }
         let Some(before) = before else { return Ok(()) };
         if self.writer.can_trim(before)? {
-            let header = First { version: VERSION, header: header.clone(), trimmed: Some(epoch) };
-            self.write(std::iter::once(header))?;
+            let (header, trimmed) = (header.clone(), Some(epoch));
+            self.write(std::iter::once(First { version: VERSION, header, trimmed, grew_from: None }))?;
             self.writer.trim(before)?;
         }
         Ok(())

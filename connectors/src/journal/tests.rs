@@ -6,7 +6,8 @@ use levada_types::journal::{PartitionBounds, Taken};
 use super::*;
 
 fn header() -> JournalHeader {
-    let bounds = |source: &str, start, end| PartitionBounds { source: source.into(), start, end };
+    let bounds =
+        |source: &str, start, end| PartitionBounds { source: source.into(), start, end, later: false };
     JournalHeader {
         job: 7,
         until_drained: false,
@@ -39,6 +40,29 @@ fn a_journal_is_read_as_it_was_written_and_has_one_writer() {
     drop(writer);
     assert!(journal.delete().unwrap());
     assert_eq!(journal.recorded().unwrap(), None);
+}
+
+#[test]
+fn a_journal_of_sources_that_have_more_partitions_counts_all_its_epochs_by_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = LogJournal::new(folder.path());
+    let taken = |partition| EpochCut { epoch: partition as u64, taken: vec![(partition, vec![Taken::Idle])] };
+    let mut writer = journal.writer().unwrap();
+    writer.begin(&header(), Some(0)).unwrap();
+    writer.append(&[EpochCut { epoch: 5, ..taken(1) }]).unwrap();
+    let mut grown = header();
+    grown.partitions.insert(1, PartitionBounds { later: true, ..header().partitions[0].clone() });
+    let before = journal.recorded().unwrap().unwrap();
+    writer.grow(&before, &grown).unwrap();
+    writer.append(&[EpochCut { epoch: 6, ..taken(1) }, EpochCut { epoch: 7, ..taken(2) }]).unwrap();
+    drop(writer);
+    let counted = vec![
+        EpochCut { epoch: 5, ..taken(2) },
+        EpochCut { epoch: 6, ..taken(1) },
+        EpochCut { epoch: 7, ..taken(2) },
+    ];
+    let expected = Recorded { header: grown, trimmed: Some(0), epochs: counted };
+    assert_eq!(journal.recorded().unwrap(), Some(expected));
 }
 
 #[test]

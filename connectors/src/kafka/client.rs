@@ -1,39 +1,26 @@
 //! A connection to a cluster: how it is configured, what is asked over it, and what becomes of trouble.
 //!
-//! librdkafka connects again by itself and does not say so to whoever waits for records. What it tells on the
-//! side (errors, and once a second how each broker is) is kept here: said where people see it, and asked by the
-//! readers, so that a partition out of reach is not taken for one that is at its end.
+//! librdkafka connects again by itself and does not say so to whoever waits for records; what it tells on the side
+//! is heard by [`Watch`].
 
-use std::collections::BTreeSet;
-use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{JoinHandle, Thread};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use levada_types::ConnectorError;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::TopicPartitionList;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{DeliveryResult, ProducerContext};
-use rdkafka::{ClientContext, TopicPartitionList};
-use serde_json::Value;
 
-use super::{FETCH_BYTES, Properties, QUEUED_BYTES};
+use super::watch::Watch;
+use super::{FETCH_BYTES, Properties, QUEUED_BYTES, QUEUED_RECORDS};
 
 /// How long one question to a broker may take before it is asked again.
 pub(super) const ANSWER: Duration = Duration::from_secs(5);
-/// How long to wait before the first and, doubled each time, before any later try.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
 /// How long the side channel is listened to before it is seen whether to stop.
 const LISTEN: Duration = Duration::from_millis(100);
-/// How long the brokers may take to forget a topic that has been deleted.
-const FORGET: Duration = Duration::from_secs(30);
-/// How often authentication must be refused, with no success between, to be believed: a broker that is shutting
-/// down may look like one that refuses.
-const REFUSALS: u32 = 3;
 
 /// Where a topic is, and by which settings it is reached.
 #[derive(Clone)]
@@ -55,6 +42,18 @@ impl Place {
         format!("kafka topic {}", self.topic)
     }
 
+    /// # Errors
+    /// When a property is one that levada sets.
+    pub fn check(&self) -> Result<(), ConnectorError> {
+        match self.properties.reserved() {
+            None => Ok(()),
+            Some(name) => Err(ConnectorError::configuration(format!(
+                "use {} with the property {name}: levada sets it itself",
+                self.describe()
+            ))),
+        }
+    }
+
     /// What every client of it is configured by.
     pub fn config(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
@@ -69,8 +68,9 @@ impl Place {
         config
     }
 
-    pub fn watch(&self) -> Watch {
-        Watch { brokers: self.brokers.clone(), topic: self.topic.clone(), state: Arc::default() }
+    /// Whether the job sets this property itself.
+    pub fn has(&self, name: &str) -> bool {
+        self.properties.iter().any(|(set, _)| set == name)
     }
 
     /// A client of the kind `C`.
@@ -90,7 +90,12 @@ impl Place {
         config.set("isolation.level", "read_committed").set("enable.partition.eof", "true");
         config.set("auto.offset.reset", "error").set("allow.auto.create.topics", "false");
         config.set("queued.max.messages.kbytes", (QUEUED_BYTES >> 10).to_string());
-        if self.properties.iter().all(|(name, _)| name != "fetch.wait.max.ms") {
+        config.set("queued.min.messages", QUEUED_RECORDS.to_string());
+        if !self.has("fetch.queue.backoff.ms") {
+            // What is queued may be gone in some 20 ms; librdkafka would look again after a second.
+            config.set("fetch.queue.backoff.ms", "10");
+        }
+        if !self.has("fetch.wait.max.ms") {
             // The end of a partition is told by an answer that brings nothing, so not too late.
             config.set("fetch.wait.max.ms", "100");
         }
@@ -124,7 +129,7 @@ pub(super) fn is_missing(code: RDKafkaErrorCode) -> bool {
 }
 
 /// Whether it will be no better the next time.
-fn is_permanent(code: RDKafkaErrorCode) -> bool {
+pub(super) fn is_permanent(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as Code;
     is_missing(code)
         || matches!(
@@ -163,7 +168,7 @@ pub(super) struct Connection {
 
 impl Connection {
     fn start(place: Place, config: &ClientConfig) -> Result<Connection, ConnectorError> {
-        let watch = place.watch();
+        let watch = Watch::of(&place);
         let consumer: Arc<BaseConsumer<Watch>> = Arc::new(place.client(config, &watch)?);
         let stop = Arc::new(AtomicBool::new(false));
         let listening = (Arc::clone(&consumer), Arc::clone(&stop));
@@ -227,74 +232,6 @@ impl Connection {
             })
         })
     }
-
-    /// Creates the topic if there is none; how many partitions it has.
-    pub fn ensure(&self, partitions: u32, replicas: Option<u32>) -> Result<u32, ConnectorError> {
-        if let Some(count) = self.count("write")? {
-            return Ok(count);
-        }
-        let admin: AdminClient<Watch> = self.place.client(&self.place.config(), &self.watch)?;
-        let replicas = replicas.map_or(-1, |replicas| replicas as i32);
-        // A record's timestamp is its event time, which may be years ago: nothing is deleted for its age, and a
-        // little ahead of the broker's clock is no error.
-        let plain = NewTopic::new(&self.place.topic, partitions as i32, TopicReplication::Fixed(replicas))
-            .set("retention.ms", "-1");
-        let newest = NewTopic::new(&self.place.topic, partitions as i32, TopicReplication::Fixed(replicas))
-            .set("retention.ms", "-1")
-            .set("message.timestamp.after.max.ms", "9223372036854775807");
-        let options = AdminOptions::new().request_timeout(Some(ANSWER)).operation_timeout(Some(ANSWER));
-        self.patiently("create", || {
-            for (topic, last) in [(&newest, false), (&plain, true)] {
-                let results = wait(admin.create_topics([topic], &options))?;
-                match results.into_iter().next() {
-                    None | Some(Ok(_)) => return Ok(()),
-                    Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => return Ok(()),
-                    // Brokers before 3.6 do not know the second setting.
-                    Some(Err((_, RDKafkaErrorCode::InvalidConfig))) if !last => {}
-                    Some(Err((_, code))) => return Err(KafkaError::AdminOp(code)),
-                }
-            }
-            Ok(())
-        })?;
-        // It takes the brokers a moment to know.
-        let mut pause = PAUSES.0;
-        loop {
-            if let Some(count) = self.count("write")? {
-                return Ok(count);
-            }
-            rest(pause);
-            pause = (pause * 2).min(PAUSES.1);
-        }
-    }
-
-    /// Deletes the topic, and waits until it is gone. Whether there was one.
-    pub fn delete(&self) -> Result<bool, ConnectorError> {
-        if self.count("delete")?.is_none() {
-            return Ok(false);
-        }
-        let admin: AdminClient<Watch> = self.place.client(&self.place.config(), &self.watch)?;
-        let options = AdminOptions::new().request_timeout(Some(ANSWER)).operation_timeout(Some(ANSWER));
-        self.patiently("delete", || {
-            let results = wait(admin.delete_topics(&[self.place.topic.as_str()], &options))?;
-            match results.into_iter().next() {
-                None | Some(Ok(_)) => Ok(()),
-                Some(Err((_, code))) if is_missing(code) => Ok(()),
-                Some(Err((_, code))) => Err(KafkaError::AdminOp(code)),
-            }
-        })?;
-        let mut waited = Duration::ZERO;
-        while self.count("delete")?.is_some() {
-            if waited > FORGET {
-                return Err(ConnectorError::outage(format!(
-                    "delete {}: the brokers still have it",
-                    self.place.describe()
-                )));
-            }
-            rest(PAUSES.0);
-            waited += PAUSES.0;
-        }
-        Ok(true)
-    }
 }
 
 impl Drop for Connection {
@@ -303,204 +240,6 @@ impl Drop for Connection {
         if let Some(thread) = self.thread.take() {
             // A panic there has been told.
             let _ = thread.join();
-        }
-    }
-}
-
-/// Hears what clients tell on the side.
-#[derive(Clone)]
-pub(super) struct Watch {
-    brokers: String,
-    topic: String,
-    state: Arc<Mutex<State>>,
-}
-
-#[derive(Default)]
-struct State {
-    /// Whether no broker is connected.
-    away: bool,
-    /// The last thing that went wrong with a connection.
-    reason: Option<String>,
-    /// Partitions whose leader is not connected.
-    cut_off: BTreeSet<i64>,
-    refusals: u32,
-    refused: Option<String>,
-    /// Why a broker would not take a record, now or ever.
-    rejected: Option<String>,
-}
-
-impl Watch {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether nothing can be heard of a partition now.
-    pub fn is_away(&self, partition: u32) -> bool {
-        let state = self.state();
-        state.away || state.cut_off.contains(&i64::from(partition))
-    }
-
-    /// # Errors
-    /// When the brokers do not take us for who we say we are.
-    pub fn check(&self) -> Result<(), ConnectorError> {
-        match &self.state().refused {
-            None => Ok(()),
-            Some(reason) => Err(ConnectorError::configuration(format!(
-                "use kafka topic {}: authentication was refused: {reason}; see `properties`",
-                self.topic
-            ))),
-        }
-    }
-
-    /// Asks again until there is an answer, or one that will stay the same.
-    pub fn patiently<T>(
-        &self,
-        place: &Place,
-        action: &str,
-        mut ask: impl FnMut() -> Result<T, KafkaError>,
-    ) -> Result<T, ConnectorError> {
-        let mut pause = PAUSES.0;
-        loop {
-            let error = match ask() {
-                Ok(answer) => return Ok(answer),
-                Err(error) => error,
-            };
-            self.check()?;
-            if error.rdkafka_error_code().is_none_or(is_permanent) {
-                return Err(place.failed(action, &error));
-            }
-            self.trouble(&place.failed(action, &error).message, pause);
-            rest(pause);
-            pause = (pause * 2).min(PAUSES.1);
-        }
-    }
-
-    /// Why a broker would not take a record, now or ever.
-    pub fn rejected(&self) -> Option<String> {
-        self.state().rejected.clone()
-    }
-
-    /// Says what did not work, and when it is tried again.
-    pub fn trouble(&self, what: &str, pause: Duration) {
-        let why = self.state().reason.clone().unwrap_or_default();
-        if pause.is_zero() {
-            tracing::warn!(brokers = self.brokers, why, "failed to {what}; trying again");
-        } else {
-            tracing::warn!(brokers = self.brokers, why, "failed to {what}; the next try is in {pause:?}");
-        }
-    }
-}
-
-impl ClientContext for Watch {
-    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
-        // What matters of it comes as an error too.
-        tracing::debug!(topic = self.topic, "librdkafka {facility}: {message}");
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        use RDKafkaErrorCode as Code;
-        let mut state = self.state();
-        match error.rdkafka_error_code() {
-            Some(Code::Authentication | Code::SaslAuthenticationFailed) => {
-                state.refusals += 1;
-                state.reason = Some(reason.to_string());
-                if state.refusals >= REFUSALS {
-                    state.refused = Some(reason.to_string());
-                }
-            }
-            // It is said once, when it is seen that nobody is connected, and with every try that it spoils.
-            Some(Code::BrokerTransportFailure | Code::Resolve | Code::SSL) => {
-                state.reason = Some(reason.to_string());
-            }
-            _ => tracing::debug!(topic = self.topic, "kafka: {error}: {reason}"),
-        }
-    }
-
-    fn stats_raw(&self, statistics: &[u8]) {
-        let Ok(all) = serde_json::from_slice::<Value>(statistics) else { return };
-        let brokers = all.get("brokers").and_then(Value::as_object);
-        let up: BTreeSet<i64> = brokers
-            .into_iter()
-            .flat_map(|brokers| brokers.values())
-            .filter(|broker| broker["state"] == "UP")
-            .filter_map(|broker| broker["nodeid"].as_i64())
-            .collect();
-        let mut state = self.state();
-        if up.is_empty() && !state.away {
-            state.away = true;
-            let why = state.reason.clone().unwrap_or_default();
-            tracing::warn!(
-                topic = self.topic,
-                why,
-                "no broker of {} can be reached; connecting again at least every 2 s",
-                self.brokers
-            );
-        } else if !up.is_empty() {
-            state.refusals = 0;
-            if std::mem::take(&mut state.away) {
-                tracing::info!(topic = self.topic, "{} is reached again", self.brokers);
-            }
-        }
-        let partitions = all.get("topics").and_then(|topics| topics.get(&self.topic)?.get("partitions"));
-        state.cut_off = partitions
-            .and_then(Value::as_object)
-            .into_iter()
-            .flat_map(|partitions| partitions.values())
-            .filter(|partition| partition["leader"].as_i64().is_none_or(|leader| !up.contains(&leader)))
-            .filter_map(|partition| partition["partition"].as_i64())
-            .collect();
-    }
-}
-
-impl ConsumerContext for Watch {}
-
-impl ProducerContext for Watch {
-    type DeliveryOpaque = ();
-
-    /// What could not be delivered makes the transaction's commit fail too; this says why.
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if let Err((error, _)) = result {
-            use RDKafkaErrorCode as Code;
-            tracing::debug!(topic = self.topic, "a record was not delivered: {error}");
-            let mut state = self.state();
-            state.reason = Some(error.to_string());
-            let never = [
-                Code::MessageSizeTooLarge,
-                Code::MessageBatchTooLarge,
-                Code::InvalidTimestamp,
-                Code::InvalidRecord,
-                Code::TopicAuthorizationFailed,
-                Code::UnknownTopicOrPartition,
-                Code::UnknownTopic,
-                Code::UnknownPartition,
-            ];
-            if error.rdkafka_error_code().is_some_and(|code| never.contains(&code)) {
-                state.rejected = Some(error.to_string());
-            }
-        }
-    }
-}
-
-/// Waits before another try.
-#[expect(clippy::disallowed_methods, reason = "another machine is waited for, which sends no message")]
-pub(super) fn rest(pause: Duration) {
-    std::thread::sleep(pause);
-}
-
-/// The answer of an admin client, which its own thread brings.
-fn wait<T>(future: impl Future<Output = T>) -> T {
-    struct Unpark(Thread);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    let mut future = std::pin::pin!(future);
-    loop {
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(answer) => return answer,
-            Poll::Pending => std::thread::park(),
         }
     }
 }

@@ -101,6 +101,7 @@ const RESERVED: &[&str] = &[
     "request.required.acks",
     "partitioner",
     "queued.max.messages.kbytes",
+    "queued.min.messages",
     "statistics.interval.ms",
     "check.crcs",
 ];

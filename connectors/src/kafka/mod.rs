@@ -4,6 +4,10 @@
 //!  broker ──► partition.rs ──► source.rs ──► RawRecords ─► … ─► RowEncoder ──► sink.rs ══QUEUED══► publisher.rs ──► broker
 //!             one queue a partition          (codec)                            worker's thread     its own thread,
 //!                                                                                                   a transaction a group
+//!  client.rs   a connection, and what is asked over it        writing.rs    transactions, and what becomes of them
+//!  watch.rs    what librdkafka tells on the side: outages     newest.rs     how far a topic has been published
+//!  topics.rs   topics that are made and deleted               claim.rs      who writes under a name
+//!  writer.rs   records outside of jobs
 //! ```
 //!
 //! **Delivery.** A source reads what is committed, in the order of offsets, each record once. A sink with
@@ -21,19 +25,30 @@
 //! **Outages.** What cannot be reached is tried again for ever, and said. What another try does not mend
 //! (authentication refused, no such topic, a record that has been deleted before it was read) ends the job.
 
+mod claim;
 mod client;
 mod config;
+mod newest;
 mod partition;
+mod producer;
 mod publisher;
 mod sink;
 mod source;
+mod topics;
+mod watch;
+mod writer;
+mod writing;
 
-pub use config::{Delivery, KafkaSinkConfig, KafkaSourceConfig, Properties};
+pub use config::{Delivery, KafkaSinkConfig, KafkaSourceConfig, Properties, Setting};
 pub use publisher::QUEUED_EPOCHS;
 pub use sink::KafkaSink;
 pub use source::KafkaSource;
+pub use topics::delete_topic;
+pub use writer::KafkaWriter;
 
-/// Of a partition that is read, how much is fetched ahead at most, in bytes.
+/// Of a partition that is read, how much is fetched ahead at most, in bytes of records.
 pub const QUEUED_BYTES: usize = 8 << 20;
+/// The same in records: librdkafka keeps some hundred bytes of each beside its own.
+pub const QUEUED_RECORDS: usize = 100_000;
 /// How much of a partition one fetch brings at most, in bytes, unless a single record is larger.
 pub const FETCH_BYTES: usize = 1 << 20;

@@ -152,6 +152,19 @@ impl<'a> Record<'a> {
         }
     }
 
+    /// The key, if it has one.
+    pub fn key(&self) -> Option<&'a [u8]> {
+        // SAFETY: the message says where its key is and how long.
+        unsafe { bytes(self.message.key, self.message.key_len) }
+    }
+
+    /// Its own time, by the producer or by the broker as the topic says; -1 if it is so old that it has none.
+    pub fn timestamp_ms(&self) -> i64 {
+        let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        // SAFETY: the message is only read.
+        unsafe { sys::rd_kafka_message_timestamp(self.message, &mut kind) }
+    }
+
     /// The newest header of that name.
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
         let name = CString::new(name).ok()?;

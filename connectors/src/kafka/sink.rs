@@ -10,7 +10,8 @@ use levada_types::{
 
 use super::KafkaSinkConfig;
 use super::client::{Connection, Place};
-use super::publisher::{Published, Publisher, PublisherSettings, last_published};
+use super::newest::{Published, last_published};
+use super::publisher::{Publisher, PublisherSettings};
 use crate::published::{RowEncoder, Rows};
 
 /// A topic of Kafka as a sink. It is created, if need be, when it is opened.
@@ -38,12 +39,7 @@ impl KafkaSink {
             topic: config.topic.clone(),
             properties: config.properties.clone(),
         };
-        if let Some(name) = config.properties.reserved() {
-            return Err(ConnectorError::configuration(format!(
-                "use {} with the property {name}: levada sets it itself",
-                place.describe()
-            )));
-        }
+        place.check()?;
         let transactional_id = config.transactional_id.clone().unwrap_or_else(|| format!("{job}.{sink}"));
         Ok(KafkaSink { place, config: config.clone(), transactional_id, existing })
     }

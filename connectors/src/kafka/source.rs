@@ -17,8 +17,10 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::KafkaSourceConfig;
-use super::client::{Connection, Place, Watch};
-use super::partition::{Message, Partition};
+use super::client::{Connection, Place};
+use super::partition::{Message, Partition, Record};
+use super::watch::Watch;
+use crate::codec::metadata::{self, Known, MetadataColumns};
 use crate::log::Start;
 
 /// The most that one read gives, whatever number of records was asked for; only records of more than 32 KiB
@@ -32,6 +34,7 @@ pub struct KafkaSource {
     start: Start,
     group: Option<String>,
     headers: bool,
+    metadata: Arc<MetadataColumns>,
     /// One for all partitions, made when it is first needed.
     connection: Arc<Mutex<Option<Arc<Connection>>>>,
     /// The member of the group that says how far the job is.
@@ -49,18 +52,14 @@ impl KafkaSource {
             topic: config.topic.clone(),
             properties: config.properties.clone(),
         };
-        if let Some(name) = config.properties.reserved() {
-            return Err(ConnectorError::configuration(format!(
-                "use {} with the property {name}: levada sets it itself",
-                place.describe()
-            )));
-        }
+        place.check()?;
         let start = config.start.start()?;
         Ok(KafkaSource {
             place,
             start,
             group: config.group.clone(),
             headers: false,
+            metadata: Arc::default(),
             connection: Arc::default(),
             member: Arc::default(),
         })
@@ -70,6 +69,13 @@ impl KafkaSource {
     #[must_use]
     pub fn with_headers(self, headers: bool) -> KafkaSource {
         KafkaSource { headers, ..self }
+    }
+
+    /// The same source, whose records also tell what is asked for here; see
+    /// [`with_metadata`](crate::codec::metadata::with_metadata).
+    #[must_use]
+    pub fn telling(self, metadata: &MetadataColumns) -> KafkaSource {
+        KafkaSource { metadata: Arc::new(metadata.clone()), ..self }
     }
 
     fn connection(&self) -> Result<Arc<Connection>, ConnectorError> {
@@ -101,6 +107,7 @@ impl SourceFactory for KafkaSource {
         let count = connection.count("read")?.ok_or_else(|| {
             self.place.failed("read", &KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition))
         })?;
+        connection.watch.expect(count);
         (0..count).map(|partition| Ok(Some(Offset(connection.bounds("read", partition)?.1)))).collect()
     }
 
@@ -123,6 +130,7 @@ impl SourceFactory for KafkaSource {
         Ok(Box::new(KafkaReader {
             connection,
             partition: partition.0,
+            metadata: Arc::clone(&self.metadata),
             queue,
             gathered: Gathered::default(),
             headers: self.headers,
@@ -149,7 +157,7 @@ impl KafkaSource {
                 let mut config = self.place.config();
                 config.set("group.id", group).set("enable.auto.commit", "false");
                 let made =
-                    self.place.client(&config, &self.place.watch()).map_err(|error| error.to_string())?;
+                    self.place.client(&config, &Watch::of(&self.place)).map_err(|error| error.to_string())?;
                 &*member.insert(made)
             }
         };
@@ -182,6 +190,7 @@ struct Gathered {
 struct KafkaReader {
     connection: Arc<Connection>,
     partition: u32,
+    metadata: Arc<MetadataColumns>,
     queue: Partition,
     gathered: Gathered,
     headers: bool,
@@ -218,14 +227,17 @@ impl KafkaReader {
     fn take(&mut self, count: usize, wait: Duration) -> Result<bool, ConnectorError> {
         let (gathered, at_end, live, next) =
             (&mut self.gathered, &mut self.at_end, &mut self.live, &mut self.next);
-        let headers = self.headers;
+        let (headers, metadata, partition) = (self.headers, &*self.metadata, self.partition);
         let mut came = false;
         let mut trouble = None;
         self.queue.take(count, wait, |message| {
             came = true;
             match message {
                 Message::Record(record) => {
-                    gathered.push(record.offset(), record.value());
+                    gathered.push(record.offset(), |data| {
+                        metadata::write(metadata, &record, partition, data);
+                        data.extend_from_slice(record.value());
+                    });
                     if headers {
                         gathered.push_headers(|out| {
                             record.headers(|name, value| push_header(name, value, out));
@@ -280,14 +292,28 @@ impl KafkaReader {
     }
 }
 
+impl Known for Record<'_> {
+    fn key(&self) -> Option<&[u8]> {
+        Record::key(self)
+    }
+
+    fn timestamp_ms(&self) -> i64 {
+        Record::timestamp_ms(self)
+    }
+
+    fn header(&self, name: &str) -> Option<&[u8]> {
+        Record::header(self, name)
+    }
+}
+
 impl Gathered {
     fn len(&self) -> usize {
         self.spans.len()
     }
 
-    fn push(&mut self, offset: u64, value: &[u8]) {
+    fn push(&mut self, offset: u64, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.data.len() as u32;
-        self.data.extend_from_slice(value);
+        write(&mut self.data);
         self.spans.push((start, self.data.len() as u32));
         self.offsets.push(offset);
     }
@@ -306,7 +332,8 @@ impl Gathered {
         if count < taken.len() {
             let rest = taken.split_off(count);
             for i in 0..rest.len() {
-                self.push(rest.offsets.get(i).copied().unwrap_or_default(), rest.value(i));
+                let offset = rest.offsets.get(i).copied().unwrap_or_default();
+                self.push(offset, |data| data.extend_from_slice(rest.value(i)));
                 if let Some(&(start, end)) = rest.headers.get(i) {
                     let bytes = rest.data.get(start as usize..end as usize).unwrap_or_default();
                     self.push_headers(|out| out.extend_from_slice(bytes));

@@ -9,17 +9,23 @@ use levada_types::{
 };
 
 use super::{Registry, wire};
+use crate::codec::metadata::{self, MetadataColumns};
 
 /// Any source, its records in Confluent's wire format.
 pub struct RegistrySource {
     source: Arc<dyn SourceFactory>,
     registry: Arc<Registry>,
+    metadata: Arc<MetadataColumns>,
 }
 
 impl RegistrySource {
-    /// `source`, whose records have schemas of `registry`.
-    pub fn new(source: Arc<dyn SourceFactory>, registry: Arc<Registry>) -> RegistrySource {
-        RegistrySource { source, registry }
+    /// `source`, whose records have schemas of `registry`, and stand behind what `metadata` asks for.
+    pub fn new(
+        source: Arc<dyn SourceFactory>,
+        registry: Arc<Registry>,
+        metadata: Arc<MetadataColumns>,
+    ) -> RegistrySource {
+        RegistrySource { source, registry, metadata }
     }
 }
 
@@ -50,7 +56,8 @@ impl SourceFactory for RegistrySource {
 
     fn open(&self, partition: PartitionId, start: StartAt) -> Result<Box<dyn RecordReader>, ConnectorError> {
         let reader = self.source.open(partition, start)?;
-        Ok(Box::new(RegistryReader { reader, registry: Arc::clone(&self.registry), held: None }))
+        let (registry, metadata) = (Arc::clone(&self.registry), Arc::clone(&self.metadata));
+        Ok(Box::new(RegistryReader { reader, registry, metadata, held: None }))
     }
 
     fn checkpointed(&self, next: &[Option<Offset>]) {
@@ -62,6 +69,8 @@ impl SourceFactory for RegistrySource {
 pub(super) struct RegistryReader {
     pub reader: Box<dyn RecordReader>,
     pub registry: Arc<Registry>,
+    /// What stands before each value.
+    pub metadata: Arc<MetadataColumns>,
     /// Records that were read and of which not all schemas are known.
     pub held: Option<RawRecords>,
 }
@@ -70,7 +79,7 @@ impl RegistryReader {
     /// Whether the schemas of all records are known; asks for those that are not.
     fn knows(&self, records: &RawRecords) -> Result<bool, ConnectorError> {
         let mut last = None;
-        for id in (0..records.len()).filter_map(|i| wire::id(records.value(i))) {
+        for id in (0..records.len()).filter_map(|i| wire::id(metadata::value(&self.metadata, records, i))) {
             if last != Some(id) && !self.registry.learn(id)? {
                 return Ok(false);
             }

@@ -86,7 +86,8 @@ impl RecordReader for Once {
 }
 
 fn reader(registry: &Arc<Registry>, records: &[Vec<u8>]) -> RegistryReader {
-    RegistryReader { reader: Box::new(Once(Some(raw(records)))), registry: Arc::clone(registry), held: None }
+    let registry = Arc::clone(registry);
+    RegistryReader { reader: Box::new(Once(Some(raw(records)))), registry, metadata: Arc::default(), held: None }
 }
 
 /// Reads until something comes.

@@ -8,6 +8,9 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use levada_types::{Batch, Epoch, Existing, Offset, PartitionId, Read, SinkFactory, SourceFactory, StartAt};
 
 use super::{LogSink, LogSinkConfig, LogSource, LogSourceConfig, StartFrom, published};
+use crate::codec::Encoder as _;
+use crate::codec::json::JsonEncoder;
+use crate::codec::metadata::MetadataColumns;
 use crate::log::{Log, RecordIn, Start, TopicConfig, WriterOptions};
 
 fn schema() -> SchemaRef {
@@ -164,6 +167,70 @@ fn a_source_reads_exact_counts_and_knows_its_history() {
     assert_eq!(first(StartFrom::End, StartAt::Configured), None);
     assert_eq!(first(StartFrom::End, StartAt::Offset(Offset(19))), Some(19));
     assert!(LogSource::new(folder.path(), &config(StartFrom::Time("now".into()))).is_err());
+}
+
+#[test]
+fn what_is_known_of_a_record_beside_its_value_becomes_columns() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = Log::open(folder.path()).unwrap();
+    let topic = log.create_topic("in", TopicConfig { partitions: 2, ..TopicConfig::default() }).unwrap();
+    let records: [(Option<&[u8]>, &[(&str, &[u8])], &[u8]); 5] = [
+        (Some(b"a"), &[("trace", b"t1"), ("trace", b"t2")], br#"{"n":1}"#),
+        (None, &[], br#"{"n":2}"#),
+        (Some(b"\xff"), &[], br#"{"n":3}"#),
+        (Some(b"b"), &[("other", b"\xff")], b"no JSON"),
+        (Some(b""), &[("trace", b"")], br#"{"n":5}"#),
+    ];
+    let batch = (0..).zip(&records).map(|(n, (key, headers, value))| RecordIn {
+        timestamp_ms: 1000 + n,
+        key: *key,
+        headers,
+        value,
+    });
+    let writer = topic.writer(1, WriterOptions::default()).unwrap();
+    writer.append(&batch.collect::<Vec<_>>()).unwrap();
+
+    let asked = ["key", "timestamp", "partition", "offset", "headers.trace"];
+    let names = ["k", "sent", "shard", "place", "trace"];
+    let asked =
+        names.iter().zip(asked).map(|(name, what)| (name.to_string(), what.to_string().try_into().unwrap()));
+    let columns: MetadataColumns = asked.collect();
+    let config = LogSourceConfig { topic: "in".into(), start: StartFrom::Beginning };
+    let source = LogSource::new(folder.path(), &config).unwrap().telling(&columns);
+    let Read::Records(raw) =
+        source.open(PartitionId(1), StartAt::Configured).unwrap().read(9, Duration::ZERO).unwrap()
+    else {
+        panic!("there are records");
+    };
+    let value = Field::new("n", DataType::Int64, false);
+    // In another order than the job's, as after pruning; and without what nobody uses.
+    let order = ["shard", "trace", "k", "place", "sent"];
+    let beside = order.iter().map(|name| columns[*name].field(name));
+    let schema: SchemaRef =
+        Arc::new(Schema::new(std::iter::once(value.clone()).chain(beside).collect::<Vec<_>>()));
+    let decoded = source.decoder().decoder(schema.clone()).unwrap().decode(&raw);
+    assert_eq!(decoded.rows.schema(), schema);
+    assert_eq!(decoded.indices, Some(vec![0, 1, 4]));
+    let mut rows = Vec::new();
+    JsonEncoder::new(&schema).unwrap().encode(&decoded.rows, b"\n", &mut rows, &mut Vec::new());
+    assert_eq!(
+        String::from_utf8(rows).unwrap().lines().collect::<Vec<_>>(),
+        [
+            r#"{"n":1,"shard":1,"trace":"t2","k":"a","place":0,"sent":"1970-01-01T00:00:01Z"}"#,
+            r#"{"n":2,"shard":1,"trace":null,"k":null,"place":1,"sent":"1970-01-01T00:00:01.001Z"}"#,
+            r#"{"n":5,"shard":1,"trace":"","k":"","place":4,"sent":"1970-01-01T00:00:01.004Z"}"#,
+        ]
+    );
+    let dead: Vec<_> = decoded.dead.iter().map(|letter| (letter.offset.0, &letter.bytes[..])).collect();
+    assert_eq!(dead, [(2, &br#"{"n":3}"#[..]), (3, &b"no JSON"[..])]);
+    assert_eq!(decoded.dead[0].reason, "its key is no text (UTF-8)");
+
+    // A key that nobody uses makes no record bad.
+    let schema: SchemaRef = Arc::new(Schema::new(vec![value]));
+    let decoded = source.decoder().decoder(schema.clone()).unwrap().decode(&raw);
+    assert_eq!(decoded.indices, Some(vec![0, 1, 2, 4]));
+    // What decodes values alone knows nothing of it.
+    assert_eq!(source.decoder().of_values(&schema).unwrap().1, schema);
 }
 
 #[test]

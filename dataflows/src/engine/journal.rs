@@ -8,6 +8,7 @@
 //! recorded epochs, cut where they were cut, and then goes on live. It gets the same bytes again; the sinks know
 //! what of them they have published.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -61,13 +62,17 @@ pub(super) fn begin(
             recorded.header = change(journal, &recorded, plan, how, &mut *writer)?;
         }
         check(journal, &recorded.header, plan, how.until_drained, histories).map_err(refused)?;
-        return Ok(Begun { writer, header: recorded.header, trim: Arc::default() });
+        let header = grown(&recorded.header, plan, histories);
+        if header != recorded.header {
+            writer.grow(&recorded, &header).map_err(refused)?;
+        }
+        return Ok(Begun { writer, header, trim: Arc::default() });
     }
     let mut partitions = Vec::new();
     for (source, history) in plan.sources.iter().zip(histories) {
         for (number, &end) in history.iter().enumerate() {
             let start = source.reader.start(PartitionId(number as u32))?;
-            partitions.push(PartitionBounds { source: source.name.clone(), start, end });
+            partitions.push(PartitionBounds { source: source.name.clone(), start, end, later: false });
         }
     }
     let header = JournalHeader { job: journal.job, until_drained: how.until_drained, partitions };
@@ -141,7 +146,7 @@ fn check(
     }
     for (source, history) in plan.sources.iter().zip(histories) {
         let before = header.partitions.iter().filter(|bounds| bounds.source == source.name).count();
-        if before != history.len() {
+        if before > history.len() {
             let (name, now) = (&source.name, history.len());
             return refused(format!("source `{name}` had {before} partitions, and has {now}"));
         }
@@ -149,10 +154,53 @@ fn check(
     Ok(())
 }
 
+/// The header with the partitions that the sources have got since. A job that ends with its history goes on with
+/// those that had one.
+fn grown(header: &JournalHeader, plan: &Plan, histories: &[Vec<Option<Offset>>]) -> JournalHeader {
+    let mut partitions = Vec::new();
+    for (source, history) in plan.sources.iter().zip(histories) {
+        let before = header.partitions.iter().filter(|bounds| bounds.source == source.name);
+        partitions.extend(before.cloned());
+        let count = header.partitions.iter().filter(|bounds| bounds.source == source.name).count();
+        let new = history.len().saturating_sub(count);
+        if new == 0 {
+            continue;
+        }
+        let (name, what, now) = (&source.name, source.reader.describe(), history.len());
+        if header.until_drained {
+            tracing::warn!(
+                "{what} has {now} partitions now; source `{name}` reads the {count} that it had, whose history this is"
+            );
+            continue;
+        }
+        tracing::info!("{what} has {now} partitions now; source `{name}` reads the {new} new ones too");
+        // From their first record on: all of it came after what has been read.
+        let bounds = PartitionBounds {
+            source: source.name.clone(),
+            start: Some(Offset(0)),
+            end: Some(Offset(0)),
+            later: true,
+        };
+        partitions.extend(std::iter::repeat_n(bounds, new));
+    }
+    JournalHeader { partitions, ..header.clone() }
+}
+
 /// Where each source's partitions begin and where their histories end.
 pub(super) fn bounds(header: &JournalHeader, plan: &Plan) -> Vec<Vec<PartitionBounds>> {
     let of = |name: &str| header.partitions.iter().filter(|bounds| bounds.source == name).cloned().collect();
     plan.sources.iter().map(|source| of(&source.name)).collect()
+}
+
+/// The histories of the partitions that a journal knows, where there is one: a source may have got further ones since
+/// it was looked at, or, with a job that ends, since its journal began.
+pub(super) fn histories<'h>(
+    found: &'h [Vec<Option<Offset>>],
+    bounds: Option<&[Vec<PartitionBounds>]>,
+) -> Cow<'h, [Vec<Option<Offset>>]> {
+    let Some(bounds) = bounds else { return Cow::Borrowed(found) };
+    let known = |(history, bounds): (&Vec<_>, &Vec<_>)| history.iter().take(bounds.len()).copied().collect();
+    Cow::Owned(found.iter().zip(bounds).map(known).collect())
 }
 
 /// What an epoch took of the partitions, if anything of it is live.

@@ -41,6 +41,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use levada_types::decode::dead_letter_schema;
+use levada_types::journal::PartitionBounds;
 use levada_types::{ConnectorError, Offset, PartitionId, StartAt};
 use thiserror::Error;
 use timely::communication::Config as Communication;
@@ -231,16 +232,21 @@ fn build(
             }
         };
         let bounds = recorded.as_ref().map(|recorded| journal::bounds(&recorded.header, plan));
+        let histories = &*journal::histories(histories, bounds.as_deref());
         let restored = match &how.checkpoints {
             None => None,
             Some(how) => {
                 let trimmed = recorded.as_ref().and_then(|recorded| recorded.trimmed);
-                let read = || checkpoint::load(&*how.store, trimmed);
+                let names = partition_names(plan, histories);
+                let read = || {
+                    let restored = checkpoint::load(&*how.store, trimmed)?;
+                    Ok(restored.map(|restored| restored.with_partitions(&names)))
+                };
                 shared.restored(read).map_err(EngineError::Checkpoint)?
             }
         };
-        let setups = partition_setups(plan, histories, how.until_drained);
-        let mut watermarks = Watermarks::new(setups.clone());
+        let setups = partition_setups(plan, histories, bounds.as_deref(), how.until_drained);
+        let mut watermarks = Watermarks::new(setups);
         let mut board = Board::new(Rc::clone(watermarks.view()));
         let from = restored.as_ref().map(|restored| go_on(&restored.manifest, &mut watermarks, &mut board));
         let first_epoch = from.as_ref().map_or(0, |from| from.epoch);
@@ -266,7 +272,8 @@ fn build(
                     let next = place.and_then(|place| place.next).map(Offset);
                     let start = next.or_else(|| of_journal.and_then(|bounds| bounds.start));
                     let start = start.map_or(StartAt::Configured, StartAt::Offset);
-                    let history_over = place.is_some_and(|place| place.seen.ended);
+                    let later = of_journal.is_some_and(|bounds| bounds.later);
+                    let history_over = later || place.is_some_and(|place| place.seen.ended);
                     let reader = source.reader.open(PartitionId(number as u32), start)?;
                     let idle = source.event_time.as_ref().and_then(|event_time| event_time.idle_ms);
                     let waker = Arc::clone(shared);
@@ -447,16 +454,21 @@ fn partition_names(plan: &Plan, histories: &[Vec<Option<Offset>>]) -> Vec<(Strin
 fn partition_setups(
     plan: &Plan,
     histories: &[Vec<Option<Offset>>],
+    bounds: Option<&[Vec<PartitionBounds>]>,
     until_drained: bool,
 ) -> Vec<PartitionSetup> {
     let mut setups = Vec::new();
-    for (source, history) in plan.sources.iter().zip(histories) {
+    for (index, (source, history)) in plan.sources.iter().zip(histories).enumerate() {
         let setup = PartitionSetup {
             timed: source.event_time.is_some(),
             out_of_order_ms: source.event_time.as_ref().map_or(0, |event_time| event_time.out_of_order_ms),
             bounded: until_drained || !source.reader.unbounded(),
+            later: false,
         };
-        setups.extend(history.iter().map(|_| setup));
+        let of_source = bounds.and_then(|bounds| bounds.get(index));
+        let later =
+            |number: usize| of_source.and_then(|of| of.get(number)).is_some_and(|bounds| bounds.later);
+        setups.extend((0..history.len()).map(|number| PartitionSetup { later: later(number), ..setup }));
     }
     setups
 }

@@ -87,6 +87,8 @@ pub(crate) struct PartitionSetup {
     pub out_of_order_ms: i64,
     /// Whether nothing can come after the history: the job is drained and ends, or it is a file.
     pub bounded: bool,
+    /// Whether it is newer than the job: it has no history, and counts from its first record on.
+    pub later: bool,
 }
 
 impl PartitionSetup {
@@ -108,8 +110,10 @@ pub(crate) struct Watermarks {
 
 impl Watermarks {
     pub(crate) fn new(setup: Vec<PartitionSetup>) -> Self {
-        let view = Rc::new(setup.iter().map(|s| PartitionView::new(s.timed)).collect());
-        let idle = vec![false; setup.len()];
+        let view =
+            |setup: &PartitionSetup| PartitionView { ended: setup.later, ..PartitionView::new(setup.timed) };
+        let view = Rc::new(setup.iter().map(view).collect());
+        let idle = setup.iter().map(|setup| setup.later).collect();
         let next = vec![None; setup.len()];
         Watermarks { setup, view, idle, next, watermark: EventTime::MIN }
     }
@@ -343,8 +347,8 @@ mod tests {
 
     #[test]
     fn the_slowest_partition_that_is_neither_idle_nor_over_sets_the_pace() {
-        let timed = PartitionSetup { timed: true, out_of_order_ms: 10, bounded: false };
-        let table = PartitionSetup { timed: false, out_of_order_ms: 0, bounded: false };
+        let timed = PartitionSetup { timed: true, out_of_order_ms: 10, bounded: false, later: false };
+        let table = PartitionSetup { timed: false, out_of_order_ms: 0, bounded: false, later: false };
         let mut marks = Watermarks::new(vec![timed, timed, table]);
         assert_eq!(marks.waits_for(), None, "nobody is further on");
         assert_eq!(watermark(&mut marks, vec![told(0, 100, Mark::None)]), EventTime::MIN);
@@ -373,7 +377,7 @@ mod tests {
 
     #[test]
     fn a_job_that_is_over_has_passed_all_time() {
-        let setup = PartitionSetup { timed: true, out_of_order_ms: 0, bounded: true };
+        let setup = PartitionSetup { timed: true, out_of_order_ms: 0, bounded: true, later: false };
         let mut marks = Watermarks::new(vec![setup, setup]);
         assert_eq!(watermark(&mut marks, vec![told(0, 5, Mark::HistoryEnd)]), EventTime::MIN);
         assert_eq!(watermark(&mut marks, vec![told(1, 3, Mark::None)]), EventTime(3));
@@ -382,7 +386,7 @@ mod tests {
 
     #[test]
     fn a_chunk_is_told_what_was_promised_before_it() {
-        let setup = PartitionSetup { timed: true, out_of_order_ms: 10, bounded: false };
+        let setup = PartitionSetup { timed: true, out_of_order_ms: 10, bounded: false, later: false };
         let mut marks = Watermarks::new(vec![setup, PartitionSetup { timed: false, ..setup }, setup]);
         let told = |partition: usize, number: u64, least: i64, greatest: i64| {
             let place = PartitionId(partition as u32);
@@ -422,7 +426,7 @@ mod tests {
 
     #[test]
     fn what_comes_last_of_a_partition_counts_whoever_tells_it_last() {
-        let setup = PartitionSetup { timed: true, out_of_order_ms: 0, bounded: false };
+        let setup = PartitionSetup { timed: true, out_of_order_ms: 0, bounded: false, later: false };
         let mut marks = Watermarks::new(vec![setup, setup]);
         let other = told(1, 9, Mark::None);
         let idle = Progress { number: 1, ..told(0, -1, Mark::Idle) };

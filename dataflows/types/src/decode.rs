@@ -26,6 +26,12 @@ pub trait DecoderFactory: Send + Sync {
     fn wants_headers(&self) -> bool {
         false
     }
+
+    /// Of a source that writes something of its own before each value: what decodes the value alone, and those of
+    /// the columns that stand in it. `None` where there is nothing else.
+    fn of_values(&self, _schema: &SchemaRef) -> Option<(Arc<dyn DecoderFactory>, SchemaRef)> {
+        None
+    }
 }
 
 /// Decodes chunks of records.

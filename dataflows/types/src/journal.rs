@@ -28,6 +28,10 @@ pub struct PartitionBounds {
     pub start: Option<Offset>,
     /// One past its last record; `None` where reading finds out.
     pub end: Option<Offset>,
+    /// Whether the source had it only when a later run began. It has no history then, and is waited for from its
+    /// first record on, so that what came before is as it was without it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub later: bool,
 }
 
 /// What a live epoch took in.
@@ -60,6 +64,30 @@ pub struct Recorded {
     pub epochs: Vec<EpochCut>,
 }
 
+impl Recorded {
+    /// Goes on under a header that has more partitions: those of before are counted anew.
+    pub fn grow(&mut self, header: JournalHeader) {
+        let places = places(&self.header.partitions, &header.partitions);
+        for cut in &mut self.epochs {
+            for (partition, _) in &mut cut.taken {
+                *partition = places.get(*partition).copied().unwrap_or(*partition);
+            }
+        }
+        self.header = header;
+    }
+}
+
+/// Where each partition of `before` is in `now`: a source's own keep their order.
+fn places(before: &[PartitionBounds], now: &[PartitionBounds]) -> Vec<usize> {
+    let number =
+        |index: usize, source: &str| before[..index].iter().filter(|other| other.source == source).count();
+    let place = |(index, bounds): (usize, &PartitionBounds)| {
+        let of_source = now.iter().enumerate().filter(|(_, other)| other.source == bounds.source);
+        of_source.map(|(place, _)| place).nth(number(index, &bounds.source)).unwrap_or(index)
+    };
+    before.iter().enumerate().map(place).collect()
+}
+
 /// Where a job's journal is kept.
 pub trait Journal: Send + Sync {
     /// Where that is, for people.
@@ -86,6 +114,13 @@ pub trait JournalWriter: Send {
     /// When it cannot be made durable.
     fn begin(&mut self, header: &JournalHeader, behind: Option<u64>) -> Result<(), ConnectorError>;
 
+    /// Writes down that its sources have more partitions from here on: `header` is how it began with them, `recorded`
+    /// what it holds. Durable on return.
+    ///
+    /// # Errors
+    /// When it cannot be made durable.
+    fn grow(&mut self, recorded: &Recorded, header: &JournalHeader) -> Result<(), ConnectorError>;
+
     /// Adds epochs, growing. Durable on return: what an epoch has led to is visible only after.
     ///
     /// # Errors
@@ -98,4 +133,31 @@ pub trait JournalWriter: Send {
     /// # Errors
     /// When it cannot be written. What is there then is as good as before.
     fn trim(&mut self, header: &JournalHeader, epoch: u64) -> Result<(), ConnectorError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partitions_keep_their_epochs_when_there_are_more_of_them() {
+        let bounds =
+            |source: &str, later| PartitionBounds { source: source.into(), start: None, end: None, later };
+        let header = |partitions| JournalHeader { job: 1, until_drained: false, partitions };
+        let taken = |partition, count| (partition, vec![Taken::Records(count)]);
+        let before = header(vec![bounds("a", false), bounds("a", false), bounds("b", false)]);
+        let now = header(vec![
+            bounds("a", false),
+            bounds("a", false),
+            bounds("a", true),
+            bounds("b", false),
+            bounds("b", true),
+        ]);
+        let cut = |taken| EpochCut { epoch: 7, taken };
+        let mut recorded =
+            Recorded { header: before, trimmed: None, epochs: vec![cut(vec![taken(1, 5), taken(2, 6)])] };
+        recorded.grow(now.clone());
+        assert_eq!(recorded.header, now);
+        assert_eq!(recorded.epochs, [cut(vec![taken(1, 5), taken(3, 6)])]);
+    }
 }

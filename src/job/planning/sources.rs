@@ -19,7 +19,8 @@ pub(super) struct SourceView {
 
 impl SourceView {
     pub(super) fn new(source: &SourceSpec) -> SourceView {
-        let columns = source.common.schema.iter().filter(|(name, _)| *name != TIME_COLUMN);
+        let all = source.common.columns();
+        let columns = all.iter().filter(|(name, _)| *name != TIME_COLUMN);
         let fields: Vec<_> = columns.map(|(column, kind)| kind.field(column)).collect();
         SourceView { schema: timed(&Schema::new(fields)), timed: source.common.event_time.is_some() }
     }
@@ -30,13 +31,24 @@ impl Planner<'_> {
         let before = self.cx.problems.len();
         let kind = source.connector.kind();
         let common = &source.common;
-        if common.schema.contains_key(TIME_COLUMN) {
-            let message = format!("`{TIME_COLUMN}` is the name of the row's own time; choose another");
-            self.cx.problem(["source", name, kind, "schema", TIME_COLUMN], message);
+        for (part, there) in [
+            ("schema", common.schema.contains_key(TIME_COLUMN)),
+            ("metadata", common.metadata.contains_key(TIME_COLUMN)),
+        ] {
+            if there {
+                let message = format!("`{TIME_COLUMN}` is the name of the row's own time; choose another");
+                self.cx.problem(["source", name, kind, part, TIME_COLUMN], message);
+            }
         }
-        let decoded = decoded(&common.schema);
+        for column in common.metadata.keys().filter(|column| common.schema.contains_key(*column)) {
+            let message =
+                format!("there is a column `{column}` in the `schema` already; choose another name");
+            self.cx.problem(["source", name, kind, "metadata", column], message);
+        }
+        let columns = common.columns();
+        let decoded = decoded(&columns);
         let event_time = match &common.event_time {
-            Some(spec) => self.event_time(&["source", name, kind, "event_time"], spec, &common.schema),
+            Some(spec) => self.event_time(&["source", name, kind, "event_time"], spec, &columns),
             None => None,
         };
         let reading = self.connections.source(source);

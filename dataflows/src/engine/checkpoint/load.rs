@@ -6,7 +6,7 @@ use bytes::Bytes;
 use levada_types::{Blame, CheckpointStore, ConnectorError, StateChanges};
 
 use super::Checkpoints;
-use super::manifest::{Manifest, StateFile, is_savepoint, manifests, savepoint_file};
+use super::manifest::{Manifest, PartitionPlace, Seen, StateFile, is_savepoint, manifests, savepoint_file};
 use super::state::{self, Entry};
 use crate::host::Host;
 use crate::plan::StepPlan;
@@ -16,6 +16,28 @@ pub(in crate::engine) struct Restored {
     pub manifest: Manifest,
     /// The entries of each step, file by file.
     steps: BTreeMap<String, Vec<Vec<Entry>>>,
+}
+
+impl Restored {
+    /// The same, for a job with these partitions, by source and number: of one that it does not know nothing has been
+    /// read, and it has no history.
+    pub fn with_partitions(mut self, names: &[(String, u32)]) -> Restored {
+        let mut known: BTreeMap<(String, u32), PartitionPlace> =
+            std::mem::take(&mut self.manifest.partitions)
+                .into_iter()
+                .map(|place| ((place.source.clone(), place.number), place))
+                .collect();
+        let place = |name: &(String, u32)| known.remove(name).unwrap_or_else(|| new(name));
+        self.manifest.partitions = names.iter().map(place).collect();
+        self
+    }
+}
+
+/// The place of a partition that a checkpoint does not know.
+fn new((source, number): &(String, u32)) -> PartitionPlace {
+    let seen = Seen { chunks: 0, min_time: i64::MAX, max_time: i64::MIN, ended: true };
+    let (source, number) = (source.clone(), *number);
+    PartitionPlace { source, number, next: None, idle: true, allotted: 0, seen, seen_before: seen }
 }
 
 /// Reads the newest checkpoint that is whole and not before `from`; says which are not, and why. `None` if there

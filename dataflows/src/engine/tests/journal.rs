@@ -70,6 +70,10 @@ impl JournalWriter for Memory {
         self.set(|state| state.recorded = Some(begun));
         Ok(())
     }
+    fn grow(&mut self, _: &Recorded, header: &JournalHeader) -> Result<(), ConnectorError> {
+        self.set(|state| state.recorded.as_mut().unwrap().grow(header.clone()));
+        Ok(())
+    }
     fn trim(&mut self, _: &JournalHeader, epoch: u64) -> Result<(), ConnectorError> {
         self.set(|state| {
             let recorded = state.recorded.as_mut().unwrap();
@@ -192,6 +196,52 @@ fn nothing_of_an_epoch_is_published_before_it_is_written_down_and_a_replay_is_th
 }
 
 #[test]
+fn a_partition_that_came_later_is_taken_up_and_comes_again_where_it_came() {
+    let two = Topic::new(vec![history(3_000), history(1_000)], true);
+    let third = Topic::new(vec![Vec::new()], true);
+    let three = Topic { partitions: [two.partitions.clone(), third.partitions].concat(), ..two.clone() };
+    let memory = Memory::default();
+    // Runs live while rows come one after the other, each when what was before it is published; gives each epoch.
+    let live = |topic: &Topic, memory: &Memory, workers, rows: &[(usize, Row)], before: usize| {
+        let (plan, sums) = checked_plan(topic, memory);
+        let stop = Arc::new(AtomicBool::new(false));
+        let how = memory.run(false, workers, &stop);
+        let metrics = Metrics::new(&plan);
+        let job = std::thread::spawn(move || run(plan, &how, metrics));
+        for (n, &(partition, row)) in rows.iter().enumerate() {
+            topic.append(partition, row);
+            sums.wait_for(before + n);
+        }
+        sums.wait_for(before);
+        stop.store(true, Relaxed);
+        job.join().unwrap().unwrap();
+        epochs(&sums)
+    };
+    let rows =
+        |epochs: &[(Epoch, RecordBatch)]| epochs.iter().map(|(_, rows)| rows.num_rows()).sum::<usize>();
+    let row = |n: i64| (NEWEST + 200 * n, n % 7, n);
+    let first: Vec<_> = (0..20).map(|n| (n as usize % 2, row(n))).collect();
+    let before = live(&two, &memory, 2, &first, 4_000);
+
+    // The new one holds something already.
+    three.append(2, row(20));
+    let second: Vec<_> = (21..60).map(|n| (2 - n as usize % 2, row(n))).collect();
+    let told = live(&three, &memory, 2, &second, rows(&before));
+    assert_eq!(told[..before.len()], before[..]);
+    let recorded = memory.state().recorded.clone().unwrap();
+    let later: Vec<_> = recorded.header.partitions.iter().map(|bounds| bounds.later).collect();
+    assert_eq!(later, [false, false, true]);
+    assert!(recorded.epochs.iter().any(|cut| cut.taken.iter().any(|(partition, _)| *partition == 2)));
+
+    for workers in [1, 3] {
+        let again = Memory::default();
+        again.set(|state| state.recorded = Some(recorded.clone()));
+        let replayed = live(&three, &again, workers, &[], rows(&told));
+        assert_eq!(replayed[..told.len()], told[..], "{workers} workers");
+    }
+}
+
+#[test]
 fn a_journal_that_cannot_be_written_ends_the_job_and_nothing_of_the_epoch_is_published() {
     let topic = Topic::new(vec![history(1_000)], true);
     let memory = Memory::default();
@@ -268,6 +318,7 @@ fn a_journal_of_another_run_is_refused() {
             source: "numbers".into(),
             start: None,
             end: Some(Offset(100)),
+            later: false,
         }],
     };
     let taken = vec![(0, vec![levada_types::journal::Taken::Records(5)])];
@@ -280,8 +331,11 @@ fn a_journal_of_another_run_is_refused() {
         (JournalHeader { job: 2, ..header.clone() }, "the job was another then"),
         (JournalHeader { until_drained: true, ..header.clone() }, "the job ran to end with its history"),
         (
-            JournalHeader { partitions: Vec::new(), ..header.clone() },
-            "source `numbers` had 0 partitions, and has 1",
+            JournalHeader {
+                partitions: [header.partitions.clone(), header.partitions.clone()].concat(),
+                ..header.clone()
+            },
+            "source `numbers` had 2 partitions, and has 1",
         ),
     ] {
         begin(changed);
