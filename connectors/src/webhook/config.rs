@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use ureq::tls::{PemItem, RootCerts, parse_pem};
 
 use super::body::{Part, template};
+use crate::delivered;
 
 /// The most events of a request.
 const MAX_BATCH: u32 = 10_000;
@@ -102,14 +103,9 @@ impl Secret {
 }
 
 impl WebhookSinkConfig {
-    /// The topic of what was acknowledged.
-    pub fn delivered(job: &str, sink: &str) -> String {
-        format!("{job}.{sink}.delivered")
-    }
-
-    /// The topic of what was refused.
-    pub fn undelivered(job: &str, sink: &str) -> String {
-        format!("{job}.{sink}.undelivered")
+    /// The topics in which a sink keeps what became of its requests.
+    pub fn kept(job: &str, sink: &str) -> [String; 2] {
+        delivered::names(job, sink)
     }
 
     /// The columns that stand in `text`.

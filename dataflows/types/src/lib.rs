@@ -37,6 +37,6 @@ pub use output::{CommandLine, Deed, Held, Output};
 pub use position::{Epoch, KeyGroup, Offset, PartitionId};
 pub use scoring::{FieldKind, ScoreError, Scorer, ScorerFactory, TokenField};
 pub use sink::{Existing, Sink, SinkFactory, WhenDurable};
-pub use source::{RawRecords, Read, ReaderWaker, RecordReader, SourceFactory, StartAt};
+pub use source::{RawRecords, Read, ReaderWaker, RecordReader, SourceFactory, SourceLag, StartAt};
 pub use state::{StateChange, StateChanges};
 pub use time::{DURATION_PATTERN, EventTime, parse_duration_ms};
