@@ -28,6 +28,10 @@ if [ "$stage" = test ]; then
   need promtool prometheus
   need openssl openssl
   need redis-server redis-server
+  # The Kinesis of the tests is JavaScript; it binds all interfaces, so it gets a network of its own.
+  need node nodejs
+  need npm npm
+  need ip iproute2
   python3 -c 'import venv, ensurepip' >/dev/null 2>&1 || missing+=(python3-venv)
 fi
 if [ ${#missing[@]} -gt 0 ]; then
@@ -50,5 +54,6 @@ if [ "$stage" = test ]; then
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check 'duckdb>=1.3'
   fi
   scripts/fetch-kafka.sh "$LEVADA_CACHE/kafka"
+  scripts/fetch-kinesis.sh "$LEVADA_CACHE/kinesis"
   command -v cargo-deny >/dev/null 2>&1 || cargo install --quiet --locked cargo-deny
 fi

@@ -14,9 +14,13 @@ pub mod file;
 pub mod journal;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+pub mod kinesis;
 pub mod log;
 pub mod redis;
 pub mod topic;
 pub mod webhook;
 
+mod delivered;
 mod published;
+#[cfg(any(feature = "kinesis", feature = "redis"))]
+mod waiting;

@@ -5,7 +5,7 @@
 //! when the job runs, so that a job can be checked where it cannot run.
 
 use std::borrow::Cow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use levada_connectors::codec::Format;
@@ -13,6 +13,7 @@ use levada_connectors::codec::csv::CsvConfig;
 use levada_connectors::file::{FileSink, FileSinkConfig, FileSource, FileSourceConfig};
 #[cfg(feature = "kafka")]
 use levada_connectors::kafka::{KafkaSink, KafkaSinkConfig, KafkaSource, KafkaSourceConfig};
+use levada_connectors::kinesis::{KinesisSinkConfig, KinesisSourceConfig};
 use levada_connectors::redis::{RedisSinkConfig, RedisSourceConfig};
 use levada_connectors::topic::{LogSink, LogSinkConfig, LogSource, LogSourceConfig};
 use levada_connectors::webhook::{WebhookSink, WebhookSinkConfig};
@@ -87,6 +88,8 @@ connectors! {
     file => File(FileSourceConfig),
     /// A topic of Apache Kafka.
     kafka if feature = "kafka" => Kafka(KafkaSourceConfig),
+    /// A stream of Amazon Kinesis.
+    kinesis => Kinesis(KinesisSourceConfig),
     /// Streams of a Redis server.
     redis => Redis(RedisSourceConfig),
 }
@@ -102,6 +105,8 @@ connectors! {
     kafka if feature = "kafka" => Kafka(KafkaSinkConfig),
     /// An HTTP address: a request a row, or several rows.
     webhook => Webhook(WebhookSinkConfig),
+    /// A stream of Amazon Kinesis.
+    kinesis => Kinesis(KinesisSinkConfig),
     /// Streams of a Redis server.
     redis => Redis(RedisSinkConfig),
 }
@@ -110,6 +115,7 @@ connectors! {
 pub(super) struct Connections {
     job: String,
     data_dir: PathBuf,
+    state: Option<PathBuf>,
     existing: Existing,
 }
 
@@ -130,12 +136,13 @@ impl Connections {
         Connections {
             job: job.to_string(),
             data_dir: environment.data_dir.clone(),
+            state: environment.state.clone(),
             existing: environment.existing,
         }
     }
 
     /// Reader and decoder of a source; what is wrong, and with which field.
-    pub fn source(&self, spec: &SourceSpec) -> Result<Reading, (Option<&'static str>, String)> {
+    pub fn source(&self, name: &str, spec: &SourceSpec) -> Result<Reading, Fault> {
         match &spec.connector {
             SourceConnector::Log(config) => {
                 json_only(spec.common.format.unwrap_or_default())?;
@@ -161,6 +168,11 @@ impl Connections {
                 let source = KafkaSource::new(config).map_err(|error| (Some(field), error.to_string()))?;
                 let decoder = source.decoder();
                 Ok((Arc::new(source), decoder))
+            }
+            SourceConnector::Kinesis(config) => {
+                json_only(spec.common.format.unwrap_or_default())?;
+                kinesis_source(name, config, self.state.as_deref())
+            }
             SourceConnector::Redis(config) => {
                 json_only(spec.common.format.unwrap_or_default())?;
                 redis_source(config, self.existing == Existing::Resume)
@@ -205,6 +217,10 @@ impl Connections {
                 let (job, config) = (&self.job, config.clone());
                 Ok(Arc::new(WebhookSink::new(&self.data_dir, job, name, config, self.existing)))
             }
+            SinkConnector::Kinesis(config) => {
+                json_only(spec.common.format.unwrap_or_default())?;
+                kinesis_sink(&self.data_dir, &self.job, name, config, self.existing)
+            }
             SinkConnector::Redis(config) => {
                 json_only(spec.common.format.unwrap_or_default())?;
                 redis_sink(config, self.existing)
@@ -233,6 +249,44 @@ fn redis_source(config: &RedisSourceConfig, journal: bool) -> Result<Reading, Fa
 fn redis_sink(config: &RedisSinkConfig, existing: Existing) -> Result<Arc<dyn SinkFactory>, Fault> {
     Ok(Arc::new(levada_connectors::redis::RedisSink::new(config.clone(), existing)?))
 }
+
+#[cfg(feature = "kinesis")]
+fn kinesis_source(name: &str, config: &KinesisSourceConfig, state: Option<&Path>) -> Result<Reading, Fault> {
+    let source = levada_connectors::kinesis::KinesisSource::new(name, config, state)?;
+    let decoder = source.decoder();
+    Ok((Arc::new(source), decoder))
+}
+
+#[cfg(feature = "kinesis")]
+fn kinesis_sink(
+    data_dir: &Path,
+    job: &str,
+    name: &str,
+    config: &KinesisSinkConfig,
+    existing: Existing,
+) -> Result<Arc<dyn SinkFactory>, Fault> {
+    let sink = levada_connectors::kinesis::KinesisSink::new(data_dir, job, name, config.clone(), existing)?;
+    Ok(Arc::new(sink))
+}
+
+#[cfg(not(feature = "kinesis"))]
+fn kinesis_source(_: &str, _: &KinesisSourceConfig, _: Option<&Path>) -> Result<Reading, Fault> {
+    Err((None, NO_KINESIS.into()))
+}
+
+#[cfg(not(feature = "kinesis"))]
+fn kinesis_sink(
+    _: &Path,
+    _: &str,
+    _: &str,
+    _: &KinesisSinkConfig,
+    _: Existing,
+) -> Result<Arc<dyn SinkFactory>, Fault> {
+    Err((None, NO_KINESIS.into()))
+}
+
+#[cfg(not(feature = "kinesis"))]
+const NO_KINESIS: &str = "this levada was built without Kinesis: build it with the feature `kinesis`";
 
 #[cfg(not(feature = "redis"))]
 fn redis_source(_: &RedisSourceConfig, _: bool) -> Result<Reading, Fault> {
@@ -349,6 +403,7 @@ mod tests {
             schemars::schema_for!(FileSourceConfig),
             #[cfg(feature = "kafka")]
             schemars::schema_for!(KafkaSourceConfig),
+            schemars::schema_for!(KinesisSourceConfig),
             schemars::schema_for!(RedisSourceConfig),
         ] {
             assert!(fields(own).iter().all(|field| !source.contains(field)));
@@ -359,6 +414,7 @@ mod tests {
             #[cfg(feature = "kafka")]
             schemars::schema_for!(KafkaSinkConfig),
             schemars::schema_for!(WebhookSinkConfig),
+            schemars::schema_for!(KinesisSinkConfig),
             schemars::schema_for!(RedisSinkConfig),
         ] {
             assert!(fields(own).iter().all(|field| !sink.contains(field)));

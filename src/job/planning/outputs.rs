@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use levada_connectors::kinesis::KinesisSinkConfig;
 use levada_connectors::log::{MAX_PARTITIONS, check_topic_name};
 use levada_connectors::webhook::WebhookSinkConfig;
 
@@ -39,7 +40,13 @@ impl Planner<'_> {
                 }
                 SinkConnector::File(config) => ("path", vec![format!("file {}", config.path.display())]),
                 SinkConnector::Webhook(_) => {
-                    ("url", kept(&self.spec.job.name, name).map(|topic| format!("topic {topic}")).to_vec())
+                    let kept = WebhookSinkConfig::kept(&self.spec.job.name, name);
+                    ("url", kept.map(|topic| format!("topic {topic}")).to_vec())
+                }
+                SinkConnector::Kinesis(config) => {
+                    let kept = KinesisSinkConfig::kept(&self.spec.job.name, name);
+                    let kept = kept.into_iter().map(|topic| format!("topic {topic}"));
+                    ("stream", kept.chain([format!("kinesis {}", kinesis_place(config))]).collect())
                 }
                 SinkConnector::Redis(config) => {
                     let at = |stream| format!("stream {stream} at {}", config.url);
@@ -64,9 +71,11 @@ impl Planner<'_> {
     }
 }
 
-/// The topics in which a webhook keeps what became of its requests.
-fn kept(job: &str, sink: &str) -> [String; 2] {
-    [WebhookSinkConfig::delivered(job, sink), WebhookSinkConfig::undelivered(job, sink)]
+/// Where a sink writes in Kinesis.
+fn kinesis_place(config: &KinesisSinkConfig) -> String {
+    let KinesisSinkConfig { stream, region, endpoint, .. } = config;
+    let place = endpoint.as_ref().or(region.as_ref());
+    place.map_or_else(|| format!("stream {stream}"), |place| format!("stream {stream} at {place}"))
 }
 
 /// The source that reads where a sink writes.
@@ -81,7 +90,14 @@ fn reader<'a>(spec: &'a JobSpec, name: &str, sink: &SinkConnector) -> Option<&'a
             (&source.brokers, &source.topic) == (&sink.brokers, &sink.topic)
         }
         (SourceConnector::Log(source), SinkConnector::Webhook(_)) => {
-            kept(&spec.job.name, name).contains(&source.topic)
+            WebhookSinkConfig::kept(&spec.job.name, name).contains(&source.topic)
+        }
+        (SourceConnector::Log(source), SinkConnector::Kinesis(_)) => {
+            KinesisSinkConfig::kept(&spec.job.name, name).contains(&source.topic)
+        }
+        (SourceConnector::Kinesis(source), SinkConnector::Kinesis(sink)) => {
+            (&source.stream, &source.region, &source.endpoint) == (&sink.stream, &sink.region, &sink.endpoint)
+        }
         (SourceConnector::Redis(source), SinkConnector::Redis(sink)) => {
             let reads = |stream| source.stream.iter().chain(&source.streams).any(|read| *read == stream);
             source.url.to_string() == sink.url.to_string() && sink.streams().into_iter().any(reads)
