@@ -55,7 +55,8 @@ impl JobCollector {
 
     /// How far behind the newest record the readers are, by source and part of it.
     fn lag(&self, to: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
-        let known: Vec<_> = self.metrics.sources.iter().map(|s| (s.name.as_str(), s.lag.behind_ms())).collect();
+        let known: Vec<_> =
+            self.metrics.sources.iter().map(|s| (s.name.as_str(), s.lag.behind_ms())).collect();
         if known.iter().all(|(_, parts)| parts.is_empty()) {
             return Ok(());
         }

@@ -34,9 +34,9 @@ static SERVER: OnceLock<Server> = OnceLock::new();
 
 impl Server {
     fn start() -> Server {
-        let cache = std::env::var_os("LEVADA_CACHE")
-            .map(PathBuf::from)
-            .unwrap_or_else(|| Path::new(&std::env::var_os("HOME").unwrap_or_default()).join(".cache/levada"));
+        let cache = std::env::var_os("LEVADA_CACHE").map(PathBuf::from).unwrap_or_else(|| {
+            Path::new(&std::env::var_os("HOME").unwrap_or_default()).join(".cache/levada")
+        });
         let package = cache.join("kinesis/package");
         assert!(
             package.is_dir(),
@@ -213,8 +213,7 @@ impl Kinesis {
         let listed = self.ask("ListShards", json!({ "StreamName": stream }));
         let mut all = Vec::new();
         for shard in listed["Shards"].as_array().unwrap() {
-            let arguments =
-                json!({ "StreamName": stream, "ShardId": shard["ShardId"], "ShardIteratorType": "TRIM_HORIZON" });
+            let arguments = json!({ "StreamName": stream, "ShardId": shard["ShardId"], "ShardIteratorType": "TRIM_HORIZON" });
             let mut iterator = self.ask("GetShardIterator", arguments)["ShardIterator"].clone();
             while !iterator.is_null() {
                 let fetched = self.ask("GetRecords", json!({ "ShardIterator": iterator }));
@@ -294,14 +293,21 @@ fn exchange(stream: &UnixStream, head: &[String], body: &[u8]) -> Option<(Vec<St
 }
 
 /// Passes a request on, or not; None where the connection is to end.
-fn forward(outside: &TcpStream, inside: &UnixStream, head: &[String], body: Vec<u8>, rule: &Rule) -> Option<()> {
+fn forward(
+    outside: &TcpStream,
+    inside: &UnixStream,
+    head: &[String],
+    body: Vec<u8>,
+    rule: &Rule,
+) -> Option<()> {
     let action = header(head, "x-amz-target").unwrap_or_default().rsplit('.').next().unwrap().to_string();
     let arguments: Value = serde_json::from_slice(&body).unwrap();
     let (status, answer) = match rule(&action, &arguments) {
         Fault::None => told(exchange(inside, head, &body)?),
-        Fault::Refuse(status, kind) => {
-            (status.to_string(), json!({ "__type": kind, "message": "as the test wants it" }).to_string().into())
-        }
+        Fault::Refuse(status, kind) => (
+            status.to_string(),
+            json!({ "__type": kind, "message": "as the test wants it" }).to_string().into(),
+        ),
         Fault::Lose => {
             exchange(inside, head, &body)?;
             return None;

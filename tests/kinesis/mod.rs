@@ -107,9 +107,7 @@ topic = "late"
 
     fn held(&self, data: &str, topic: &str) -> u64 {
         let Ok(topic) = Log::open(self.path(data)).and_then(|log| log.topic(topic)) else { return 0 };
-        (0..topic.partitions())
-            .map(|partition| topic.bounds(partition).map_or(0, |bounds| bounds.next))
-            .sum()
+        (0..topic.partitions()).map(|partition| topic.bounds(partition).map_or(0, |bounds| bounds.next)).sum()
     }
 
     /// Waits until the topic has so many records, or the job ends.

@@ -190,7 +190,8 @@ fn a_record_that_is_too_long_is_set_aside_with_the_reason() {
     let site = Site::new("too-long", 1, 0, "");
     let data = site.folder.path().join("data");
     let long = format!("{{\"machine\":\"{}\",\"n\":2,\"at\":2}}\n", "x".repeat((1 << 20) - 20));
-    let text = format!("{{\"machine\":\"m\",\"n\":1,\"at\":1}}\n{long}{{\"machine\":\"m\",\"n\":4,\"at\":3}}\n");
+    let text =
+        format!("{{\"machine\":\"m\",\"n\":1,\"at\":1}}\n{long}{{\"machine\":\"m\",\"n\":4,\"at\":3}}\n");
     let file = site.folder.path().join("records.jsonl");
     std::fs::write(&file, text).unwrap();
     succeed(levada(&["topics", "produce", "readings", "--file", file.to_str().unwrap()], &data));

@@ -199,9 +199,10 @@ fn aggregated_records_are_taken_apart_and_what_cannot_be_used_is_kept() {
         let error = said(site.run(&data, &["--until-drained", "--fail-on-dead-letters"]), 3);
         let mut numbers = site.numbers(&data);
         assert_eq!(numbers.remove("explicit"), Some(vec![1_000_001]), "{error}");
-        let expected = low.iter().take(60).map(|(_, data)| {
-            serde_json::from_str::<serde_json::Value>(data).unwrap()["n"].as_u64().unwrap()
-        });
+        let expected = low
+            .iter()
+            .take(60)
+            .map(|(_, data)| serde_json::from_str::<serde_json::Value>(data).unwrap()["n"].as_u64().unwrap());
         let mut expected: Vec<u64> = expected.filter(|n| n % 10 != 3).collect();
         let mut found: Vec<u64> = numbers.into_values().flatten().collect();
         expected.sort_unstable();

@@ -43,7 +43,8 @@ fn throttling_outages_and_ended_iterators_cost_time_and_no_record() {
     while address.is_none() {
         let mut line = String::new();
         assert!(log.read_line(&mut line).unwrap() > 0, "{seen}");
-        address = line.split("http://").nth(1).and_then(|rest| rest.split("/metrics").next()).map(str::to_string);
+        address =
+            line.split("http://").nth(1).and_then(|rest| rest.split("/metrics").next()).map(str::to_string);
         seen += &line;
     }
     let address = address.unwrap();
@@ -62,11 +63,15 @@ fn throttling_outages_and_ended_iterators_cost_time_and_no_record() {
         assert_eq!(child.try_wait().unwrap(), None);
     }
     let text = scrape(&address);
-    let behind = "levada_source_behind_seconds{job=\"shards\",source=\"readings\",shard=\"shardId-000000000001\"}";
+    let behind =
+        "levada_source_behind_seconds{job=\"shards\",source=\"readings\",shard=\"shardId-000000000001\"}";
     assert!(number(&text, behind).is_some(), "{text}");
     assert!(kill(child));
     let log = rest.join().unwrap();
-    assert!(log.contains("ProvisionedThroughputExceededException") && log.contains("trying again in"), "{log}");
+    assert!(
+        log.contains("ProvisionedThroughputExceededException") && log.contains("trying again in"),
+        "{log}"
+    );
     assert_eq!(site.numbers("data"), expected(600));
 }
 
@@ -163,7 +168,10 @@ fn what_is_configured_wrongly_ends_the_job_with_what_to_do() {
     let mut command = run();
     command.env_remove("AWS_ACCESS_KEY_ID").env("HOME", "/nowhere");
     let error = said(command, 1);
-    assert!(error.contains("failed to read stream configured of Kinesis: find credentials for AWS"), "{error}");
+    assert!(
+        error.contains("failed to read stream configured of Kinesis: find credentials for AWS"),
+        "{error}"
+    );
     assert!(error.contains("AWS_ACCESS_KEY_ID") && error.contains("/nowhere/.aws/credentials"), "{error}");
     let text = std::fs::read_to_string(site.job()).unwrap();
     std::fs::write(site.job(), text.replace("region = \"us-east-1\"\n", "")).unwrap();

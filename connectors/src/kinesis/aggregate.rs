@@ -146,11 +146,7 @@ mod tests {
     fn records_are_taken_out_with_their_hash_keys() {
         let data = example();
         let inner = |hash_key, data| Inner { hash_key, data };
-        let expected = [
-            inner(hash_key("a"), &b"{}"[..]),
-            inner(17, b"x"),
-            inner(hash_key("bb"), b""),
-        ];
+        let expected = [inner(hash_key("a"), &b"{}"[..]), inner(17, b"x"), inner(hash_key("bb"), b"")];
         assert_eq!(records(&data).unwrap(), expected);
     }
 

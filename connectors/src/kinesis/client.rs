@@ -74,7 +74,8 @@ impl Client {
         endpoint: Option<&str>,
         credentials: Option<&CredentialsFrom>,
     ) -> Result<Client, Failure> {
-        let region = region.map(str::to_string).or_else(|| surroundings(|outside| outside.region(credentials)));
+        let region =
+            region.map(str::to_string).or_else(|| surroundings(|outside| outside.region(credentials)));
         let region = region.ok_or_else(|| {
             Failure::Wrong("nothing says the region; say `region`, or set AWS_REGION".into())
         })?;
@@ -172,10 +173,7 @@ impl Client {
 ///
 /// # Errors
 /// When it does not answer for long, or refuses. `what` finishes the sentence "failed to …".
-pub(super) fn patiently<T>(
-    what: &str,
-    ask: impl Fn() -> Result<T, Failure>,
-) -> Result<T, ConnectorError> {
+pub(super) fn patiently<T>(what: &str, ask: impl Fn() -> Result<T, Failure>) -> Result<T, ConnectorError> {
     let until = Instant::now() + BEGIN_WITHIN;
     let mut patience = Patience::default();
     loop {
@@ -218,7 +216,9 @@ impl Failure {
     /// As an error that ends a job. `what` finishes the sentence "failed to …".
     pub fn error(self, what: &str) -> ConnectorError {
         match self {
-            Failure::Throttled(why) | Failure::Outage(why) => ConnectorError::outage(format!("{what}: {why}")),
+            Failure::Throttled(why) | Failure::Outage(why) => {
+                ConnectorError::outage(format!("{what}: {why}"))
+            }
             Failure::ExpiredIterator => {
                 ConnectorError::outage(format!("{what}: its iterators end before they are used"))
             }

@@ -187,7 +187,9 @@ fn check_place(
     }
     let Some(endpoint) = endpoint else { return Ok(()) };
     match endpoint.split_once("://") {
-        Some(("http" | "https", host)) if !host.is_empty() && !host.trim_end_matches('/').contains(['/', '@', '?']) => {
+        Some(("http" | "https", host))
+            if !host.is_empty() && !host.trim_end_matches('/').contains(['/', '@', '?']) =>
+        {
             Ok(())
         }
         _ => Err((Some("endpoint"), "write it as `https://HOST` or `http://HOST:PORT`".into())),
@@ -205,14 +207,16 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said_with_the_field() {
-        let field = |more: &str| source(&format!("{{\"stream\":\"s\"{more}}}")).unwrap().check().unwrap_err().0;
+        let field =
+            |more: &str| source(&format!("{{\"stream\":\"s\"{more}}}")).unwrap().check().unwrap_err().0;
         assert_eq!(source(r#"{"stream":"s"}"#).unwrap().check(), Ok(()));
         assert_eq!(field(r#","lanes":0"#), Some("lanes"));
         assert_eq!(field(r#","start":{"time":"soon"}"#), Some("start"));
         assert_eq!(field(r#","poll":"0s""#), Some("poll"));
         assert_eq!(field(r#","region":"Frankfurt""#), Some("region"));
         assert_eq!(field(r#","endpoint":"localhost:4567""#), Some("endpoint"));
-        let named = |stream: &str| KinesisSinkConfig { stream: stream.into(), ..KinesisSinkConfig::default() };
+        let named =
+            |stream: &str| KinesisSinkConfig { stream: stream.into(), ..KinesisSinkConfig::default() };
         assert_eq!(named("orders").check(), Ok(()));
         assert_eq!(named("").check().unwrap_err().0, None);
         let arn = named("arn:aws:kinesis:eu-central-1:1:stream/s").check().unwrap_err();

@@ -103,8 +103,7 @@ impl Surroundings<'_> {
         let wrong = |why: String| ConnectorError::configuration(format!("find credentials for AWS: {why}"));
         match from {
             Some(CredentialsFrom::Env { access_key_id, secret_access_key, session_token }) => {
-                let read =
-                    |name: &String| self.get(name).ok_or_else(|| wrong(format!("{name} is not set")));
+                let read = |name: &String| self.get(name).ok_or_else(|| wrong(format!("{name} is not set")));
                 return Ok(Credentials {
                     access_key_id: read(access_key_id)?,
                     secret_access_key: read(secret_access_key)?,
@@ -133,9 +132,9 @@ impl Surroundings<'_> {
             return Ok(credentials);
         }
         match self.container() {
-            Some(url) => self.of_container(&url).map_err(|why| {
-                ConnectorError::outage(format!("ask {url} for credentials of AWS: {why}"))
-            }),
+            Some(url) => self
+                .of_container(&url)
+                .map_err(|why| ConnectorError::outage(format!("ask {url} for credentials of AWS: {why}"))),
             None => Err(wrong(format!(
                 "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not set, profile {} is not in {}, and there is no \
                  AWS_CONTAINER_CREDENTIALS_FULL_URI; the job can name other places with `credentials`",
@@ -212,7 +211,8 @@ fn section_of(text: &str, name: &str) -> Option<Section> {
             if inside {
                 found.get_or_insert_default();
             }
-        } else if let (true, Some((key, value))) = (inside && !line.starts_with(['#', ';']), line.split_once('='))
+        } else if let (true, Some((key, value))) =
+            (inside && !line.starts_with(['#', ';']), line.split_once('='))
         {
             found.get_or_insert_default().push((key.trim().into(), value.trim().into()));
         }
@@ -304,7 +304,10 @@ mod tests {
     fn where_there_are_none_all_places_are_told_and_no_key_is_shown() {
         let error = with(&[("HOME", "/nowhere")], |outside| outside.credentials(None).unwrap_err());
         let error = error.to_string();
-        assert!(error.contains("AWS_ACCESS_KEY_ID") && error.contains("/nowhere/.aws/credentials"), "{error}");
+        assert!(
+            error.contains("AWS_ACCESS_KEY_ID") && error.contains("/nowhere/.aws/credentials"),
+            "{error}"
+        );
         let shown = Credentials {
             access_key_id: "key".into(),
             secret_access_key: "secret".into(),

@@ -187,7 +187,8 @@ impl Cursor {
             None => {
                 let Iterator { shard_iterator } = match self.iterator(reading, &self.anchor) {
                     // Clocks differ.
-                    Err(Failure::Invalid(_)) if matches!(self.begin, Begin::Since(ms) if ms + 300_000 > now_ms) => {
+                    Err(Failure::Invalid(_)) if matches!(self.begin, Begin::Since(ms) if ms + 300_000 > now_ms) =>
+                    {
                         let mut arguments = self.of_shard(reading);
                         arguments["ShardIteratorType"] = "LATEST".into();
                         reading.client.call("GetShardIterator", &arguments)?

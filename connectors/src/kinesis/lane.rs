@@ -195,7 +195,8 @@ impl LaneReader {
             wanted.sort_by_key(|cursor| cursor.seen_ms);
             wanted.into_iter().map(|cursor| cursor.shard.as_str()).collect()
         };
-        let due = wanted.iter().find(|shard| self.cursors[**shard].due() <= now).map(|shard| (*shard).to_string());
+        let due =
+            wanted.iter().find(|shard| self.cursors[**shard].due() <= now).map(|shard| (*shard).to_string());
         let Some(shard) = due else {
             let next = wanted.iter().map(|shard| self.cursors[*shard].due());
             let children = (!self.childless.is_empty()).then_some(self.list_at);
@@ -217,6 +218,9 @@ impl LaneReader {
     fn mergeable(&self) -> Vec<usize> {
         let cursors: Vec<&Cursor> = self.cursors.values().collect();
         let mut counts = vec![0; cursors.len()];
+        if self.history_until.is_some() && !self.childless.is_empty() {
+            return counts;
+        }
         loop {
             let head = |number: usize| cursors[number].buffer.get(counts[number]);
             let knows = |number: usize| {

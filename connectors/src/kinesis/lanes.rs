@@ -67,7 +67,9 @@ pub(super) fn one_each(shards: &[KeyRange]) -> Option<Vec<KeyRange>> {
     lanes.sort_by_key(|lane| lane.first);
     let whole = lanes.first()?.first == 0
         && lanes.last()?.last == u128::MAX
-        && lanes.windows(2).all(|two| matches!(two, [one, next] if one.last.checked_add(1) == Some(next.first)));
+        && lanes
+            .windows(2)
+            .all(|two| matches!(two, [one, next] if one.last.checked_add(1) == Some(next.first)));
     whole.then_some(lanes)
 }
 

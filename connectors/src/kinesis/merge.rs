@@ -81,7 +81,11 @@ mod tests {
         };
         let all = |lane| merged(lane, vec![(KeyRange::ALL, records(KeyRange::ALL))]);
         for lane in lanes {
-            assert_eq!(all(lane), merged(lane, vec![(lane, records(lane))]), "merged shards, or each its own");
+            assert_eq!(
+                all(lane),
+                merged(lane, vec![(lane, records(lane))]),
+                "merged shards, or each its own"
+            );
             assert!(!all(lane).is_empty());
         }
         assert_eq!(all(lanes[0]).len() + all(lanes[1]).len(), 50);

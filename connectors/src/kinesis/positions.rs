@@ -143,8 +143,13 @@ impl Positions {
     /// Writes down how a lane of so many begins; durable on return. Gives the first offset.
     pub fn begin(&self, lane: u32, lanes: u32, entry: Entry) -> Result<u64, ConnectorError> {
         let log = Log::open(&self.folder)?;
-        if self.lanes()?.is_some_and(|before| before != lanes) {
-            log.delete_topic(&self.source)?;
+        if let Some(before) = self.lanes()?.filter(|before| *before != lanes) {
+            return Err(ConnectorError::configuration(format!(
+                "begin source {} with {lanes} lanes: the positions in {} are of {before}, and savepoints need them; say \
+                 `lanes = {before}`",
+                self.source,
+                self.folder.display()
+            )));
         }
         let config =
             TopicConfig { partitions: lanes, segment_bytes: SEGMENT_BYTES, ..TopicConfig::default() };
@@ -242,7 +247,8 @@ impl Scribe {
 fn append(writer: &Writer, entry: &Entry) -> Result<(), ConnectorError> {
     let value = serde_json::to_vec(entry)
         .map_err(|error| ConnectorError::outage(format!("write a position down: {error}")))?;
-    let record = RecordIn { timestamp_ms: super::client::now_ms() as i64, value: &value, ..RecordIn::default() };
+    let record =
+        RecordIn { timestamp_ms: super::client::now_ms() as i64, value: &value, ..RecordIn::default() };
     writer.append_durable(&[record])?;
     Ok(())
 }
@@ -306,11 +312,12 @@ mod tests {
     }
 
     #[test]
-    fn another_number_of_lanes_begins_anew() {
+    fn another_number_of_lanes_is_refused_rather_than_to_forget() {
         let folder = tempfile::tempdir().unwrap();
         let positions = Positions::new(folder.path(), "in");
         positions.begin(0, 2, entry(0, 0)).unwrap();
-        assert_eq!(positions.begin(0, 3, entry(0, 0)).unwrap(), 0);
-        assert_eq!(positions.lanes().unwrap(), Some(3));
+        let error = positions.begin(0, 3, entry(0, 0)).unwrap_err().to_string();
+        assert!(error.contains("are of 2, and savepoints need them; say `lanes = 2`"), "{error}");
+        assert_eq!(positions.lanes().unwrap(), Some(2));
     }
 }

@@ -192,14 +192,23 @@ impl Sender {
     }
 
     /// Puts what may go now, at most so many records; false when there will be none.
-    fn put(&self, target: &Target, patience: &mut Patience, most: &mut usize) -> Result<bool, ConnectorError> {
+    fn put(
+        &self,
+        target: &Target,
+        patience: &mut Patience,
+        most: &mut usize,
+    ) -> Result<bool, ConnectorError> {
         let Some((chosen, request)) = self.choose(target, *most) else { return Ok(false) };
         let fates = match target.client.call::<Put>("PutRecords", &request) {
             Ok(put) if put.records.len() == chosen.len() => {
                 *most = REQUEST_RECORDS;
                 put.records.into_iter().map(PutOne::fate).collect::<Vec<_>>()
             }
-            Ok(_) => return Err(Failure::Outage("PutRecords: the answer is of other records".into()).error(&target.what)),
+            Ok(_) => {
+                return Err(
+                    Failure::Outage("PutRecords: the answer is of other records".into()).error(&target.what)
+                );
+            }
             // One of them is not as Kinesis wants it: alone it will show.
             Err(Failure::Invalid(why)) if chosen.len() == 1 => vec![(Fate::Refused(why), None)],
             Err(Failure::Invalid(_)) => {
@@ -306,7 +315,8 @@ impl Sender {
         let mut state = self.lock();
         while let Some(until) = patience.until() {
             let left = until.saturating_duration_since(Instant::now());
-            let left = state.closing.map_or(left, |since| left.min(FINISH_WITHIN.saturating_sub(since.elapsed())));
+            let left =
+                state.closing.map_or(left, |since| left.min(FINISH_WITHIN.saturating_sub(since.elapsed())));
             if left.is_zero() {
                 return;
             }
@@ -373,7 +383,8 @@ mod tests {
 
     #[test]
     fn of_each_key_the_first_that_is_not_done_with_may_go() {
-        let waiting = queue(&[("a", 1, false), ("a", 1, false), ("b", 1, true), ("b", 1, false), ("c", 1, false)]);
+        let waiting =
+            queue(&[("a", 1, false), ("a", 1, false), ("b", 1, true), ("b", 1, false), ("c", 1, false)]);
         assert_eq!(choose(&waiting, 500), [0, 3, 4]);
         assert_eq!(choose(&waiting, 1), [0]);
     }

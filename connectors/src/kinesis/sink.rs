@@ -61,7 +61,8 @@ impl SinkFactory for KinesisSink {
         let KinesisSinkConfig { stream, region, endpoint, credentials, .. } = &self.config;
         let client = Client::new(stream, region.as_deref(), endpoint.as_deref(), credentials.as_ref());
         let client = client.map_err(|failure| failure.error(&what))?;
-        let Remembered { delivered, undelivered, generation, done } = self.kept.open(&self.describe(), place)?;
+        let Remembered { delivered, undelivered, generation, done } =
+            self.kept.open(&self.describe(), place)?;
         let sender = Sender::after(done);
         let target = Arc::new(Target { client, what, delivered, undelivered });
         let thread = {

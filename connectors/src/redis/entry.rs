@@ -2,8 +2,8 @@
 
 use redis::{RedisResult, Value};
 
-use super::server::{id, unexpected};
 use super::EntryId;
+use super::server::{id, unexpected};
 
 /// An entry of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]

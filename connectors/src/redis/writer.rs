@@ -379,9 +379,8 @@ impl Transactions {
             }
         }
         let newest = |stream: u32| {
-            let of = |epoch: &Encoded| {
-                epoch.streams.iter().rposition(|of| *of == stream).map(|row| epoch.id(row))
-            };
+            let of =
+                |epoch: &Encoded| epoch.streams.iter().rposition(|of| *of == stream).map(|row| epoch.id(row));
             epochs.iter().filter_map(of).max().unwrap_or_default()
         };
         for (number, (info, last)) in (0..).zip(infos.iter().zip(&mut self.last)) {
