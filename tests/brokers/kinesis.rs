@@ -9,7 +9,7 @@
 //! tests; each test has a way to it of its own. It comes by `scripts/fetch-kinesis.sh`.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -153,7 +153,20 @@ impl Kinesis {
         self.until_active(stream);
     }
 
-    pub fn until_active(&self, stream: &str) {
+    /// Deletes a stream, and waits until it is gone.
+    pub fn delete(&self, stream: &str) {
+        self.ask("DeleteStream", json!({ "StreamName": stream }));
+        let until = Instant::now() + PATIENCE;
+        let is_there = || {
+            let listed = self.ask("ListStreams", json!({ "Limit": 1000 }));
+            listed["StreamNames"].as_array().unwrap().contains(&json!(stream))
+        };
+        while is_there() {
+            assert!(Instant::now() < until, "stream {stream} does not go");
+        }
+    }
+
+    fn until_active(&self, stream: &str) {
         let until = Instant::now() + PATIENCE;
         let status = || {
             let summary = self.ask("DescribeStreamSummary", json!({ "StreamName": stream }));

@@ -45,7 +45,7 @@ checkpoint = "100ms"
 {}poll = "5ms"
 {more}
 schema = {{ machine = "string", n = "int", at = "timestamp" }}
-event_time = {{ column = "at", out_of_order = "1s" }}
+event_time = {{ column = "at", out_of_order = "20s" }}
 
 [step.good.select]
 from = "readings"
