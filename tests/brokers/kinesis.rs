@@ -275,8 +275,8 @@ fn message(from: &mut impl BufRead) -> Option<(Vec<String>, Vec<u8>)> {
 }
 
 fn header<'a>(lines: &'a [String], name: &str) -> Option<&'a str> {
-    let fields = lines.iter().filter_map(|line| line.split_once(": "));
-    fields.filter(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
+    let mut fields = lines.iter().filter_map(|line| line.split_once(": "));
+    fields.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
 }
 
 /// Asks the server; None where it refuses.

@@ -45,8 +45,8 @@ impl Planner<'_> {
                 }
                 SinkConnector::Kinesis(config) => {
                     let kept = KinesisSinkConfig::kept(&self.spec.job.name, name);
-                    let kept = kept.into_iter().map(|topic| format!("topic {topic}"));
-                    ("stream", kept.chain([format!("kinesis {}", kinesis_place(config))]).collect())
+                    let place = std::iter::once(format!("kinesis {}", kinesis_place(config)));
+                    ("stream", place.chain(kept.map(|topic| format!("topic {topic}"))).collect())
                 }
                 SinkConnector::Redis(config) => {
                     let at = |stream| format!("stream {stream} at {}", config.url);
