@@ -32,6 +32,10 @@ if [ "$stage" = test ]; then
   need promtool prometheus
   need openssl openssl
   need redis-server redis-server
+  # The Kinesis of the tests is JavaScript; it binds all interfaces, so it gets a network of its own.
+  need node nodejs
+  need npm npm
+  need ip iproute2
 fi
 if [ ${#missing[@]} -gt 0 ]; then
   line="apt-get install -y --no-install-recommends ${missing[*]}"
@@ -60,5 +64,6 @@ fi
 if [ "$stage" = test ]; then
   # DuckDB answers the same questions as the flights job, independently.
   python_package duckdb 'duckdb>=1.3'
+  scripts/fetch-kinesis.sh "$LEVADA_CACHE/kinesis"
   command -v cargo-deny >/dev/null 2>&1 || cargo install --quiet --locked cargo-deny
 fi

@@ -12,6 +12,8 @@ mod gateway;
 mod job_files;
 #[cfg(feature = "kafka")]
 mod kafka;
+#[cfg(feature = "kinesis")]
+mod kinesis;
 mod live_and_replayed;
 mod nested_json;
 mod outputs;

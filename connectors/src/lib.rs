@@ -14,14 +14,18 @@ pub mod file;
 pub mod journal;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+pub mod kinesis;
 pub mod log;
 pub mod redis;
 pub mod registry;
 pub mod topic;
 pub mod webhook;
 
+mod delivered;
 mod https;
 mod published;
 mod secret;
+#[cfg(any(feature = "kinesis", feature = "redis"))]
+mod waiting;
 
 pub use secret::Secret;

@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use levada_types::{Offset, PartitionId};
+use levada_types::{Offset, PartitionId, SourceLag};
 
 use crate::plan::Plan;
 
@@ -53,6 +53,8 @@ pub struct SourceMetrics {
     pub first_dead: Mutex<Option<FirstDead>>,
     /// Records that the source dropped as it was configured to.
     pub dropped: Arc<AtomicU64>,
+    /// How far its readers are behind, where the outside system tells.
+    pub lag: Arc<SourceLag>,
     /// How many records the history holds, where it is known beforehand.
     pub total: AtomicU64,
     /// The greatest event time seen.
@@ -190,6 +192,7 @@ impl Metrics {
                 .map(|s| SourceMetrics {
                     name: s.name.clone(),
                     dropped: s.reader.dropped(),
+                    lag: s.reader.lag(),
                     newest_ms: AtomicI64::new(i64::MIN),
                     oldest_ms: AtomicI64::new(i64::MAX),
                     seen: s.decoded.fields().iter().map(|_| AtomicBool::new(false)).collect(),

@@ -70,6 +70,7 @@ fn plan(text: &str, data_dir: &Path) -> Result<Arc<Plan>, BenchError> {
     let models = |path: &str| Ok(Arc::new(Model::load(path)?) as Arc<dyn levada_types::ScorerFactory>);
     let environment = Environment {
         data_dir: data_dir.to_path_buf(),
+        state: None,
         existing: Existing::Refuse,
         models: &models,
         look: None,

@@ -43,7 +43,7 @@ pub struct Check {
 impl Check {
     /// Prints the summary.
     pub fn run(self, global: &Global) -> ExitCode {
-        match self.job.load(global, levada_types::Existing::Refuse, !self.offline) {
+        match self.job.load(global, levada_types::Existing::Refuse, None, !self.offline) {
             Ok(loaded) => {
                 let printed = super::print(&summary(&loaded));
                 match &self.against {

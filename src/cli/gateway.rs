@@ -116,7 +116,7 @@ impl GatewayArgs {
             self.ingest.iter().map(|name| IngestTopic { name: name.clone(), schemas: Vec::new() }).collect();
         for job in &self.jobs {
             let job = JobArgs { job: job.clone(), set: Vec::new() };
-            match job.load(global, Existing::Refuse, false) {
+            match job.load(global, Existing::Refuse, None, false) {
                 Ok(loaded) => {
                     if let Some(topic) = topics.iter().find(|topic| writes(&loaded, &topic.name)) {
                         let (job, topic) = (&loaded.plan.name, &topic.name);

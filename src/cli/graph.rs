@@ -35,7 +35,7 @@ enum Format {
 impl Graph {
     /// Prints it.
     pub fn run(self, global: &Global) -> ExitCode {
-        let loaded = match self.job.load(global, levada_types::Existing::Refuse, false) {
+        let loaded = match self.job.load(global, levada_types::Existing::Refuse, None, false) {
             Ok(loaded) => loaded,
             Err(code) => return code,
         };

@@ -106,10 +106,21 @@ impl JobArgs {
     ///
     /// # Errors
     /// The exit code, once everything has been said.
-    pub fn load(&self, global: &Global, existing: Existing, look: bool) -> Result<Loaded, ExitCode> {
+    pub fn load(
+        &self,
+        global: &Global,
+        existing: Existing,
+        state: Option<&Path>,
+        look: bool,
+    ) -> Result<Loaded, ExitCode> {
         let look = look.then(|| self.job.parent().unwrap_or(Path::new("")).to_path_buf());
-        let environment =
-            Environment { data_dir: global.data_dir.clone(), existing, models: &open_model, look };
+        let environment = Environment {
+            data_dir: global.data_dir.clone(),
+            state: state.map(Path::to_path_buf),
+            existing,
+            models: &open_model,
+            look,
+        };
         let styled = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         match job::load(&self.job, &self.set, &environment) {
             Ok(loaded) => {

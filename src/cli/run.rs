@@ -108,7 +108,7 @@ impl Run {
             (false, Some(_)) => Existing::Resume,
             (false, None) => Existing::Refuse,
         };
-        let loaded = match self.job.load(global, existing, true) {
+        let loaded = match self.job.load(global, existing, self.state.as_deref(), true) {
             Ok(loaded) => loaded,
             Err(code) => return code,
         };

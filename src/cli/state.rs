@@ -3,12 +3,13 @@
 //! ```text
 //!  DIR/journal/      what decides the output beside the inputs
 //!  DIR/checkpoints/  what the job remembered at the end of an epoch
+//!  DIR/positions/    where the records of a source stand that knows them otherwise than by number (Kinesis)
 //!  DIR/requests/     an empty file for each savepoint that is asked for
 //! ```
 
 use std::fs;
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +40,10 @@ impl StateFolder {
     /// Its checkpoints.
     pub fn checkpoints(&self) -> FolderStore {
         FolderStore::new(self.0.join("checkpoints"))
+    }
+
+    fn positions(&self) -> PathBuf {
+        self.0.join("positions")
     }
 
     fn requests(&self) -> PathBuf {
@@ -109,12 +114,21 @@ impl StateFolder {
             0 => {}
             count => deleted.push(format!("{count} of {}", store.describe())),
         }
-        match fs::remove_dir_all(self.requests()) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(format!("failed to delete {}: {error}", self.requests().display()))
-            }
-            _ => Ok(deleted),
+        // A savepoint tells how many records it is behind, and the positions where those stand.
+        if store.list().map_err(|error| error.to_string())?.is_empty() && remove(&self.positions())? {
+            deleted.push(self.positions().display().to_string());
         }
+        remove(&self.requests())?;
+        Ok(deleted)
+    }
+}
+
+/// Deletes a folder; false if there is none.
+fn remove(folder: &Path) -> Result<bool, String> {
+    match fs::remove_dir_all(folder) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(format!("failed to delete {}: {error}", folder.display())),
     }
 }
 

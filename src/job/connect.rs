@@ -5,7 +5,7 @@
 //! when the job runs, so that a job can be checked where it cannot run.
 
 use std::borrow::Cow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use levada_connectors::codec::csv::CsvConfig;
@@ -13,9 +13,11 @@ pub use levada_connectors::codec::{Format, SourceFormat};
 use levada_connectors::file::{FileSink, FileSinkConfig, FileSource, FileSourceConfig};
 #[cfg(feature = "kafka")]
 use levada_connectors::kafka::{KafkaSink, KafkaSinkConfig, KafkaSource, KafkaSourceConfig};
+use levada_connectors::codec::metadata::with_metadata;
+#[cfg(feature = "kinesis")]
+use levada_connectors::kinesis::{KinesisSink, KinesisSinkConfig, KinesisSource, KinesisSourceConfig};
 #[cfg(feature = "redis")]
 use levada_connectors::redis::{RedisSink, RedisSinkConfig, RedisSource, RedisSourceConfig};
-use levada_connectors::codec::metadata::with_metadata;
 use levada_connectors::registry::RegistrySource;
 use levada_connectors::topic::{LogSink, LogSinkConfig, LogSource, LogSourceConfig};
 use levada_connectors::webhook::{WebhookSink, WebhookSinkConfig};
@@ -91,6 +93,8 @@ connectors! {
     file => File(FileSourceConfig),
     /// A topic of Apache Kafka.
     kafka if feature = "kafka" => Kafka(KafkaSourceConfig),
+    /// A stream of Amazon Kinesis.
+    kinesis if feature = "kinesis" => Kinesis(KinesisSourceConfig),
     /// Streams of a Redis server.
     redis if feature = "redis" => Redis(RedisSourceConfig),
 }
@@ -106,6 +110,8 @@ connectors! {
     kafka if feature = "kafka" => Kafka(KafkaSinkConfig),
     /// An HTTP address: a request a row, or several rows.
     webhook => Webhook(WebhookSinkConfig),
+    /// A stream of Amazon Kinesis.
+    kinesis if feature = "kinesis" => Kinesis(KinesisSinkConfig),
     /// Streams of a Redis server.
     redis if feature = "redis" => Redis(RedisSinkConfig),
 }
@@ -114,6 +120,7 @@ connectors! {
 pub(super) struct Connections {
     job: String,
     data_dir: PathBuf,
+    state: Option<PathBuf>,
     existing: Existing,
 }
 
@@ -140,12 +147,13 @@ impl Connections {
         Connections {
             job: job.to_string(),
             data_dir: environment.data_dir.clone(),
+            state: environment.state.clone(),
             existing: environment.existing,
         }
     }
 
     /// Reader and decoder of a source; what is wrong, and with which field.
-    pub fn source(&self, spec: &SourceSpec) -> Result<Reading, Fault> {
+    pub fn source(&self, name: &str, spec: &SourceSpec) -> Result<Reading, Fault> {
         let format = match &spec.connector {
             SourceConnector::File(config) => format_of(spec, config),
             _ => spec.common.format.clone().unwrap_or_default(),
@@ -180,6 +188,12 @@ impl Connections {
                 let field = if config.properties.reserved().is_some() { "properties" } else { "start" };
                 let source = KafkaSource::new(config).map_err(|error| (Some(field), error.to_string()))?;
                 Arc::new(source.with_headers(headers).telling(&spec.common.metadata))
+            }
+            #[cfg(feature = "kinesis")]
+            SourceConnector::Kinesis(config) => {
+                no_metadata(spec)?;
+                formats::of_topic(&format)?;
+                Arc::new(KinesisSource::new(name, config, self.state.as_deref())?)
             }
             #[cfg(feature = "redis")]
             SourceConnector::Redis(config) => {
@@ -232,6 +246,12 @@ impl Connections {
                 config.check().map_err(|(field, message)| (Some(field), message))?;
                 let (job, config) = (&self.job, config.clone());
                 Ok(Arc::new(WebhookSink::new(&self.data_dir, job, name, config, self.existing)))
+            }
+            #[cfg(feature = "kinesis")]
+            SinkConnector::Kinesis(config) => {
+                json_only(spec.common.format.unwrap_or_default())?;
+                let (data_dir, config) = (&self.data_dir, config.clone());
+                Ok(Arc::new(KinesisSink::new(data_dir, &self.job, name, config, self.existing)?))
             }
             #[cfg(feature = "redis")]
             SinkConnector::Redis(config) => {
@@ -369,6 +389,8 @@ mod tests {
             schemars::schema_for!(FileSourceConfig),
             #[cfg(feature = "kafka")]
             schemars::schema_for!(KafkaSourceConfig),
+            #[cfg(feature = "kinesis")]
+            schemars::schema_for!(KinesisSourceConfig),
             #[cfg(feature = "redis")]
             schemars::schema_for!(RedisSourceConfig),
         ] {
@@ -380,6 +402,8 @@ mod tests {
             #[cfg(feature = "kafka")]
             schemars::schema_for!(KafkaSinkConfig),
             schemars::schema_for!(WebhookSinkConfig),
+            #[cfg(feature = "kinesis")]
+            schemars::schema_for!(KinesisSinkConfig),
             #[cfg(feature = "redis")]
             schemars::schema_for!(RedisSinkConfig),
         ] {

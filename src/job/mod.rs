@@ -53,6 +53,8 @@ pub type Models<'a> = dyn Fn(&str) -> Result<Arc<dyn ScorerFactory>, ScoreError>
 pub struct Environment<'a> {
     /// Where the embedded topics live.
     pub data_dir: PathBuf,
+    /// The folder in which a run keeps what it needs to go on, if it does.
+    pub state: Option<PathBuf>,
     /// What to do when a topic that a sink writes already holds records.
     pub existing: Existing,
     /// Opens a model's manifest.

@@ -338,6 +338,17 @@ impl Planner<'_> {
             SinkConnector::Kafka(config) => &config.key,
             #[cfg(feature = "redis")]
             SinkConnector::Redis(config) => &config.key,
+            #[cfg(feature = "kinesis")]
+            SinkConnector::Kinesis(config) => {
+                if rows.index_of(config.id_field()).is_ok() {
+                    let message = format!(
+                        "the rows have a column `{}`, which is to be a record's identity; say another `id_field`",
+                        config.id_field()
+                    );
+                    self.cx.problem([table[0], table[1], table[2], "id_field"], message);
+                }
+                &config.key
+            }
             SinkConnector::File(_) => return,
             SinkConnector::Webhook(config) => {
                 // What is wrong with the text itself has been said.

@@ -93,7 +93,13 @@ fn draw(steps: &[(&str, Fake)], broken: &[&str], sinks: &[&str]) -> Drawn {
         &spec,
         &drafts,
         &broken,
-        &Environment { data_dir: PathBuf::new(), existing: Existing::Refuse, models: &no_model, look: None },
+        &Environment {
+            data_dir: PathBuf::new(),
+            state: None,
+            existing: Existing::Refuse,
+            models: &no_model,
+            look: None,
+        },
     )
 }
 
@@ -142,8 +148,13 @@ fn only_the_columns_that_somebody_uses_are_decoded() {
         sink: [("out".to_string(), sink)].into_iter().collect(),
         page: None,
     };
-    let environment =
-        Environment { data_dir: PathBuf::new(), existing: Existing::Refuse, models: &no_model, look: None };
+    let environment = Environment {
+        data_dir: PathBuf::new(),
+        state: None,
+        existing: Existing::Refuse,
+        models: &no_model,
+        look: None,
+    };
     let draft = [StepDraft { name: "only", verb: "fake", spec: &only }];
     let drawn = plan(&spec, &draft, &BTreeSet::new(), &environment);
     let plan = drawn.plan.unwrap();

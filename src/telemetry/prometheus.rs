@@ -53,6 +53,25 @@ impl JobCollector {
         Ok(())
     }
 
+    /// How far behind the newest record the readers are, by source and part of it.
+    fn lag(&self, to: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
+        let known: Vec<_> =
+            self.metrics.sources.iter().map(|s| (s.name.as_str(), s.lag.behind_ms())).collect();
+        if known.iter().all(|(_, parts)| parts.is_empty()) {
+            return Ok(());
+        }
+        let help = "Age of the next record to be read, by shard";
+        let kind = ConstGauge::new(0.0).metric_type();
+        let mut family = to.encode_descriptor("levada_source_behind", help, Some(&Unit::Seconds), kind)?;
+        for (source, parts) in &known {
+            for (shard, behind_ms) in parts {
+                let labels = [("job", self.job.as_str()), ("source", *source), ("shard", shard.as_str())];
+                ConstGauge::new(*behind_ms as f64 / 1000.0).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+
     fn gauge(
         &self,
         to: &mut DescriptorEncoder<'_>,
@@ -82,6 +101,9 @@ impl Collector for JobCollector {
         self.counters(to, "levada_source_dead_letters", "Records that could not be used", None, dead)?;
         let dropped = sources().map(|(l, s)| (l, s.dropped.load(Relaxed)));
         self.counters(to, "levada_source_dropped", "Records dropped by a full intake", None, dropped)?;
+        let throttled = sources().map(|(l, s)| (l, s.lag.throttles()));
+        self.counters(to, "levada_source_throttled", "Reads refused as too many", None, throttled)?;
+        self.lag(to)?;
         let rows = steps().map(|(l, s)| (l, s.rows_in.load(Relaxed) + s.table_rows.load(Relaxed)));
         self.counters(to, "levada_step_rows_in", "Rows taken in", None, rows)?;
         let rows = steps().map(|(l, s)| (l, s.rows_out.load(Relaxed)));

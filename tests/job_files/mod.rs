@@ -18,6 +18,7 @@ fn load(path: &Path, overrides: &[String]) -> Result<Loaded, Report> {
         overrides,
         &Environment {
             data_dir: PathBuf::from("none"),
+            state: None,
             existing: Existing::Refuse,
             models: &no_model,
             look: None,
@@ -29,6 +30,7 @@ fn load_text(text: &str, overrides: &[&str]) -> Result<Loaded, Report> {
     let overrides: Vec<String> = overrides.iter().map(|flag| flag.to_string()).collect();
     let environment = Environment {
         data_dir: PathBuf::from("none"),
+        state: None,
         existing: Existing::Refuse,
         models: &no_model,
         look: None,
@@ -67,6 +69,7 @@ fn forecast(_: &str) -> Result<std::sync::Arc<dyn ScorerFactory>, ScoreError> {
 pub fn flights_job() -> Result<Loaded, Report> {
     let environment = Environment {
         data_dir: PathBuf::from("none"),
+        state: None,
         existing: Existing::Refuse,
         models: &forecast,
         look: None,
@@ -207,6 +210,7 @@ fn a_flag_sets_an_element_in_either_notation() {
     let flights = std::fs::read_to_string("config/jobs/flights.toml").unwrap();
     let environment = Environment {
         data_dir: PathBuf::from("none"),
+        state: None,
         existing: Existing::Refuse,
         models: &forecast,
         look: None,

@@ -198,7 +198,13 @@ impl Site {
     fn plan(&self, disk: &PowerCut) -> (Plan, u64) {
         let models = |_: &str| unreachable!("the job has no model");
         let environment =
-            Environment { data_dir: self.data(), existing: Existing::Resume, models: &models, look: None };
+            Environment {
+            data_dir: self.data(),
+            state: None,
+            existing: Existing::Resume,
+            models: &models,
+            look: None,
+        };
         let loaded = job::load_text("job.toml", JOB, &[], &environment);
         let Loaded { spec, mut plan, .. } = loaded.unwrap_or_else(|report| panic!("{report}"));
         let on_disk = |config| {

@@ -1,11 +1,9 @@
 //! Entries: what a server replies, and the record that each is.
 
-use bytes::Bytes;
-use levada_types::RawRecords;
 use redis::{RedisResult, Value};
 
+use super::EntryId;
 use super::server::{id, unexpected};
-use super::{EntryId, UnpackableId};
 
 /// An entry of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,74 +104,6 @@ fn write_text(bytes: &[u8], out: &mut Vec<u8>) {
     let _ = serde_json::to_writer(out, &String::from_utf8_lossy(bytes));
 }
 
-/// Records that were read and not yet given.
-#[derive(Debug, Default)]
-pub(super) struct Waiting {
-    data: Vec<u8>,
-    spans: Vec<(u32, u32)>,
-    offsets: Vec<u64>,
-}
-
-/// Bytes of records that one read gives at most (one record more than fits): only records of more than 64 KiB on
-/// average get there. It is counted record by record, so that it does not depend on how they arrived.
-const MAX_READ_BYTES: usize = 256 << 20;
-
-impl Waiting {
-    pub(super) fn len(&self) -> usize {
-        self.offsets.len()
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.offsets.is_empty()
-    }
-
-    pub(super) fn bytes(&self) -> usize {
-        self.data.len()
-    }
-
-    /// Whether there is as much as one read gives.
-    pub(super) fn fills(&self, max_records: usize) -> bool {
-        self.len() >= max_records || self.bytes() >= MAX_READ_BYTES
-    }
-
-    /// Adds the record that an entry is, under an offset.
-    pub(super) fn add(&mut self, entry: &Entry, field: Option<&str>, offset: u64) {
-        let start = self.data.len() as u32;
-        entry.write(field, &mut self.data);
-        self.spans.push((start, self.data.len() as u32));
-        self.offsets.push(offset);
-    }
-
-    /// Adds the record that an entry is, under its own offset.
-    ///
-    /// # Errors
-    /// When the id does not fit one.
-    pub(super) fn add_own(&mut self, entry: &Entry, field: Option<&str>) -> Result<(), UnpackableId> {
-        self.add(entry, field, entry.id.offset()?);
-        Ok(())
-    }
-
-    /// The first of them.
-    pub(super) fn take(&mut self, max_records: usize) -> RawRecords {
-        let fits = self.spans.iter().position(|(_, end)| *end as usize >= MAX_READ_BYTES);
-        let count = max_records.min(fits.map_or(usize::MAX, |last| last + 1));
-        let mut taken = std::mem::take(self);
-        if count < taken.len() {
-            let (spans, offsets) = (taken.spans.split_off(count), taken.offsets.split_off(count));
-            let from = spans.first().map_or(0, |(start, _)| *start);
-            self.data = taken.data.split_off(from as usize);
-            self.spans = spans.into_iter().map(|(start, end)| (start - from, end - from)).collect();
-            self.offsets = offsets;
-        }
-        RawRecords {
-            data: Bytes::from(taken.data),
-            spans: taken.spans,
-            offsets: taken.offsets,
-            ..RawRecords::default()
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,20 +124,5 @@ mod tests {
         assert_eq!(record(&["data", "{\"n\":1}"], None), "{\"n\":1}");
         assert_eq!(record(&["n", "1", "m", "a\"b"], None), r#"{"n":"1","m":"a\"b"}"#);
         assert_eq!(record(&["n", "1", "m", "2"], Some("value")), r#"["n","1","m","2"]"#);
-    }
-
-    #[test]
-    fn what_waits_is_given_in_order_and_cut_where_it_is_asked() {
-        let mut waiting = Waiting::default();
-        for n in 0..10u64 {
-            waiting.add(&entry(&["v", &"x".repeat(n as usize)]), None, n);
-        }
-        let (mut offsets, mut lengths) = (Vec::new(), Vec::new());
-        while !waiting.is_empty() {
-            let records = waiting.take(3);
-            offsets.extend(&records.offsets);
-            lengths.extend((0..records.len()).map(|i| records.value(i).len() as u64));
-        }
-        assert_eq!((offsets, lengths), ((0..10).collect(), (0..10).collect()));
     }
 }

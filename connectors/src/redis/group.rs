@@ -27,8 +27,9 @@ use redis::{Cmd, Connection, RedisResult, Value};
 
 use super::EntryId;
 use super::config::Start;
-use super::entry::{Entry, Waiting};
+use super::entry::Entry;
 use super::server::{Link, StreamInfo, text, together, transaction, unexpected};
+use crate::waiting::Waiting;
 
 /// Entries that are taken at once, and an entry of the log tells of.
 const MAX_PIECE: usize = 512;
@@ -292,7 +293,7 @@ impl MemberReader {
         }
         let skip = (self.next - piece.begin()) as usize;
         for entry in &entries[skip..] {
-            self.waiting.add(entry, self.field.as_deref(), self.next);
+            self.waiting.push_with(self.next, |out| entry.write(self.field.as_deref(), out));
             self.next += 1;
         }
         Ok(Fetched::More)
@@ -392,7 +393,7 @@ impl MemberReader {
             }
             Some(true) => {
                 for entry in &there {
-                    self.waiting.add(entry, self.field.as_deref(), self.next);
+                    self.waiting.push_with(self.next, |out| entry.write(self.field.as_deref(), out));
                     self.next += 1;
                 }
                 Ok(Fetched::More)

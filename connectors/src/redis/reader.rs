@@ -12,9 +12,10 @@ use levada_types::{ConnectorError, Read, RecordReader};
 use redis::{Cmd, Value};
 
 use super::EntryId;
-use super::entry::{Entry, Waiting};
+use super::entry::Entry;
 use super::gap::Place;
 use super::server::{Link, StreamInfo, transaction, unexpected};
+use crate::waiting::Waiting;
 
 /// Entries asked for at once.
 const MAX_PIECE: usize = 4096;
@@ -116,8 +117,8 @@ impl StreamReader {
         let Some(last) = entries.last() else { return Ok(Fetched::End) };
         let before = self.waiting.bytes();
         for entry in entries {
-            let added = self.waiting.add_own(entry, self.field.as_deref());
-            added.map_err(|error| self.link.wrong(error))?;
+            let offset = entry.id.offset().map_err(|error| self.link.wrong(error))?;
+            self.waiting.push_with(offset, |out| entry.write(self.field.as_deref(), out));
         }
         let bytes = (self.waiting.bytes() - before) / entries.len();
         self.piece = (PIECE_BYTES / bytes.max(1)).clamp(1, MAX_PIECE);

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use levada_types::{
-    ConnectorError, Offset, PartitionId, RawRecords, Read, RecordReader, SourceFactory, StartAt,
+    ConnectorError, Offset, PartitionId, RawRecords, Read, RecordReader, SourceFactory, SourceLag, StartAt,
 };
 
 use super::{Registry, wire};
@@ -44,6 +44,10 @@ impl SourceFactory for RegistrySource {
 
     fn dropped(&self) -> Arc<AtomicU64> {
         self.source.dropped()
+    }
+
+    fn lag(&self) -> Arc<SourceLag> {
+        self.source.lag()
     }
 
     fn unbounded(&self) -> bool {

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::body::{Part, template};
+use crate::delivered;
 use crate::https::check_url;
 use crate::secret::Secret;
 
@@ -68,14 +69,9 @@ pub enum MessageForm {
 }
 
 impl WebhookSinkConfig {
-    /// The topic of what was acknowledged.
-    pub fn delivered(job: &str, sink: &str) -> String {
-        format!("{job}.{sink}.delivered")
-    }
-
-    /// The topic of what was refused.
-    pub fn undelivered(job: &str, sink: &str) -> String {
-        format!("{job}.{sink}.undelivered")
+    /// The topics in which a sink keeps what became of its requests.
+    pub fn kept(job: &str, sink: &str) -> [String; 2] {
+        delivered::names(job, sink)
     }
 
     /// The columns that stand in `text`.

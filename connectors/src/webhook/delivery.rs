@@ -16,8 +16,8 @@ use ureq::Agent;
 use ureq::http::StatusCode;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::log::{RecordIn, Writer};
-use crate::topic::{EPOCH_HEADER, POSITION_HEADER};
+use crate::delivered::{self, Place};
+use crate::log::Writer;
 
 /// The most requests that wait to be sent, and the most bytes of their bodies: then the job waits.
 pub const QUEUE_REQUESTS: usize = 1024;
@@ -28,9 +28,6 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 const FINISH_WITHIN: Duration = Duration::from_secs(30);
 /// How much of an answer is read, for the reason.
 const REASON_BYTES: u64 = 1024;
-
-/// A place among the rows of a job: the epoch, and the row's place in it.
-pub type Place = (u64, u64);
 
 /// A request to be sent.
 #[derive(Debug)]
@@ -288,15 +285,7 @@ impl Delivery {
 
 /// Writes down what became of a request.
 fn note(writer: &Writer, request: &Request, value: &str, durable: bool) -> Result<(), ConnectorError> {
-    let (epoch, position) = (request.last.0.to_le_bytes(), request.last.1.to_le_bytes());
-    let record = RecordIn {
-        timestamp_ms: now().as_millis() as i64,
-        key: None,
-        headers: &[(EPOCH_HEADER, &epoch), (POSITION_HEADER, &position)],
-        value: value.as_bytes(),
-    };
-    if durable { writer.append_durable(&[record]) } else { writer.append(&[record]) }?;
-    Ok(())
+    delivered::note(writer, request.last, now().as_millis() as i64, value, durable)
 }
 
 impl Target {

@@ -11,25 +11,17 @@ use levada_types::{ConnectorError, Epoch, Existing, Output, Sink, SinkFactory, W
 use super::WebhookSinkConfig;
 use super::body::Bodies;
 use super::config::WHOSE;
-use super::delivery::{Delivery, Place, Request, Target};
+use super::delivery::{Delivery, Request, Target};
+use crate::delivered::{Kept, Place, Remembered, write_place};
 use crate::https::{agent, shown};
-use crate::log::{Log, TopicConfig, WriterOptions};
-use crate::topic::{EPOCH_HEADER, LogSink, LogSinkConfig, POSITION_HEADER};
-
-/// What was delivered is needed only to go on behind it, so the newest of it is enough.
-const DELIVERED_SEGMENT_BYTES: u64 = 4 << 20;
-const DELIVERED_RETAIN_BYTES: u64 = 16 << 20;
 
 /// A webhook as a sink. Nothing is opened before it is written.
 #[derive(Clone, Debug)]
 pub struct WebhookSink {
-    data_dir: PathBuf,
     job: String,
     name: String,
     config: WebhookSinkConfig,
-    existing: Existing,
-    /// The topics of what was acknowledged and of what was refused, as a run looks after them.
-    kept: [LogSink; 2],
+    kept: Kept,
 }
 
 impl WebhookSink {
@@ -41,12 +33,8 @@ impl WebhookSink {
         config: WebhookSinkConfig,
         existing: Existing,
     ) -> WebhookSink {
-        let data_dir = data_dir.into();
-        let kept = [WebhookSinkConfig::delivered(job, name), WebhookSinkConfig::undelivered(job, name)];
-        let kept = kept.map(|topic| {
-            LogSink::new(&data_dir, LogSinkConfig { topic, ..LogSinkConfig::default() }, existing)
-        });
-        WebhookSink { data_dir, job: job.into(), name: name.into(), config, existing, kept }
+        let kept = Kept::new(data_dir, job, name, existing);
+        WebhookSink { job: job.into(), name: name.into(), config, kept }
     }
 
     fn target(&self, media_type: &'static str) -> Result<Target, ConnectorError> {
@@ -86,53 +74,14 @@ impl SinkFactory for WebhookSink {
 
     /// What was sent cannot be taken back, but what is kept of it can be deleted.
     fn outputs(&self) -> Vec<&dyn Output> {
-        self.kept.iter().flat_map(|topic| topic.outputs()).collect()
+        self.kept.outputs()
     }
 
     fn open(&self, schema: SchemaRef, place: Option<&[u8]>) -> Result<Box<dyn Sink>, ConnectorError> {
         let bodies = Bodies::new(&self.config, &schema, &self.job, &self.name)?;
         let target = self.target(bodies.media_type())?;
-        let log = Log::open(&self.data_dir)?;
-        let kept = TopicConfig {
-            segment_bytes: DELIVERED_SEGMENT_BYTES,
-            retain_bytes: Some(DELIVERED_RETAIN_BYTES),
-            ..TopicConfig::default()
-        };
-        let name = WebhookSinkConfig::delivered(&self.job, &self.name);
-        let delivered = log.ensure_topic(&name, kept)?;
-        let undelivered = WebhookSinkConfig::undelivered(&self.job, &self.name);
-        let undelivered = log.ensure_topic(&undelivered, TopicConfig::default())?;
-        let last = delivered.last_record(0)?;
-        if last.is_some() && self.existing == Existing::Refuse {
-            return Err(ConnectorError::configuration(format!(
-                "send to webhook {}: topic {name} says that an earlier run did; go on with --append, or delete it \
-                 first with `levada topics delete {name} --data {}`",
-                self.name,
-                self.data_dir.display()
-            )));
-        }
-        let number = |name: &str| {
-            let header = last.as_ref()?.headers.iter().find(|(known, _)| known == name)?;
-            Some(u64::from_le_bytes(header.1.as_ref().try_into().ok()?))
-        };
-        let noted = number(EPOCH_HEADER).zip(number(POSITION_HEADER));
-        // What begins afresh has other keys than what was sent before.
-        let (generation, done) = match (self.existing, place) {
-            (_, Some(place)) => {
-                let (generation, kept) = read_place(place).ok_or_else(|| {
-                    ConnectorError::configuration(format!(
-                        "go on with webhook {}: the checkpoint does not tell where",
-                        self.name
-                    ))
-                })?;
-                (generation, kept.max(noted))
-            }
-            (Existing::Resume, None) => (delivered.created_ms(), noted),
-            (Existing::Refuse, None) => (delivered.created_ms(), None),
-            (Existing::Append, None) => (delivered.created_ms() + delivered.bounds(0)?.next as i64, None),
-        };
-        let delivered = delivered.writer(0, WriterOptions::default())?;
-        let undelivered = undelivered.writer(0, WriterOptions::default())?;
+        let Remembered { delivered, undelivered, generation, done } =
+            self.kept.open(&format!("webhook {}", self.name), place)?;
         let delivery = Delivery::after(done);
         let thread = {
             let delivery = Arc::clone(&delivery);
@@ -171,11 +120,8 @@ impl Sink for OpenWebhook {
         Ok(())
     }
 
-    /// Of what is done with: generation, whether there is a place, epoch, place in it.
     fn place(&self) -> Vec<u8> {
-        let place = self.delivery.place();
-        let (epoch, row) = place.unwrap_or_default();
-        [self.generation as u64, u64::from(place.is_some()), epoch, row].map(u64::to_le_bytes).concat()
+        write_place(self.generation, self.delivery.place())
     }
 
     fn when_durable(&mut self, then: WhenDurable) {
@@ -202,14 +148,4 @@ impl Drop for OpenWebhook {
         // A job that has failed does not wait: what is queued comes again when it goes on.
         self.delivery.close();
     }
-}
-
-fn read_place(bytes: &[u8]) -> Option<(i64, Option<Place>)> {
-    let bytes: &[u8; 32] = bytes.try_into().ok()?;
-    let mut numbers = [0; 4];
-    for (number, part) in numbers.iter_mut().zip(bytes.chunks_exact(8)) {
-        *number = u64::from_le_bytes(part.try_into().ok()?);
-    }
-    let [generation, known, epoch, row] = numbers;
-    Some((generation as i64, (known == 1).then_some((epoch, row))))
 }

@@ -1,7 +1,8 @@
 //! The port by which the engine reads.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +15,9 @@ pub trait SourceFactory: Send + Sync {
     fn describe(&self) -> String;
 
     /// How many partitions there are now, and for each where its history ends: the offset up to
-    /// which a backfill reads. `None` for an input whose end is found by reading (a file).
+    /// which a backfill reads. `None` for an input whose end is found by reading (a file). One that goes on after an
+    /// end that is found by reading gives the greatest offset, and its reader says [`Read::CaughtUp`] there, in every
+    /// run at the same place.
     ///
     /// # Errors
     /// When the outside system cannot be asked.
@@ -27,6 +30,11 @@ pub trait SourceFactory: Send + Sync {
 
     /// Counts the records that were dropped, by a source that is configured to drop what it cannot hold.
     fn dropped(&self) -> Arc<AtomicU64> {
+        Arc::default()
+    }
+
+    /// How far its readers are behind, where the outside system tells.
+    fn lag(&self) -> Arc<SourceLag> {
         Arc::default()
     }
 
@@ -51,6 +59,41 @@ pub trait SourceFactory: Send + Sync {
     /// asked for again, `None` where none was read. Called on the first process, on a thread that may wait; what
     /// goes wrong there costs nothing but what is told to other systems (lag, acknowledgements).
     fn checkpointed(&self, _next: &[Option<Offset>]) {}
+}
+
+/// What readers tell of themselves, for people.
+#[derive(Debug, Default)]
+pub struct SourceLag {
+    behind_ms: Mutex<BTreeMap<String, u64>>,
+    throttled: AtomicU64,
+}
+
+impl SourceLag {
+    /// Notes that the reader of `part` (a shard) is so many milliseconds behind the newest record; `None` when it reads
+    /// that no more.
+    pub fn set(&self, part: &str, behind_ms: Option<u64>) {
+        let mut all = self.behind_ms.lock().unwrap_or_else(PoisonError::into_inner);
+        match (behind_ms, all.get_mut(part)) {
+            (Some(behind_ms), Some(known)) => *known = behind_ms,
+            (Some(behind_ms), None) => drop(all.insert(part.into(), behind_ms)),
+            (None, _) => drop(all.remove(part)),
+        }
+    }
+
+    /// Notes that a read was refused because too much is read.
+    pub fn throttled(&self) {
+        self.throttled.fetch_add(1, Relaxed);
+    }
+
+    /// How far behind the reader of each part is, in milliseconds.
+    pub fn behind_ms(&self) -> BTreeMap<String, u64> {
+        self.behind_ms.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How many reads were refused because too much is read.
+    pub fn throttles(&self) -> u64 {
+        self.throttled.load(Relaxed)
+    }
 }
 
 /// Where a reader begins.

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+#[cfg(feature = "kinesis")]
+use levada_connectors::kinesis::KinesisSinkConfig;
 use levada_connectors::log::{MAX_PARTITIONS, check_topic_name};
 use levada_connectors::webhook::WebhookSinkConfig;
 
@@ -39,7 +41,14 @@ impl Planner<'_> {
                 }
                 SinkConnector::File(config) => ("path", vec![format!("file {}", config.path.display())]),
                 SinkConnector::Webhook(_) => {
-                    ("url", kept(&self.spec.job.name, name).map(|topic| format!("topic {topic}")).to_vec())
+                    let kept = WebhookSinkConfig::kept(&self.spec.job.name, name);
+                    ("url", kept.map(|topic| format!("topic {topic}")).to_vec())
+                }
+                #[cfg(feature = "kinesis")]
+                SinkConnector::Kinesis(config) => {
+                    let kept = KinesisSinkConfig::kept(&self.spec.job.name, name);
+                    let place = std::iter::once(format!("kinesis {}", kinesis_place(config)));
+                    ("stream", place.chain(kept.map(|topic| format!("topic {topic}"))).collect())
                 }
                 #[cfg(feature = "redis")]
                 SinkConnector::Redis(config) => {
@@ -65,9 +74,12 @@ impl Planner<'_> {
     }
 }
 
-/// The topics in which a webhook keeps what became of its requests.
-fn kept(job: &str, sink: &str) -> [String; 2] {
-    [WebhookSinkConfig::delivered(job, sink), WebhookSinkConfig::undelivered(job, sink)]
+/// Where a sink writes in Kinesis.
+#[cfg(feature = "kinesis")]
+fn kinesis_place(config: &KinesisSinkConfig) -> String {
+    let KinesisSinkConfig { stream, region, endpoint, .. } = config;
+    let place = endpoint.as_ref().or(region.as_ref());
+    place.map_or_else(|| format!("stream {stream}"), |place| format!("stream {stream} at {place}"))
 }
 
 /// The source that reads where a sink writes.
@@ -82,7 +94,15 @@ fn reader<'a>(spec: &'a JobSpec, name: &str, sink: &SinkConnector) -> Option<&'a
             (&source.brokers, &source.topic) == (&sink.brokers, &sink.topic)
         }
         (SourceConnector::Log(source), SinkConnector::Webhook(_)) => {
-            kept(&spec.job.name, name).contains(&source.topic)
+            WebhookSinkConfig::kept(&spec.job.name, name).contains(&source.topic)
+        }
+        #[cfg(feature = "kinesis")]
+        (SourceConnector::Log(source), SinkConnector::Kinesis(_)) => {
+            KinesisSinkConfig::kept(&spec.job.name, name).contains(&source.topic)
+        }
+        #[cfg(feature = "kinesis")]
+        (SourceConnector::Kinesis(source), SinkConnector::Kinesis(sink)) => {
+            (&source.stream, &source.region, &source.endpoint) == (&sink.stream, &sink.region, &sink.endpoint)
         }
         #[cfg(feature = "redis")]
         (SourceConnector::Redis(source), SinkConnector::Redis(sink)) => {

@@ -51,7 +51,7 @@ impl Planner<'_> {
             Some(spec) => self.event_time(&["source", name, kind, "event_time"], spec, &columns),
             None => None,
         };
-        let reading = self.connections.source(source);
+        let reading = self.connections.source(name, source);
         let reading = reading.map_err(|wrong| self.misconnected(&["source", name, kind], wrong)).ok();
         if let Some(job_folder) = &self.look {
             world::look(name, source, job_folder, &mut self.cx);
