@@ -59,7 +59,12 @@ impl Waiting {
             self.spans = spans.into_iter().map(|(start, end)| (start - from, end - from)).collect();
             self.offsets = offsets;
         }
-        RawRecords { data: Bytes::from(taken.data), spans: taken.spans, offsets: taken.offsets, ..RawRecords::default() }
+        RawRecords {
+            data: Bytes::from(taken.data),
+            spans: taken.spans,
+            offsets: taken.offsets,
+            ..RawRecords::default()
+        }
     }
 }
 

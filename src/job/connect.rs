@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use levada_connectors::codec::csv::CsvConfig;
+use levada_connectors::codec::metadata::with_metadata;
 pub use levada_connectors::codec::{Format, SourceFormat};
 use levada_connectors::file::{FileSink, FileSinkConfig, FileSource, FileSourceConfig};
 #[cfg(feature = "kafka")]
 use levada_connectors::kafka::{KafkaSink, KafkaSinkConfig, KafkaSource, KafkaSourceConfig};
-use levada_connectors::codec::metadata::with_metadata;
 #[cfg(feature = "kinesis")]
 use levada_connectors::kinesis::{KinesisSink, KinesisSinkConfig, KinesisSource, KinesisSourceConfig};
 #[cfg(feature = "redis")]

@@ -197,8 +197,7 @@ impl Site {
     /// The job with sinks on that disk, and what identifies it.
     fn plan(&self, disk: &PowerCut) -> (Plan, u64) {
         let models = |_: &str| unreachable!("the job has no model");
-        let environment =
-            Environment {
+        let environment = Environment {
             data_dir: self.data(),
             state: None,
             existing: Existing::Resume,

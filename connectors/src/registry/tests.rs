@@ -87,7 +87,12 @@ impl RecordReader for Once {
 
 fn reader(registry: &Arc<Registry>, records: &[Vec<u8>]) -> RegistryReader {
     let registry = Arc::clone(registry);
-    RegistryReader { reader: Box::new(Once(Some(raw(records)))), registry, metadata: Arc::default(), held: None }
+    RegistryReader {
+        reader: Box::new(Once(Some(raw(records)))),
+        registry,
+        metadata: Arc::default(),
+        held: None,
+    }
 }
 
 /// Reads until something comes.

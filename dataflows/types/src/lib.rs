@@ -38,7 +38,8 @@ pub use position::{Epoch, KeyGroup, Offset, PartitionId};
 pub use scoring::{FieldKind, ScoreError, Scorer, ScorerFactory, TokenField};
 pub use sink::{Existing, Sink, SinkFactory, WhenDurable};
 pub use source::{
-    RawRecords, Read, ReaderWaker, RecordHeaders, RecordReader, SourceFactory, SourceLag, StartAt, push_header,
+    RawRecords, Read, ReaderWaker, RecordHeaders, RecordReader, SourceFactory, SourceLag, StartAt,
+    push_header,
 };
 pub use state::{StateChange, StateChanges};
 pub use time::{DURATION_PATTERN, EventTime, parse_duration_ms};
