@@ -5,7 +5,7 @@
 //! when the job runs, so that a job can be checked where it cannot run.
 
 use std::borrow::Cow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use levada_connectors::codec::csv::CsvConfig;

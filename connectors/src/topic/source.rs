@@ -1,6 +1,7 @@
 //! Reading a topic.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use levada_types::{

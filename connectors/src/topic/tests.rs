@@ -9,8 +9,8 @@ use levada_types::{Batch, Epoch, Existing, Offset, PartitionId, Read, SinkFactor
 
 use super::{LogSink, LogSinkConfig, LogSource, LogSourceConfig, StartFrom, published};
 use crate::codec::Encoder as _;
-use crate::codec::json::JsonEncoder;
-use crate::codec::metadata::MetadataColumns;
+use crate::codec::json::{JsonEncoder, JsonFormat};
+use crate::codec::metadata::{MetadataColumns, with_metadata};
 use crate::log::{Log, RecordIn, Start, TopicConfig, WriterOptions};
 
 fn schema() -> SchemaRef {
@@ -202,13 +202,14 @@ fn what_is_known_of_a_record_beside_its_value_becomes_columns() {
     else {
         panic!("there are records");
     };
+    let decoders = with_metadata(JsonFormat::shared(), &Arc::new(columns.clone()));
     let value = Field::new("n", DataType::Int64, false);
     // In another order than the job's, as after pruning; and without what nobody uses.
     let order = ["shard", "trace", "k", "place", "sent"];
     let beside = order.iter().map(|name| columns[*name].field(name));
     let schema: SchemaRef =
         Arc::new(Schema::new(std::iter::once(value.clone()).chain(beside).collect::<Vec<_>>()));
-    let decoded = source.decoder().decoder(schema.clone()).unwrap().decode(&raw);
+    let decoded = decoders.decoder(schema.clone()).unwrap().decode(&raw);
     assert_eq!(decoded.rows.schema(), schema);
     assert_eq!(decoded.indices, Some(vec![0, 1, 4]));
     let mut rows = Vec::new();
@@ -227,10 +228,10 @@ fn what_is_known_of_a_record_beside_its_value_becomes_columns() {
 
     // A key that nobody uses makes no record bad.
     let schema: SchemaRef = Arc::new(Schema::new(vec![value]));
-    let decoded = source.decoder().decoder(schema.clone()).unwrap().decode(&raw);
+    let decoded = decoders.decoder(schema.clone()).unwrap().decode(&raw);
     assert_eq!(decoded.indices, Some(vec![0, 1, 2, 4]));
     // What decodes values alone knows nothing of it.
-    assert_eq!(source.decoder().of_values(&schema).unwrap().1, schema);
+    assert_eq!(decoders.of_values(&schema).unwrap().1, schema);
 }
 
 #[test]
