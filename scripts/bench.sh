@@ -34,6 +34,7 @@ measure window-1k-keys window --events $events --keys 1000 --workers 2 --repeat 
 measure latency-select latency --job select --rate 100000 --seconds 11 --workers 1
 measure latency-select-2-workers latency --job select --rate 100000 --seconds 11 --workers 2
 measure latency-window latency --job window --rate 100000 --seconds 11 --workers 1
+measure checkpoint checkpoint --keys 1000000 --events 24000000 --repeat 3 --rate 50000 --seconds 30 --workers 1
 measure ingest-single ingest --connections 64 --batch 1 --seconds 10
 measure ingest-batch ingest --connections 4 --batch 1000 --seconds 10
 measure micro micro --events 1000000 --keys $keys --repeat 5

@@ -147,7 +147,7 @@ pub struct StepMetrics {
     pub busy_ns: AtomicU64,
     /// Of that, time spent on handing over what it has changed, for checkpoints.
     pub checkpoint_ns: AtomicU64,
-    /// The longest that it did nothing else.
+    /// The longest that it did nothing else, while the job was live.
     pub checkpoint_most_ns: AtomicU64,
 }
 

@@ -88,7 +88,9 @@ impl Against {
     /// # Errors
     /// Why not.
     pub fn allow(&self, anyhow: bool) -> Result<(), String> {
-        self.possible.clone().map_err(|why| format!("the job was changed and cannot go on: {why}"))?;
+        self.possible
+            .clone()
+            .map_err(|why| format!("the job was changed and cannot go on: {why} (--fresh begins it anew)"))?;
         let lost: Vec<String> = self
             .change
             .lost()

@@ -428,7 +428,7 @@ fn build(
 }
 
 /// The sink of bad records, as checkpoints call it: no sink of a job file can be called so.
-const DEAD_LETTERS: &str = "dead letters";
+pub(crate) const DEAD_LETTERS: &str = "dead letters";
 
 /// Has a run go on behind a checkpoint: what is known of the partitions then is known now.
 fn go_on(manifest: &Manifest, watermarks: &mut Watermarks, board: &mut Board) -> GoOn {

@@ -31,8 +31,8 @@ pub(crate) struct Shared {
     restored: Mutex<Option<(usize, Option<Arc<Restored>>)>>,
     /// Whether checkpoints are made.
     pub(super) remembers: bool,
-    /// Whether this process has come to what is live.
-    pub(super) live: AtomicBool,
+    /// The first epoch of this process that is live; `u64::MAX` before.
+    pub(super) live_from: AtomicU64,
     /// Threads that the end of the run waits for.
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -76,7 +76,7 @@ impl Shared {
             recorded: Mutex::default(),
             restored: Mutex::default(),
             remembers,
-            live: AtomicBool::new(false),
+            live_from: AtomicU64::new(u64::MAX),
             threads: Mutex::default(),
         }
     }

@@ -340,6 +340,19 @@ impl Source {
         }
     }
 
+    /// Has an epoch of its own end with a checkpoint, once the history has been read: what it has led to is a lot,
+    /// and now nobody waits yet.
+    fn mark_end_of_history(&mut self, out: &mut Vec<(usize, RawChunk)>) -> bool {
+        let Some(trigger) = self.setup.checkpoints.clone() else { return false };
+        let news = self.setup.board.borrow().heard != self.heard_at_mark;
+        if self.setup.until_drained || !trigger.is_due(Duration::MAX, news) {
+            return false;
+        }
+        self.opened();
+        self.mark(&trigger, out);
+        true
+    }
+
     fn mark(&mut self, trigger: &Trigger, out: &mut Vec<(usize, RawChunk)>) {
         trigger.begin();
         self.since_mark = Stopwatch::start();
@@ -374,6 +387,9 @@ impl Source {
                 };
                 let Some(known) = known else { return Turn::Wait };
                 let Some(plan) = self.planner.plan(&known) else {
+                    if self.mark_end_of_history(out) {
+                        return Turn::NextEpoch(self.epoch + 1);
+                    }
                     self.phase = if self.setup.until_drained {
                         Phase::Over
                     } else {
@@ -436,7 +452,7 @@ impl Source {
                 }
             }
             self.phase = Phase::Live;
-            self.setup.shared.live.store(true, Relaxed);
+            self.setup.shared.live_from.fetch_min(self.epoch, Relaxed);
             // The clock may have been put back meanwhile, or the interval be another.
             self.ahead = self.epoch.saturating_sub(live_epoch(self.setup.settings.interval_ms));
             return Turn::Again;

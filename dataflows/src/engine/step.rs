@@ -74,6 +74,7 @@ impl Changed {
     fn take(
         &mut self,
         counters: &StepMetrics,
+        live: bool,
         of: impl FnOnce(&mut StateChanges) -> Result<(), OperatorError>,
     ) -> Result<(), OperatorError> {
         let watch = Stopwatch::start();
@@ -83,15 +84,19 @@ impl Changed {
         if !changes.is_empty() {
             self.parts.push(changes);
         }
-        (self.rows, self.since, self.took) = (0, Stopwatch::start(), watch.elapsed());
-        count(&counters.checkpoint_ns, self.took.as_nanos() as usize);
-        counters.checkpoint_most_ns.fetch_max(self.took.as_nanos() as u64, Relaxed);
+        let took = watch.elapsed();
+        (self.rows, self.since, self.took) = (0, Stopwatch::start(), took);
+        count(&counters.checkpoint_ns, took.as_nanos() as usize);
+        if live {
+            counters.checkpoint_most_ns.fetch_max(took.as_nanos() as u64, Relaxed);
+        }
         Ok(())
     }
 
     /// All of it, for the checkpoint.
     fn all(&mut self) -> Vec<StateChanges> {
-        self.bytes = 0;
+        // That it was much at once says nothing of what comes.
+        (self.bytes, self.took) = (0, Duration::ZERO);
         std::mem::take(&mut self.parts)
     }
 }
@@ -187,12 +192,13 @@ pub(super) fn step<'scope>(
                 let watch = Stopwatch::start();
                 let arrived = std::mem::take(&mut ready.arrived);
                 let rows = arrived.iter().flatten().map(|batch| batch.rows.num_rows()).sum();
-                let early = shared.remembers && shared.live.load(Relaxed) && changed.is_due(rows);
+                let live = epoch >= shared.live_from.load(Relaxed);
+                let early = shared.remembers && live && changed.is_due(rows);
                 let result = host.epoch(Epoch(epoch), tick, arrived).and_then(|out| {
                     if checkpoint {
-                        changed.take(counters, |changes| host.checkpoint(changes))?;
+                        changed.take(counters, live, |changes| host.checkpoint(changes))?;
                     } else if early {
-                        changed.take(counters, |changes| host.collect(changes))?;
+                        changed.take(counters, live, |changes| host.collect(changes))?;
                     }
                     Ok(out)
                 });

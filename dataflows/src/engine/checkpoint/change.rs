@@ -12,6 +12,7 @@ use levada_types::{CheckpointStore, ConnectorError};
 
 use super::load::read;
 use super::manifest::{Manifest, is_savepoint, manifests};
+use crate::engine::DEAD_LETTERS;
 use crate::host::Host;
 use crate::plan::Plan;
 
@@ -83,7 +84,10 @@ impl Contents {
         }
         let is_step = |name: &String| plan.steps.iter().any(|step| step.name == *name);
         change.removed = self.manifest.steps.keys().filter(|name| !is_step(name)).map(entries).collect();
-        let is_sink = |name: &String| plan.sinks.iter().any(|sink| sink.name == *name);
+        let is_sink = |name: &String| {
+            plan.sinks.iter().any(|sink| sink.name == *name)
+                || (name == DEAD_LETTERS && plan.dead_letters.is_some())
+        };
         let was_sink = |name: &String| self.manifest.sinks.contains_key(name);
         let sinks = plan.sinks.iter().map(|sink| sink.name.clone());
         change.new_sinks = sinks.filter(|name| !was_sink(name)).collect();

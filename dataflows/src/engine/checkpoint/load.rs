@@ -166,6 +166,11 @@ impl Restored {
         state::changes(&live)
     }
 
+    /// The entries of each step, file by file.
+    pub(super) fn steps(&self) -> impl Iterator<Item = (&str, &[Vec<Entry>])> {
+        self.steps.iter().map(|(name, files)| (name.as_str(), files.as_slice()))
+    }
+
     /// All that each step remembers.
     pub(super) fn live(&self) -> impl Iterator<Item = (&str, Vec<&Entry>)> {
         self.steps.iter().map(|(name, files)| (name.as_str(), state::live(files, |_, _| true)))

@@ -200,17 +200,37 @@ pub(super) fn merged(mut parts: Vec<StateChanges>) -> StateChanges {
         return parts.pop().unwrap_or_default();
     }
     let all: Vec<StateChange<'_>> = parts.iter().flat_map(StateChanges::iter).collect();
+    let mut merged = StateChanges::default();
+    each_last(&all, |change| add(&mut merged, change));
+    merged
+}
+
+/// What is left of the entries of `files`, the later files counting, in no particular order.
+pub(super) fn newest(files: &[Vec<Entry>]) -> StateChanges {
+    let mut all: Vec<StateChange<'_>> = Vec::with_capacity(files.iter().map(Vec::len).sum());
+    for Entry { group, key, value } in files.iter().flatten() {
+        all.push(StateChange { group: *group, key, value: value.as_deref() });
+    }
+    let mut newest = StateChanges::default();
+    each_last(&all, |change| {
+        if change.value.is_some() {
+            add(&mut newest, change);
+        }
+    });
+    newest
+}
+
+/// Gives `take` the last change of each entry.
+fn each_last<'c>(all: &[StateChange<'c>], mut take: impl FnMut(StateChange<'c>)) {
     let hash = |change: &StateChange<'_>| xxh3_64_with_seed(change.key, u64::from(change.group.0));
     let mut seen: HashTable<usize> = HashTable::with_capacity(all.len());
-    let mut merged = StateChanges::default();
     for (place, change) in all.iter().enumerate().rev() {
         let same = |other: &usize| (all[*other].group, all[*other].key) == (change.group, change.key);
         if seen.find(hash(change), same).is_none() {
             seen.insert_unique(hash(change), place, |other| hash(&all[*other]));
-            add(&mut merged, *change);
+            take(*change);
         }
     }
-    merged
 }
 
 #[cfg(test)]
@@ -247,6 +267,11 @@ mod tests {
         let expected = told(&[(0, "z", Some("9")), (1, "a", Some("2")), (1, "c", Some("6"))]);
         assert_eq!(changes(&live(&files, |group, _| group.0 < 255)), expected);
         assert_eq!(changes(&live(&files, |group, _| group.0 == 255)), told(&[(255, &long, Some(&long))]));
+        let left = newest(&files);
+        let mut left: Vec<_> = left.iter().map(|change| (change.group.0, change.key)).collect();
+        left.sort_unstable();
+        let keys: [(u16, &[u8]); 4] = [(0, b"z"), (1, b"a"), (1, b"c"), (255, long.as_bytes())];
+        assert_eq!(left, keys);
     }
 
     #[test]

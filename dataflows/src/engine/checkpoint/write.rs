@@ -261,11 +261,11 @@ impl Committer {
         }
     }
 
-    /// Whether the changes weigh more than the first file, which they change.
+    /// Whether all other files weigh more than the largest, which holds the most of what there is.
     fn is_worth_compacting(&self) -> bool {
-        let Some((first, changes)) = self.files.split_first() else { return false };
-        let changed: u64 = changes.iter().map(|file| file.bytes).sum();
-        self.files.len() > MAX_FILES || changed > first.bytes.max(COMPACT_BYTES)
+        let all: u64 = self.files.iter().map(|file| file.bytes).sum();
+        let largest = self.files.iter().map(|file| file.bytes).max().unwrap_or(0);
+        self.files.len() > MAX_FILES || all - largest > largest.max(COMPACT_BYTES)
     }
 
     /// Makes one file of all.
@@ -274,8 +274,8 @@ impl Committer {
         let restored = load::read(store, &manifest.file_name())?
             .map_err(|why| ConnectorError::damage(format!("read {} again: {why}", manifest.file_name())))?;
         let mut encoder = Encoder::new();
-        for (step, entries) in restored.live() {
-            encoder.step(step, &state::changes(&entries));
+        for (step, files) in restored.steps() {
+            encoder.step(step, &state::newest(files));
         }
         let all = put(store, format!("state-{:020}-all-{:x}", manifest.epoch, unix_ms()), encoder)?;
         count(&self.metrics.checkpoints.compacted_bytes, all.bytes as usize);
