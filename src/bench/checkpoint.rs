@@ -89,6 +89,8 @@ struct Live {
     p99_ms: f64,
     p999_ms: f64,
     max_ms: f64,
+    records_sent: u64,
+    /// Of every tenth record, after the first two seconds.
     rows: u64,
     /// CPU of the job from its start, its history with it.
     cpu_s: f64,
@@ -189,7 +191,6 @@ fn live(options: &Options, interval: &str) -> Result<(Live, Recovery), BenchErro
     let compacted = of("levada_checkpoint_compacted_bytes_total")?;
     let last_took_s = of("levada_checkpoint_last_duration_seconds")?;
     let longest = of("levada_step_checkpoint_longest_seconds{job=\"checkpoint\",step=\"held\"")?;
-    drop(sent);
     job.kill()?;
     let ms = |us: u64| rounded(us as f64 / 1e3);
     let quantile = |quantile| ms(seen.us.value_at_quantile(quantile));
@@ -198,6 +199,7 @@ fn live(options: &Options, interval: &str) -> Result<(Live, Recovery), BenchErro
         p99_ms: quantile(0.99),
         p999_ms: quantile(0.999),
         max_ms: ms(seen.us.max()),
+        records_sent: sent.records,
         rows: seen.us.len(),
         cpu_s: rounded(children_cpu_s() - before),
         checkpoints,

@@ -249,7 +249,8 @@ impl Transactions {
             if self.shared.lock().abandoned {
                 return Err(self.link.wrong("it was not closed"));
             }
-            if !(self.armed && self.link.is_connected()) && !self.arm(epochs)? {
+            let armed = self.armed && self.link.is_connected();
+            if !armed && !self.arm(epochs)? {
                 self.link.pause(LOOK_AROUND);
                 continue;
             }

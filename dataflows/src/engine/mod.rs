@@ -312,7 +312,7 @@ fn build(
                     files: files.unwrap_or_default(),
                     trigger: Arc::clone(trigger),
                     trim: Arc::clone(&begun.trim),
-                    metrics: Arc::clone(&metrics),
+                    metrics: Arc::clone(metrics),
                 })
             }
             _ => None,

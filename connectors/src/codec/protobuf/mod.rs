@@ -25,7 +25,8 @@ mod decode;
 mod descriptor;
 #[cfg(feature = "protobuf")]
 mod json;
-#[cfg(all(test, feature = "protobuf"))]
+#[cfg(feature = "protobuf")]
+#[cfg(test)]
 mod tests;
 #[cfg(feature = "protobuf")]
 mod value;
