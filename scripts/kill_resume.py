@@ -201,10 +201,10 @@ def main():
             while True:
                 workers = chance.choice(["1", "2", "4"])
                 run = site.start("killed", ["--workers", workers, "--state", f"{folder}/state"])
-                # On a machine that has become busier than it was, no run of a round might ever end.
-                patience = chance.uniform(0, 1.5 * takes)
+                # Often sooner than a run could end, so that a round is struck again and again; but not for ever.
+                patience = chance.uniform(0, 0.8 * takes)
                 try:
-                    _, said = run.communicate(timeout=patience if struck < 10 and kills < asked.kills else None)
+                    _, said = run.communicate(timeout=patience if struck < 20 and kills < asked.kills else None)
                 except subprocess.TimeoutExpired:
                     run.kill()
                     run.communicate()

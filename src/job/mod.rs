@@ -25,6 +25,7 @@ mod syntax;
 #[cfg(test)]
 mod tests;
 mod world;
+mod written;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -45,6 +46,7 @@ pub use spec::{
     ColumnType, DeadLetters, EventTimeSpec, JobSettings, JobSpec, SinkConnector, SinkSpec, SourceCommon,
     SourceConnector, SourceSpec, json_schema,
 };
+use written::Written;
 
 /// Opens a model's manifest; the path as the job file gives it.
 pub type Models<'a> = dyn Fn(&str) -> Result<Arc<dyn ScorerFactory>, ScoreError> + 'a;
@@ -112,7 +114,7 @@ pub fn load_text(
     found.append(&mut reader.found);
 
     let fallback = JobSettings { name: "job".into(), ..JobSettings::default() };
-    let spec = JobSpec { job: job.unwrap_or(fallback), source, step, sink, page };
+    let spec = JobSpec { job: job.unwrap_or(fallback), source, step, sink, page, written: Written::of(&document) };
     let steps: Vec<StepDraft<'_>> = spec
         .step
         .iter()

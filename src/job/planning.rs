@@ -22,7 +22,6 @@ use levada_dataflows::plan::{
 };
 use levada_types::decode::dead_letter_schema;
 use levada_types::{Batch, SinkFactory, TIME_COLUMN};
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::connect::Connections;
 use super::page::{self, PageColumn};
@@ -198,25 +197,12 @@ impl Planner<'_> {
                     return None;
                 }
                 let name = step.name.to_string();
-                let identity = self.identity(step, &inputs);
+                let identity = self.spec.step_identity(step.name, &inputs);
                 Some(StepPlan { name, verb: step.verb, from: from.clone(), step: step_plan, identity })
             });
             planned.push(plan);
         }
         planned
-    }
-
-    /// A hash of what a step's state depends on: its settings, and the types of the columns that they name.
-    fn identity(&self, step: &StepDraft<'_>, inputs: &[SchemaRef]) -> u64 {
-        let settings = format!("{} {:?}", step.verb, self.spec.step.get(step.name));
-        let words: BTreeSet<&str> = settings.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
-        let mut types = Vec::new();
-        for (input, schema) in inputs.iter().enumerate() {
-            let named = schema.fields().iter().filter(|field| words.contains(field.name().as_str()));
-            types.extend(named.map(|field| (input, field.name().clone(), field.data_type().clone())));
-        }
-        types.sort_by(|one, other| (one.0, &one.1).cmp(&(other.0, &other.1)));
-        xxh3_64(format!("{settings} {types:?}").as_bytes())
     }
 
     /// Plans a step; its problems' paths are made to start at the top.

@@ -1,8 +1,9 @@
 //! What a job file says: the one truth from which reading, the JSON Schema and the reference come.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
 use indexmap::IndexMap;
 use levada_connectors::codec::metadata::{Metadata, MetadataColumns};
 use levada_dataflows::Step;
@@ -14,6 +15,7 @@ use serde_json::{Map, Value, json};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::page::PageSpec;
+use super::written::Written;
 
 pub use super::connect::{Format, SinkConnector, SourceConnector, SourceFormat};
 
@@ -34,20 +36,47 @@ pub struct JobSpec {
     pub sink: IndexMap<String, SinkSpec>,
     /// What the gateway's page shows of it.
     pub page: Option<PageSpec>,
+    /// All that in one way of writing it.
+    #[schemars(skip)]
+    pub written: Written,
 }
 
 impl JobSpec {
     /// A hash of all that decides what the job makes of its inputs: not its comments, its page, or how fast it
-    /// goes.
+    /// goes. Kept state is known by it, so any levada must come to the same one.
     pub fn identity(&self) -> u64 {
-        let all = (&self.job.name, self.job.dead_letter_topic(), &self.source, &self.step, &self.sink);
+        let dead_letters = self.job.dead_letter_topic().unwrap_or_default();
         let chunks = EpochSettings::default().backfill_chunks;
-        let mut text = format!("{all:?} {} {chunks}", Batch::MAX_ROWS);
+        let mut text = format!("{:?} {dead_letters:?} {} {chunks}", self.job.name, Batch::MAX_ROWS);
+        let Written { source, step, sink } = &self.written;
+        for (section, entries) in [("source", source), ("step", step), ("sink", sink)] {
+            for (name, entry) in entries {
+                text += &format!("\n{section} {name:?} {entry}");
+            }
+        }
         for format in self.source.values().filter_map(|source| source.common.format.as_ref()) {
             for (_, path) in format.files() {
                 // One that cannot be read ends the run elsewhere.
-                text += &format!(" {:016x}", xxh3_64(&std::fs::read(path).unwrap_or_default()));
+                text += &format!("\n{:016x}", xxh3_64(&std::fs::read(path).unwrap_or_default()));
             }
+        }
+        xxh3_64(text.as_bytes())
+    }
+
+    /// A hash of what a step's state depends on: what is written of it, and the types of the columns of its inputs
+    /// that are named there.
+    pub fn step_identity(&self, name: &str, inputs: &[SchemaRef]) -> u64 {
+        let mut text = self.written.step.get(name).cloned().unwrap_or_default();
+        let words: BTreeSet<&str> = text.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+        let mut types = BTreeSet::new();
+        for (input, schema) in inputs.iter().enumerate() {
+            let named = schema.fields().iter().filter(|field| words.contains(field.name().as_str()));
+            // Whether a value may be missing changes nothing of how one is kept.
+            let kind = |field: &FieldRef| ColumnType { nullable: false, ..ColumnType::of(field) }.to_string();
+            types.extend(named.map(|field| (input, field.name().clone(), kind(field))));
+        }
+        for (input, column, kind) in types {
+            text += &format!("\n{input} {column:?} {kind}");
         }
         xxh3_64(text.as_bytes())
     }

@@ -85,6 +85,7 @@ fn draw(steps: &[(&str, Fake)], broken: &[&str], sinks: &[&str]) -> Drawn {
         step: Default::default(),
         sink: sinks.iter().map(sink).collect(),
         page: None,
+        written: Default::default(),
     };
     let drafts: Vec<StepDraft<'_>> =
         steps.iter().map(|(name, fake)| StepDraft { name, verb: "fake", spec: fake }).collect();
@@ -147,6 +148,7 @@ fn only_the_columns_that_somebody_uses_are_decoded() {
         step: Default::default(),
         sink: [("out".to_string(), sink)].into_iter().collect(),
         page: None,
+        written: Default::default(),
     };
     let environment = Environment {
         data_dir: PathBuf::new(),

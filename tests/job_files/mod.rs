@@ -195,6 +195,55 @@ fn what_stands_in_a_schema_file_is_part_of_the_job() {
     assert_eq!(first, identity("{}"));
 }
 
+/// A state that was kept is known again by any later levada: the numbers stay as they are.
+#[test]
+fn a_job_is_known_again_by_what_is_written_of_it() {
+    let text = format!(
+        "{PLAIN}\n[step.w.window]\nfrom = \"b\"\ntumbling = \"1m\"\nkey = [\"x\"]\n\
+         aggregate = {{ m = \"min(y)\", n = \"count(*)\" }}\n\
+         [step.d.detect]\nfrom = \"w\"\nkey = [\"x\"]\nvalue = \"m\"\ndetectors = {{ zscore = {{ window = 30 }} }}\n"
+    );
+    let identities = |text: &str, flags: &[&str]| {
+        let Loaded { spec, plan, .. } = load_text(text, flags).map_err(|report| report.to_string()).unwrap();
+        let steps = plan.steps.iter().map(|step| step.identity);
+        [spec.identity()].into_iter().chain(steps).collect::<Vec<_>>()
+    };
+    let known = identities(&text, &[]);
+    let hex: Vec<String> = known.iter().map(|identity| format!("{identity:016x}")).collect();
+    assert_eq!(hex, ["659fc3dd0d4b689d", "3ae8890ccfe73769", "20b456b7004a6f97"]);
+
+    let with = |one: &str, other: &str| {
+        assert!(text.contains(one), "{one}");
+        identities(&text.replacen(one, other, 1), &[])
+    };
+    // Comments, notation, the order of fields, how fast it goes: all that is the same job.
+    for (one, other) in [
+        ("from = \"b\"", "from = 'b' # a comment"),
+        ("tumbling = \"1m\"\nkey = [\"x\"]", "key = [\"x\",]\ntumbling = \"\"\"1m\"\"\""),
+        ("aggregate = { m = \"min(y)\", n = \"count(*)\" }", "aggregate.m = \"min(y)\"\naggregate.n = \"count(*)\""),
+        ("window = 30", "window = 0x1e"),
+        ("name = \"plain\"", "name = \"plain\"\nepoch = \"1s\"\ndescription = \"words\""),
+    ] {
+        assert_eq!(with(one, other), known, "{other}");
+    }
+    assert_eq!(identities(&text, &["step.d.detect.detectors.zscore.window=30"]), known);
+    // What changes the job, and which of its steps.
+    for (one, other, same) in [
+        ("tumbling = \"1m\"", "tumbling = \"60s\"", [false, true]),
+        ("{ m = \"min(y)\", n = \"count(*)\" }", "{ n = \"count(*)\", m = \"min(y)\" }", [false, true]),
+        ("window = 30", "window = 31", [true, false]),
+        ("x = \"int\"", "x = \"string\"", [false, false]),
+        ("y = \"float?\"", "y = \"int?\"", [false, false]),
+        ("k = \"string\", v = \"float\"", "v = \"float\", k = \"string\"", [true, true]),
+        ("name = \"plain\"", "name = \"plain\"\ndead_letters = false", [true, true]),
+        ("topic = \"out\"", "topic = \"elsewhere\"", [true, true]),
+    ] {
+        let found = with(one, other);
+        assert_ne!(found[0], known[0], "{other}");
+        assert_eq!([found[1] == known[1], found[2] == known[2]], same, "{other}");
+    }
+}
+
 #[test]
 fn a_flag_sets_a_field_as_if_it_stood_in_the_file() {
     let flags = ["job.epoch=1s", "job.in_flight=8", "job.dead_letters=false", "sink.out.log.from=a"];

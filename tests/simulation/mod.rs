@@ -10,6 +10,7 @@ mod disk;
 mod site;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -204,4 +205,43 @@ fn a_live_job_goes_on_after_power_cuts_and_its_journal_gives_the_same_bytes() {
         }
     }
     tally.tell("live, and replayed with 1, 2 and 4 workers", first..seeds.start);
+}
+
+/// Where a state is kept that an earlier levada left when the power went, in the form of its number.
+const KEPT: [(u32, &str); 1] = [(1, "tests/simulation/golden/form-1")];
+
+/// How a kept state is made, once for each form of state: `WRITE_GOLDEN=1`.
+fn keep_a_state(folder: &Path) {
+    let site = Site::new(2);
+    let mut events = site.events(1);
+    events.truncate(500);
+    site.feed(&events, || ());
+    let disk = PowerCut::new(1, Some((("manifest", "rename"), 2)));
+    site.drain(&disk, 2).unwrap_err();
+    disk.settle();
+    site.keep_in(folder);
+}
+
+#[test]
+fn a_state_that_an_earlier_levada_kept_is_taken_up() {
+    for (form, folder) in KEPT.map(|(form, folder)| (form, Path::new(folder))) {
+        if std::env::var_os("WRITE_GOLDEN").is_some() && !folder.exists() {
+            keep_a_state(folder);
+        }
+        let calm = || PowerCut::new(1, None);
+        let undisturbed = Site::kept_in(folder, 2).with_inputs_alone();
+        let all = undisturbed.drain(&calm(), 1).unwrap();
+        let expected = undisturbed.written();
+        assert_filled(&expected, 1);
+        for workers in [1, 4] {
+            let site = Site::kept_in(folder, 2);
+            let checkpoint = site.newest_checkpoint().unwrap();
+            assert_eq!(checkpoint.version, form);
+            let before: u64 = checkpoint.partitions.iter().filter_map(|place| place.next).sum();
+            assert!(0 < before && before < all, "{before} of {all} records are behind the checkpoint");
+            // It is the checkpoint that is taken up, and not the first record.
+            assert_eq!(site.drain(&calm(), workers).unwrap(), all - before);
+            check(&site, &expected, &format!("form {form}, {workers} workers"));
+        }
+    }
 }

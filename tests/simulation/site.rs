@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use levada::job::{self, Environment, Loaded, SinkConnector};
@@ -12,6 +13,7 @@ use levada_connectors::checkpoint::FolderStore;
 use levada_connectors::journal::LogJournal;
 use levada_connectors::log::{Log, RecordIn, Start, TopicConfig, WriterOptions};
 use levada_connectors::topic::LogSink;
+use levada_dataflows::engine::checkpoint::{Manifest, newest};
 use levada_dataflows::engine::{self, Checkpoints, Cluster, EngineError, JobJournal, Run};
 use levada_dataflows::metrics::Metrics;
 use levada_dataflows::plan::Plan;
@@ -110,12 +112,30 @@ impl Site {
         }
     }
 
-    /// The same inputs, and of what a job left only the journal.
-    pub fn with_journal_alone(&self) -> Site {
+    /// What was kept in a folder: topics, journal, checkpoints.
+    pub fn kept_in(folder: &Path, partitions: u32) -> Site {
+        let site = Site { folder: TempDir::new().unwrap(), partitions };
+        copy(folder, site.folder.path());
+        site
+    }
+
+    /// Keeps all of it in a folder.
+    pub fn keep_in(&self, folder: &Path) {
+        copy(self.folder.path(), folder);
+    }
+
+    /// The same inputs, and nothing of what a job left.
+    pub fn with_inputs_alone(&self) -> Site {
         let site = Site { folder: TempDir::new().unwrap(), partitions: self.partitions };
         for (topic, _) in INPUTS {
             copy(&self.data().join(topic), &site.data().join(topic));
         }
+        site
+    }
+
+    /// The same inputs, and of what a job left only the journal.
+    pub fn with_journal_alone(&self) -> Site {
+        let site = self.with_inputs_alone();
         copy(&self.state().join("journal"), &site.state().join("journal"));
         site
     }
@@ -146,9 +166,15 @@ impl Site {
         fs::remove_dir_all(self.state()).unwrap();
     }
 
-    /// Runs the job on from wherever it was, to the end of its history.
-    pub fn drain(&self, disk: &PowerCut, workers: usize) -> Result<(), EngineError> {
+    /// Runs the job on from wherever it was, to the end of its history; tells how many records it read.
+    pub fn drain(&self, disk: &PowerCut, workers: usize) -> Result<u64, EngineError> {
         self.run(disk, workers, Some(2), None)
+    }
+
+    /// The newest checkpoint that is whole.
+    pub fn newest_checkpoint(&self) -> Option<Manifest> {
+        let store = FolderStore::new(self.state().join("checkpoints"));
+        newest(&store).unwrap().map(|contents| contents.manifest)
     }
 
     /// Runs the job on from wherever it was, live until `stop`; with so many checkpoints kept, or none made.
@@ -159,7 +185,7 @@ impl Site {
         keep: Option<usize>,
         stop: &Arc<AtomicBool>,
     ) -> Result<(), EngineError> {
-        self.run(disk, workers, keep, Some(stop))
+        self.run(disk, workers, keep, Some(stop)).map(drop)
     }
 
     fn run(
@@ -168,7 +194,7 @@ impl Site {
         workers: usize,
         keep: Option<usize>,
         stop: Option<&Arc<AtomicBool>>,
-    ) -> Result<(), EngineError> {
+    ) -> Result<u64, EngineError> {
         let (plan, job) = self.plan(disk);
         let store = FolderStore::new(self.state().join("checkpoints")).on(Arc::new(disk.clone()));
         let checkpoints = keep.map(|keep| Checkpoints {
@@ -187,7 +213,8 @@ impl Site {
             checkpoints,
         };
         let metrics = Metrics::new(&plan);
-        engine::run(Arc::new(plan), &how, metrics)
+        engine::run(Arc::new(plan), &how, Arc::clone(&metrics))?;
+        Ok(metrics.sources.iter().map(|source| source.records.load(Relaxed)).sum())
     }
 
     fn journal(&self, disk: &PowerCut) -> LogJournal {

@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use levada_types::ConnectorError;
 use rdkafka::bindings as sys;
@@ -13,11 +13,14 @@ use rdkafka::producer::{Producer, ThreadedProducer};
 use super::Delivery;
 use super::client::{ANSWER, Connection, Place};
 use super::publisher::PublisherSettings;
-use super::watch::Watch;
+use super::watch::{Watch, rest};
 
 /// How long a transaction may be open before the brokers abort it. It bounds how long an outage may be in its
 /// midst, and how long it hides what comes after it if the job is killed and not begun again.
 const TRANSACTION: Duration = Duration::from_secs(300);
+
+/// How soon it is first looked whether all is delivered, and how often later.
+const LOOKS: (Duration, Duration) = (Duration::from_micros(200), Duration::from_millis(5));
 
 pub(super) type Client = ThreadedProducer<Watch>;
 
@@ -98,10 +101,17 @@ pub(super) fn commit(producer: &Client) -> Result<(), CommitError> {
     }
 }
 
-/// Waits until all records are delivered, [`ANSWER`] at most; whether they are.
+/// Waits until all records are delivered, [`ANSWER`] at most; whether they are. `Producer::flush` waits for a report,
+/// of which there are none of what went well, and so looks every tenth of a second only.
 pub(super) fn flush(producer: &Client) -> bool {
-    let wait_ms = i32::try_from(ANSWER.as_millis()).unwrap_or(i32::MAX);
-    // SAFETY: the client lives as long as the producer.
-    let done = unsafe { sys::rd_kafka_flush(producer.client().native_ptr(), wait_ms) };
-    done == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
+    let began = Instant::now();
+    let mut pause = LOOKS.0;
+    while producer.in_flight_count() > 0 {
+        if began.elapsed() >= ANSWER {
+            return false;
+        }
+        rest(pause);
+        pause = (pause * 2).min(LOOKS.1);
+    }
+    true
 }
