@@ -61,8 +61,8 @@ enum Command {
         /// How many users the state holds
         #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
         keys: u64,
-        /// Records of the history that is read at full speed
-        #[arg(long, default_value_t = 12_000_000)]
+        /// Records of the history that is read at full speed: enough for some checkpoints
+        #[arg(long, default_value_t = 48_000_000)]
         events: u64,
         /// Records a second, live
         #[arg(long, default_value_t = 50_000)]

@@ -46,6 +46,14 @@ macro_rules! connectors {
                 match self { $($(#[cfg($gate)])? $list::$variant(_) => stringify!($kind)),* }
             }
 
+            /// The fields of a connector that say how it is reached, and nothing of what a job is.
+            pub fn reached_by(kind: &str) -> &'static [&'static str] {
+                match kind {
+                    $($(#[cfg($gate)])? stringify!($kind) => $config::REACHED_BY,)*
+                    _ => &[],
+                }
+            }
+
             fn of_kind(kind: &str, table: Spanned<DeValue<'_>>) -> Option<Result<Self, Error>> {
                 match kind {
                     $($(#[cfg($gate)])? stringify!($kind) => Some($config::from_table(table).map($list::$variant)),)*

@@ -4,6 +4,7 @@
 use indexmap::IndexMap;
 use toml::de::{DeTable, DeValue};
 
+use super::connect::{SinkConnector, SourceConnector};
 use super::document::{Document, Node};
 
 /// The entries of the sections that decide what a job makes of its inputs, by name, in the order of the file.
@@ -19,17 +20,22 @@ pub struct Written {
 
 impl Written {
     pub(super) fn of(document: &Document<'_>) -> Written {
-        let entries = |section| {
+        let entries = |section, but: fn(&str) -> &'static [&'static str]| {
             let children = document.children(section).into_iter();
-            children.map(|(name, node)| (name.to_string(), entry(node))).collect()
+            children.map(|(name, node)| (name.to_string(), entry(node, but))).collect()
         };
-        Written { source: entries("source"), step: entries("step"), sink: entries("sink") }
+        Written {
+            source: entries("source", SourceConnector::reached_by),
+            step: entries("step", |_| &[]),
+            sink: entries("sink", SinkConnector::reached_by),
+        }
     }
 }
 
 /// An entry: a table with one field, the connector or the verb. That one's fields go by name, as their order says
-/// nothing; everything in them goes as it is written, as the order of columns is that of the output.
-fn entry(node: &Node<'_>) -> String {
+/// nothing; everything in them goes as it is written, as the order of columns is that of the output. `but` gives the
+/// fields of a connector that say nothing of the job: servers move, and secrets change, while it goes on.
+fn entry(node: &Node<'_>, but: impl Fn(&str) -> &'static [&'static str]) -> String {
     let mut text = String::new();
     let Some(kinds) = node.get_ref().as_table() else { return text };
     for (kind, fields) in kinds {
@@ -37,6 +43,7 @@ fn entry(node: &Node<'_>) -> String {
         match fields.get_ref() {
             DeValue::Table(fields) => {
                 let mut fields = in_order(fields);
+                fields.retain(|(name, _)| !but(kind.get_ref()).contains(name));
                 fields.sort_by_key(|(name, _)| *name);
                 table(&mut text, &fields);
             }
@@ -51,7 +58,10 @@ fn table(text: &mut String, fields: &[(&str, &Node<'_>)]) {
     for (name, field) in fields {
         string(text, name);
         text.push('=');
-        value(text, field);
+        // A registry of schemas is reached, too.
+        if *name != "registry" || !field.get_ref().is_table() {
+            value(text, field);
+        }
         text.push(',');
     }
     text.push('}');

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use levada::job::{self, Environment, Loaded, Report};
+use levada::job::{self, Environment, Loaded, Report, SinkConnector, SourceConnector};
 use levada_types::{Existing, FieldKind, ScoreError, ScorerFactory, TokenField};
 
 fn no_model(path: &str) -> Result<std::sync::Arc<dyn ScorerFactory>, ScoreError> {
@@ -157,6 +157,26 @@ fn the_committed_schema_is_the_one_of_the_code() {
     );
 }
 
+/// Every name that is left out of what identifies a job is the name of a field.
+#[test]
+fn what_says_how_a_connector_is_reached_are_fields_of_it() {
+    let schema = job::json_schema();
+    let mut fields = 0;
+    for (list, reached_by) in [
+        ("SourceSpec", SourceConnector::reached_by as fn(&str) -> &'static [&'static str]),
+        ("SinkSpec", SinkConnector::reached_by),
+    ] {
+        for kind in schema["$defs"][list]["oneOf"].as_array().unwrap() {
+            let (name, table) = kind["properties"].as_object().unwrap().iter().next().unwrap();
+            for field in reached_by(name) {
+                assert!(table["properties"].get(field).is_some(), "{name} has no {field}");
+                fields += 1;
+            }
+        }
+    }
+    assert!(fields > 10, "{fields} fields");
+}
+
 #[test]
 fn a_good_job_becomes_a_plan() {
     let Loaded { plan, warnings, .. } = load_text(PLAIN, &[]).map_err(|report| report.to_string()).unwrap();
@@ -242,6 +262,19 @@ fn a_job_is_known_again_by_what_is_written_of_it() {
         assert_ne!(found[0], known[0], "{other}");
         assert_eq!([found[1] == known[1], found[2] == known[2]], same, "{other}");
     }
+    // Servers move and secrets change while a job goes on.
+    let over = |connectors: &str| {
+        let table = "schema = { x = \"int\", at = \"timestamp\", y = \"float?\" }\nevent_time = { column = \"at\" }";
+        let text = format!("[job]\nname = \"over\"\n{}", connectors.replace("TABLE", table));
+        identities(&text, &[])[0]
+    };
+    let kafka = "[source.b.kafka]\ntopic = \"b\"\nbrokers = \"one:9092\"\nTABLE\n\
+                 format = { avro = { registry = { url = \"http://one:8081\" } } }\n\
+                 [sink.s.redis]\nfrom = \"b\"\nstream = \"s\"\nurl = \"redis://one\"\n";
+    let moved = kafka.replace("one", "two").replace("topic", "properties = { \"sasl.password\" = \"p\" }\ntopic");
+    assert_eq!(over(kafka), over(&moved));
+    assert_ne!(over(kafka), over(&kafka.replace("topic = \"b\"", "topic = \"c\"")));
+    assert_ne!(over(kafka), over(&kafka.replace("stream = \"s\"", "stream = \"t\"")));
 }
 
 #[test]

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use levada_types::{Blame, CheckpointStore, ConnectorError};
 
 use crate::log::{Disk, Storage, write_all_at};
@@ -52,14 +53,18 @@ impl FolderStore {
         }
     }
 
-    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    fn write(&self, path: &Path, parts: &[Bytes]) -> io::Result<()> {
         fs::create_dir_all(&self.folder)?;
         let mut unfinished = path.as_os_str().to_owned();
         unfinished.push(format!(".{}{UNFINISHED}", std::process::id()));
         let unfinished = PathBuf::from(unfinished);
         let written = (|| {
             let file = self.storage.create(&unfinished)?;
-            write_all_at(&*file, bytes, 0)?;
+            let mut end = 0;
+            for part in parts {
+                write_all_at(&*file, part, end)?;
+                end += part.len() as u64;
+            }
             file.sync()?;
             drop(file);
             self.storage.rename(&unfinished, path)?;
@@ -125,9 +130,9 @@ impl CheckpointStore for FolderStore {
         }
     }
 
-    fn put(&self, name: &str, bytes: &[u8]) -> Result<(), ConnectorError> {
+    fn put(&self, name: &str, parts: &[Bytes]) -> Result<(), ConnectorError> {
         let path = self.path(name)?;
-        self.write(&path, bytes).map_err(failed("write", &path))
+        self.write(&path, parts).map_err(failed("write", &path))
     }
 
     fn delete(&self, name: &str) -> Result<(), ConnectorError> {

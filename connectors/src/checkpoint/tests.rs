@@ -2,6 +2,7 @@ use std::fs::File;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use tempfile::TempDir;
 
 use super::*;
@@ -17,9 +18,9 @@ fn a_file_is_there_whole_or_not_at_all() {
     let store = FolderStore::new(folder.path().join("not/there/yet"));
     assert_eq!(names(&store), [""; 0]);
     assert_eq!(store.get("a-1").unwrap(), None);
-    store.put("b", b"two").unwrap();
-    store.put("a-1", b"one").unwrap();
-    store.put("a-1", b"another").unwrap();
+    store.put("b", &[Bytes::from_static(b"two")]).unwrap();
+    store.put("a-1", &[Bytes::from_static(b"one")]).unwrap();
+    store.put("a-1", &[Bytes::from_static(b"another")]).unwrap();
     assert_eq!(names(&store), ["a-1", "b"]);
     assert_eq!(store.get("a-1").unwrap().unwrap(), b"another");
     store.delete("a-1").unwrap();
@@ -42,7 +43,7 @@ fn what_a_dead_writer_left_is_no_file_and_goes_in_time() {
 fn a_name_is_no_path() {
     let store = FolderStore::new("/nowhere");
     for name in ["", "..", "../x", "a/b", ".hidden", "x.1.tmp", "ü"] {
-        let error = store.put(name, b"").unwrap_err();
+        let error = store.put(name, &[Bytes::from_static(b"")]).unwrap_err();
         assert_eq!(error.blame, Blame::Configuration, "{name}");
         assert!(store.get(name).is_err() && store.delete(name).is_err());
     }
@@ -106,12 +107,12 @@ impl StoredFile for FailingFile {
 #[test]
 fn a_disk_that_fails_leaves_the_file_of_before() {
     let folder = TempDir::new().unwrap();
-    FolderStore::new(folder.path()).put("state", b"of before").unwrap();
+    FolderStore::new(folder.path()).put("state", &[Bytes::from_static(b"of before")]).unwrap();
     let mut said = Vec::new();
     for call in 1..20 {
         let left = Arc::new(AtomicUsize::new(call));
         let store = FolderStore::new(folder.path()).on(Arc::new(Failing(left)));
-        match store.put("state", b"of now and long") {
+        match store.put("state", &[Bytes::from_static(b"of now and long")]) {
             Ok(()) => break,
             Err(error) => {
                 let place = folder.path().join("state").display().to_string();

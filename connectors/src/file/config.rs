@@ -22,6 +22,11 @@ pub struct FileSourceConfig {
     pub csv: CsvConfig,
 }
 
+impl FileSourceConfig {
+    /// The fields that say how it is reached and how patiently: a job is the same whatever they say.
+    pub const REACHED_BY: &[&str] = &[];
+}
+
 /// A file to write.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -34,4 +39,9 @@ pub struct FileSinkConfig {
     /// How to write CSV, if it is to hold CSV.
     #[serde(default)]
     pub csv: CsvConfig,
+}
+
+impl FileSinkConfig {
+    /// The fields that say how it is reached and how patiently: a job is the same whatever they say.
+    pub const REACHED_BY: &[&str] = &[];
 }

@@ -15,7 +15,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::watch::Watch;
-use super::{FETCH_BYTES, Properties, QUEUED_BYTES, QUEUED_RECORDS};
+use super::{Properties, fetch_settings};
 
 /// How long one question to a broker may take before it is asked again.
 pub(super) const ANSWER: Duration = Duration::from_secs(5);
@@ -89,18 +89,11 @@ impl Place {
         let mut config = self.config();
         config.set("isolation.level", "read_committed").set("enable.partition.eof", "true");
         config.set("auto.offset.reset", "error").set("allow.auto.create.topics", "false");
-        config.set("queued.max.messages.kbytes", (QUEUED_BYTES >> 10).to_string());
-        config.set("queued.min.messages", QUEUED_RECORDS.to_string());
-        if !self.has("fetch.queue.backoff.ms") {
-            // What is queued may be gone in some 20 ms; librdkafka would look again after a second.
-            config.set("fetch.queue.backoff.ms", "10");
-        }
-        if !self.has("fetch.wait.max.ms") {
-            // The end of a partition is told by an answer that brings nothing, so not too late.
-            config.set("fetch.wait.max.ms", "100");
-        }
-        if self.properties.iter().all(|(name, _)| !name.contains("fetch.message.max.bytes")) {
-            config.set("fetch.message.max.bytes", FETCH_BYTES.to_string());
+        for (name, value) in fetch_settings() {
+            // The topic's own settings may come under a name that begins with `topic.`.
+            if self.properties.iter().all(|(set, _)| !set.contains(name)) {
+                config.set(name, value);
+            }
         }
         Connection::start(self.clone(), &config)
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::topic::StartFrom;
 
 /// A topic of Kafka to read.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KafkaSourceConfig {
     /// Some of the brokers, `host:port,host:port`; they name the others.
@@ -28,8 +28,13 @@ pub struct KafkaSourceConfig {
     pub properties: Properties,
 }
 
+impl KafkaSourceConfig {
+    /// The fields that say how it is reached and how patiently: a job is the same whatever they say.
+    pub const REACHED_BY: &[&str] = &["brokers", "group", "properties"];
+}
+
 /// A topic of Kafka to write.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KafkaSinkConfig {
     /// Some of the brokers, `host:port,host:port`; they name the others.
@@ -54,6 +59,11 @@ pub struct KafkaSinkConfig {
     /// Further settings of the client by librdkafka's names: `{ "compression.type" = "zstd" }`.
     #[serde(default)]
     pub properties: Properties,
+}
+
+impl KafkaSinkConfig {
+    /// The fields that say how it is reached and how patiently: a job is the same whatever they say.
+    pub const REACHED_BY: &[&str] = &["brokers", "replicas", "transactional_id", "properties"];
 }
 
 /// What readers can rely on.
@@ -122,28 +132,6 @@ impl Properties {
     /// The first that may not be set, because levada relies on its value.
     pub fn reserved(&self) -> Option<&str> {
         self.0.keys().map(String::as_str).find(|name| RESERVED.contains(name))
-    }
-}
-
-/// What decides what the job makes of its inputs stands here, and nothing else: the brokers may move and secrets
-/// change while a job goes on.
-impl fmt::Debug for KafkaSourceConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KafkaSourceConfig")
-            .field("topic", &self.topic)
-            .field("start", &self.start)
-            .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for KafkaSinkConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KafkaSinkConfig")
-            .field("topic", &self.topic)
-            .field("partitions", &self.partitions)
-            .field("key", &self.key)
-            .field("delivery", &self.delivery)
-            .finish_non_exhaustive()
     }
 }
 

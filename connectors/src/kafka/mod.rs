@@ -52,3 +52,16 @@ pub const QUEUED_BYTES: usize = 8 << 20;
 pub const QUEUED_RECORDS: usize = 100_000;
 /// How much of a partition one fetch brings at most, in bytes, unless a single record is larger.
 pub const FETCH_BYTES: usize = 1 << 20;
+
+/// How a source fetches, as properties of librdkafka.
+pub fn fetch_settings() -> [(&'static str, String); 5] {
+    [
+        ("queued.max.messages.kbytes", (QUEUED_BYTES >> 10).to_string()),
+        ("queued.min.messages", QUEUED_RECORDS.to_string()),
+        // What is queued may be gone in some 20 ms; librdkafka would look again after a second.
+        ("fetch.queue.backoff.ms", "10".into()),
+        // The end of a partition is told by an answer that brings nothing, so not too late.
+        ("fetch.wait.max.ms", "100".into()),
+        ("fetch.message.max.bytes", FETCH_BYTES.to_string()),
+    ]
+}

@@ -1,8 +1,8 @@
 //! Reading a topic of Kafka.
 //!
-//! While a reader has not come to the end of its partition for the first time, it gathers until it has as many
+//! While a reader has not come to where its partition ended when it was opened, it gathers until it has as many
 //! records as it was asked for, so that a history is cut the same way each time. Then it is live, and hands over
-//! what has come.
+//! what has come. (That it is told the end is not enough: where there is always more, it never is.)
 //!
 //! Offsets have gaps: where transactions were ended or aborted, and where a topic was compacted.
 
@@ -126,6 +126,7 @@ impl SourceFactory for KafkaSource {
             StartAt::Configured => self.configured(&connection, partition.0)?,
             StartAt::Offset(offset) => offset.0,
         };
+        let (_, end) = connection.bounds("read", partition.0)?;
         let queue = Partition::start(Arc::clone(&connection), partition.0, offset)?;
         Ok(Box::new(KafkaReader {
             connection,
@@ -135,7 +136,8 @@ impl SourceFactory for KafkaSource {
             gathered: Gathered::default(),
             headers: self.headers,
             at_end: false,
-            live: false,
+            live: offset >= end,
+            end,
             next: offset,
         }))
     }
@@ -196,9 +198,12 @@ struct KafkaReader {
     headers: bool,
     /// Whether nothing has come since the end was told.
     at_end: bool,
-    /// Whether the end was told once.
+    /// Whether the end was reached once.
     live: bool,
-    /// For people: the offset that is wanted next.
+    /// Where the partition ended when it was opened. Behind its last record may be the ends of transactions, so that
+    /// only being told the end says that it is reached.
+    end: u64,
+    /// The offset that is wanted next.
     next: u64,
 }
 
@@ -227,7 +232,7 @@ impl KafkaReader {
     fn take(&mut self, count: usize, wait: Duration) -> Result<bool, ConnectorError> {
         let (gathered, at_end, live, next) =
             (&mut self.gathered, &mut self.at_end, &mut self.live, &mut self.next);
-        let (headers, metadata, partition) = (self.headers, &*self.metadata, self.partition);
+        let (headers, metadata, partition, end) = (self.headers, &*self.metadata, self.partition, self.end);
         let mut came = false;
         let mut trouble = None;
         self.queue.take(count, wait, |message| {
@@ -245,6 +250,7 @@ impl KafkaReader {
                     }
                     *at_end = false;
                     *next = record.offset() + 1;
+                    *live |= *next >= end;
                 }
                 Message::End => (*at_end, *live) = (true, true),
                 Message::Trouble(code) => trouble = Some(code),

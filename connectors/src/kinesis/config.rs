@@ -109,6 +109,9 @@ pub struct KinesisSinkConfig {
 }
 
 impl KinesisSourceConfig {
+    /// The fields that say how it is reached and how patiently: a job is the same whatever they say.
+    pub const REACHED_BY: &[&str] = &["region", "endpoint", "credentials", "poll"];
+
     /// What is wrong with it, and with which field.
     ///
     /// # Errors
@@ -142,6 +145,9 @@ impl KinesisSourceConfig {
 }
 
 impl KinesisSinkConfig {
+    /// The fields that say how it is reached and how patiently: a job is the same whatever they say.
+    pub const REACHED_BY: &[&str] = &["region", "endpoint", "credentials"];
+
     /// What is wrong with it, and with which field.
     ///
     /// # Errors

@@ -165,6 +165,9 @@ impl fmt::Debug for RedisUrl {
 }
 
 impl RedisSourceConfig {
+    /// The fields that say how it is reached and how patiently: a job is the same whatever they say.
+    pub const REACHED_BY: &[&str] = &["url", "consumer", "claim_after"];
+
     /// A stream of a server, read from its beginning.
     pub fn new(url: impl Into<String>, stream: impl Into<String>) -> RedisSourceConfig {
         RedisSourceConfig {
@@ -261,6 +264,9 @@ impl RedisSourceConfig {
 }
 
 impl RedisSinkConfig {
+    /// The fields that say how it is reached and how patiently: a job is the same whatever they say.
+    pub const REACHED_BY: &[&str] = &["url", "max_len", "wait_replicas"];
+
     /// The streams that the sink writes, in the order of their partitions.
     pub fn streams(&self) -> Vec<String> {
         match self.partitions {

@@ -18,6 +18,11 @@ pub struct LogSourceConfig {
     pub start: StartFrom,
 }
 
+impl LogSourceConfig {
+    /// The fields that say how it is reached and how patiently: a job is the same whatever they say.
+    pub const REACHED_BY: &[&str] = &[];
+}
+
 /// Where a job that begins afresh begins to read each partition.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -65,6 +70,9 @@ pub struct LogSinkConfig {
 }
 
 impl LogSinkConfig {
+    /// The fields that say how it is reached and how patiently: a job is the same whatever they say.
+    pub const REACHED_BY: &[&str] = &[];
+
     pub(super) fn topic_config(&self) -> Result<TopicConfig, ConnectorError> {
         let mut config = TopicConfig { retain_bytes: self.retain_bytes, ..TopicConfig::default() };
         if let Some(partitions) = self.partitions {

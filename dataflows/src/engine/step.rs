@@ -80,7 +80,7 @@ impl Changed {
         let watch = Stopwatch::start();
         let mut changes = StateChanges::default();
         of(&mut changes)?;
-        self.bytes += changes.stored().len();
+        self.bytes += changes.size();
         if !changes.is_empty() {
             self.parts.push(changes);
         }

@@ -1,5 +1,7 @@
 //! The port by which the engine keeps checkpoints.
 
+use bytes::Bytes;
+
 use crate::ConnectorError;
 
 /// Where the checkpoints of one job are kept: files by name, without folders.
@@ -21,12 +23,12 @@ pub trait CheckpointStore: Send + Sync {
     /// When it cannot be read.
     fn get(&self, name: &str) -> Result<Option<Vec<u8>>, ConnectorError>;
 
-    /// Writes a file whole: nobody ever sees a part of it, and on return it is durable. One of that name before
-    /// is replaced.
+    /// Writes a file whole, its parts one after the other: nobody ever sees it in part, and on return it is durable.
+    /// One of that name before is replaced.
     ///
     /// # Errors
     /// When it cannot be made durable.
-    fn put(&self, name: &str, bytes: &[u8]) -> Result<(), ConnectorError>;
+    fn put(&self, name: &str, parts: &[Bytes]) -> Result<(), ConnectorError>;
 
     /// Deletes a file; that there is none is fine.
     ///

@@ -13,70 +13,64 @@ pub struct StateChange<'c> {
     pub value: Option<&'c [u8]>,
 }
 
+/// What is kept in one piece of memory, about; only a single longer entry makes a longer one.
+const PIECE: usize = 256 << 10;
+/// What a piece has room for beyond that, for the entry that fills it.
+const SLACK: usize = 4 << 10;
+
 /// The changes of one operator on one worker, in the order in which they are to be applied.
 ///
 /// `checkpoint` appends what changed since the last call; `restore` reads live entries only
 /// (`value` is never `None`), sorted by group and key, of the groups that the worker owns.
 ///
-/// They are kept as they are stored, one after another, so that a million of them cost no million allocations:
+/// They are kept as they are stored, one after another, so that a million of them cost no million allocations, and in
+/// pieces, so that nothing is copied when there are more and more:
 ///
 /// ```text
 ///  group u16, little-endian · length · key · 0 if the entry is removed, else length + 1 · value
 /// ```
 /// Lengths are LEB128.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct StateChanges {
+    /// Pieces that are full.
+    full: Vec<Vec<u8>>,
+    /// The piece that grows.
     bytes: Vec<u8>,
     count: usize,
     /// What each key begins with, if anything.
     tag: Option<u8>,
-    /// Where a key or a value is made; empty between two calls.
-    scratch: Vec<u8>,
 }
 
 impl StateChanges {
     /// Sets an entry.
     pub fn put(&mut self, group: KeyGroup, key: &[u8], value: &[u8]) {
-        self.begin(group, key);
-        self.length(value.len() as u64 + 1);
+        self.begin(group, |bytes| bytes.extend_from_slice(key));
+        push_length(&mut self.bytes, value.len() as u64 + 1);
         self.bytes.extend_from_slice(value);
     }
 
-    /// Sets an entry of which `key` and `value` append the bytes to what they are given, which is empty.
+    /// Sets an entry of which `key` and `value` append the bytes to what they are given.
     ///
     /// # Errors
-    /// What `value` gives; then no entry is set.
+    /// What `value` gives; then what was changed is not known any more.
     pub fn put_with<E>(
         &mut self,
         group: KeyGroup,
         key: impl FnOnce(&mut Vec<u8>),
         value: impl FnOnce(Vec<u8>) -> Result<Vec<u8>, E>,
     ) -> Result<(), E> {
-        let before = (self.bytes.len(), self.count);
-        let mut scratch = std::mem::take(&mut self.scratch);
-        key(&mut scratch);
-        self.begin(group, &scratch);
-        scratch.clear();
-        match value(scratch) {
-            Ok(mut value) => {
-                self.length(value.len() as u64 + 1);
-                self.bytes.extend_from_slice(&value);
-                value.clear();
-                self.scratch = value;
-                Ok(())
-            }
-            Err(error) => {
-                self.bytes.truncate(before.0);
-                self.count = before.1;
-                Err(error)
-            }
-        }
+        self.begin(group, key);
+        let start = self.bytes.len();
+        self.bytes.push(0);
+        self.bytes = value(std::mem::take(&mut self.bytes))?;
+        set_length(&mut self.bytes, start, 1);
+        Ok(())
     }
 
     /// Removes an entry.
     pub fn delete(&mut self, group: KeyGroup, key: &[u8]) {
-        self.begin(group, key);
-        self.length(0);
+        self.begin(group, |bytes| bytes.extend_from_slice(key));
+        push_length(&mut self.bytes, 0);
     }
 
     /// Has `of` append changes whose keys all begin with `tag`.
@@ -97,46 +91,81 @@ impl StateChanges {
         self.count == 0
     }
 
+    /// How many bytes they are.
+    pub fn size(&self) -> usize {
+        self.pieces().map(<[u8]>::len).sum()
+    }
+
     /// The changes, in their order.
     pub fn iter(&self) -> impl Iterator<Item = StateChange<'_>> {
-        let mut rest = &self.bytes[..];
-        std::iter::from_fn(move || next(&mut rest))
+        self.pieces().flat_map(|mut rest| std::iter::from_fn(move || StateChange::take_off(&mut rest)))
     }
 
-    /// As they are stored.
-    pub fn stored(&self) -> &[u8] {
-        &self.bytes
+    /// As they are stored; each change is within one piece.
+    pub fn into_pieces(self) -> impl Iterator<Item = Vec<u8>> {
+        self.full.into_iter().chain([self.bytes])
     }
 
-    fn begin(&mut self, group: KeyGroup, key: &[u8]) {
+    fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        self.full.iter().chain([&self.bytes]).map(Vec::as_slice)
+    }
+
+    fn begin(&mut self, group: KeyGroup, key: impl FnOnce(&mut Vec<u8>)) {
+        if self.bytes.len() >= PIECE {
+            self.full.push(std::mem::replace(&mut self.bytes, Vec::with_capacity(PIECE + SLACK)));
+        }
         self.count += 1;
         self.bytes.extend_from_slice(&group.0.to_le_bytes());
-        self.length(key.len() as u64 + u64::from(self.tag.is_some()));
+        let start = self.bytes.len();
+        self.bytes.push(0);
         self.bytes.extend(self.tag);
-        self.bytes.extend_from_slice(key);
-    }
-
-    fn length(&mut self, mut length: u64) {
-        while length >= 0x80 {
-            self.bytes.push(length as u8 | 0x80);
-            length >>= 7;
-        }
-        self.bytes.push(length as u8);
+        key(&mut self.bytes);
+        set_length(&mut self.bytes, start, 0);
     }
 }
 
-/// Takes the first change off bytes in which changes are stored; `None` if there is none.
-fn next<'c>(rest: &mut &'c [u8]) -> Option<StateChange<'c>> {
-    let (group, after) = rest.split_first_chunk()?;
-    *rest = after;
-    let group = KeyGroup(u16::from_le_bytes(*group));
-    let length = take_length(rest)?;
-    let key = rest.split_off(..usize::try_from(length).ok()?)?;
-    let value = match take_length(rest)? {
-        0 => None,
-        length => Some(rest.split_off(..usize::try_from(length - 1).ok()?)?),
-    };
-    Some(StateChange { group, key, value })
+impl PartialEq for StateChanges {
+    fn eq(&self, other: &StateChanges) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for StateChanges {}
+
+/// Sets the length of what was appended behind the byte at `start`, and `more`.
+fn set_length(bytes: &mut Vec<u8>, start: usize, more: usize) {
+    let length = (bytes.len() - start - 1 + more) as u64;
+    if length < 0x80 {
+        bytes[start] = length as u8;
+        return;
+    }
+    let mut digits = Vec::new();
+    push_length(&mut digits, length);
+    bytes.splice(start..=start, digits);
+}
+
+fn push_length(bytes: &mut Vec<u8>, mut length: u64) {
+    while length >= 0x80 {
+        bytes.push(length as u8 | 0x80);
+        length >>= 7;
+    }
+    bytes.push(length as u8);
+}
+
+impl<'c> StateChange<'c> {
+    /// Takes the first change off bytes in which [`StateChanges`] are stored; `None` if there is none.
+    pub fn take_off(rest: &mut &'c [u8]) -> Option<StateChange<'c>> {
+        let (group, after) = rest.split_first_chunk()?;
+        *rest = after;
+        let group = KeyGroup(u16::from_le_bytes(*group));
+        let length = take_length(rest)?;
+        let key = rest.split_off(..usize::try_from(length).ok()?)?;
+        let value = match take_length(rest)? {
+            0 => None,
+            length => Some(rest.split_off(..usize::try_from(length - 1).ok()?)?),
+        };
+        Some(StateChange { group, key, value })
+    }
 }
 
 fn take_length(rest: &mut &[u8]) -> Option<u64> {
@@ -163,23 +192,44 @@ mod tests {
         changes.delete(KeyGroup(512), &long);
         changes.tagged(9, |changes| changes.put(KeyGroup(3), b"k", &longer));
         let value = |mut bytes: Vec<u8>| {
-            assert_eq!(bytes, b"", "what a value is appended to is empty");
             bytes.extend(b"value");
             Ok::<_, ()>(bytes)
         };
+        let much = |mut bytes: Vec<u8>| {
+            bytes.extend(&long);
+            Ok::<_, ()>(bytes)
+        };
         changes.put_with(KeyGroup(4), |key| key.extend(b"made"), value).unwrap();
-        assert_eq!(changes.put_with(KeyGroup(5), |key| key.extend(b"no"), |_| Err("no")), Err("no"));
+        changes.put_with(KeyGroup(5), |key| key.extend(&longer), much).unwrap();
         changes.put_with(KeyGroup(6), |key| key.extend(b"x"), value).unwrap();
         let told: Vec<_> = changes.iter().map(|change| (change.group.0, change.key, change.value)).collect();
-        let expected: [(u16, &[u8], Option<&[u8]>); 5] = [
+        let expected: [(u16, &[u8], Option<&[u8]>); 6] = [
             (1, b"a", Some(b"")),
             (512, &long, None),
             (3, b"\x09k", Some(&longer)),
             (4, b"made", Some(b"value")),
+            (5, &longer, Some(&long)),
             (6, b"x", Some(b"value")),
         ];
         assert_eq!(told, expected);
-        assert_eq!((changes.len(), changes.is_empty()), (5, false));
+        assert_eq!((changes.len(), changes.is_empty()), (6, false));
         assert!(StateChanges::default().is_empty() && StateChanges::default().iter().next().is_none());
+        let failed = changes.put_with(KeyGroup(7), |key| key.extend(b"no"), |_| Err("no"));
+        assert_eq!(failed, Err("no"));
+    }
+
+    #[test]
+    fn many_changes_are_in_pieces() {
+        let mut changes = StateChanges::default();
+        let value = [5; 1000];
+        for number in 0..1000u16 {
+            changes.put(KeyGroup(number), &number.to_le_bytes(), &value);
+        }
+        assert!(changes.iter().map(|change| change.group.0).eq(0..1000));
+        let size = changes.size();
+        let pieces: Vec<_> = changes.into_pieces().collect();
+        assert_eq!(pieces.len(), 4);
+        assert_eq!(pieces.iter().map(Vec::len).sum::<usize>(), size);
+        assert!(pieces.iter().all(|piece| piece.capacity() <= 2 * PIECE));
     }
 }

@@ -5,6 +5,7 @@
 use std::ffi::CString;
 use std::time::Duration;
 
+use levada_connectors::kafka::fetch_settings;
 use levada_types::RawRecords;
 use rdkafka::bindings as sys;
 use rdkafka::config::ClientConfig;
@@ -31,19 +32,20 @@ pub(super) struct RawTopic {
 }
 
 impl RawTopic {
-    /// Begins to fetch. The client is configured by librdkafka's defaults, but for committed records alone and for
-    /// being told the ends of partitions.
+    /// Begins to fetch, committed records alone, and as far ahead as a source does: by librdkafka's defaults it would
+    /// stand still for a second whenever its queue is full.
     ///
     /// # Errors
     /// When the brokers do not answer, or there is no such topic.
     pub fn open(brokers: &str, name: &str) -> Result<RawTopic, BenchError> {
         let failed = |error: &dyn std::fmt::Display| BenchError::Other(format!("read {name}: {error}"));
-        let client: BaseConsumer = ClientConfig::new()
-            .set("bootstrap.servers", brokers)
-            .set("isolation.level", "read_committed")
-            .set("enable.partition.eof", "true")
-            .create()
-            .map_err(|error| failed(&error))?;
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", brokers).set("isolation.level", "read_committed");
+        config.set("enable.partition.eof", "true");
+        for (name, value) in fetch_settings() {
+            config.set(name, value);
+        }
+        let client: BaseConsumer = config.create().map_err(|error| failed(&error))?;
         let metadata = client.fetch_metadata(Some(name), ANSWER).map_err(|error| failed(&error))?;
         let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len()) as i32;
         let text = CString::new(name).map_err(|error| failed(&error))?;

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use levada_types::journal::Recorded;
-use levada_types::{CheckpointStore, ConnectorError};
+use levada_types::{CheckpointStore, ConnectorError, StateChange};
 
 use super::load::read;
 use super::manifest::{Manifest, is_savepoint, manifests};
@@ -60,7 +60,7 @@ pub fn newest(store: &dyn CheckpointStore) -> Result<Option<Contents>, Connector
     for name in newest {
         let Ok(restored) = read(store, name)? else { continue };
         let count = |entries: Vec<_>| {
-            let own = |entry: &&super::state::Entry| !Host::is_shared(&entry.key);
+            let own = |entry: &StateChange<'_>| !Host::is_shared(entry.key);
             entries.into_iter().filter(own).count() as u64
         };
         let entries = restored.live().map(|(step, entries)| (step.to_string(), count(entries)));

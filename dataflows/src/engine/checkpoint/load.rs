@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use levada_types::{Blame, CheckpointStore, ConnectorError, StateChanges};
+use levada_types::{Blame, CheckpointStore, ConnectorError, StateChange, StateChanges};
 
 use super::Checkpoints;
 use super::manifest::{Manifest, PartitionPlace, Seen, StateFile, is_savepoint, manifests, savepoint_file};
-use super::state::{self, Entry};
+use super::state::{self, Section};
 use crate::host::Host;
 use crate::plan::StepPlan;
 
@@ -15,7 +15,7 @@ use crate::plan::StepPlan;
 pub(in crate::engine) struct Restored {
     pub manifest: Manifest,
     /// The entries of each step, file by file.
-    steps: BTreeMap<String, Vec<Vec<Entry>>>,
+    steps: BTreeMap<String, Vec<Section>>,
 }
 
 impl Restored {
@@ -116,7 +116,7 @@ pub(in crate::engine) fn begin(how: &Checkpoints) -> Result<Option<u64>, Connect
     let first = Manifest { savepoint: None, ..manifest };
     let bytes =
         first.encode().map_err(|error| ConnectorError::outage(format!("write a manifest: {error}")))?;
-    store.put(&first.file_name(), &bytes)?;
+    store.put(&first.file_name(), &[bytes.into()])?;
     Ok(Some(first.epoch))
 }
 
@@ -130,7 +130,7 @@ pub(super) fn read(
         Ok(manifest) => manifest,
         Err(why) => return Ok(Err(why)),
     };
-    let mut steps: BTreeMap<String, Vec<Vec<Entry>>> = BTreeMap::new();
+    let mut steps: BTreeMap<String, Vec<Section>> = BTreeMap::new();
     for file in &manifest.files {
         match read_file(store, file)? {
             Ok(of_file) => {
@@ -146,7 +146,7 @@ pub(super) fn read(
 pub(super) fn read_file(
     store: &dyn CheckpointStore,
     file: &StateFile,
-) -> Result<Result<Vec<(String, Vec<Entry>)>, String>, ConnectorError> {
+) -> Result<Result<Vec<(String, Section)>, String>, ConnectorError> {
     let Some(bytes) = store.get(&file.name)? else { return Ok(Err("it is missing".into())) };
     if bytes.len() as u64 != file.bytes {
         return Ok(Err(format!("it has {} bytes instead of {}", bytes.len(), file.bytes)));
@@ -167,12 +167,12 @@ impl Restored {
     }
 
     /// The entries of each step, file by file.
-    pub(super) fn steps(&self) -> impl Iterator<Item = (&str, &[Vec<Entry>])> {
+    pub(super) fn steps(&self) -> impl Iterator<Item = (&str, &[Section])> {
         self.steps.iter().map(|(name, files)| (name.as_str(), files.as_slice()))
     }
 
     /// All that each step remembers.
-    pub(super) fn live(&self) -> impl Iterator<Item = (&str, Vec<&Entry>)> {
+    pub(super) fn live(&self) -> impl Iterator<Item = (&str, Vec<StateChange<'_>>)> {
         self.steps.iter().map(|(name, files)| (name.as_str(), state::live(files, |_, _| true)))
     }
 

@@ -10,6 +10,7 @@
 
 use bytes::Bytes;
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use levada_types::{KeyGroup, StateChange, StateChanges};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -17,66 +18,109 @@ use super::manifest::VERSION;
 
 const MAGIC: &[u8; 8] = b"LVDSTATE";
 
+/// Parts of a file that are shorter become one with those beside them.
+const PART: usize = 64 << 10;
+
 /// Writes a file of state.
+#[derive(Default)]
 pub(super) struct Encoder {
-    bytes: Vec<u8>,
-    steps: u32,
-    entries: u64,
+    steps: Vec<(String, StateChanges)>,
+}
+
+/// A file of state, in parts.
+pub(super) struct Encoded {
+    pub parts: Vec<Bytes>,
+    pub bytes: u64,
+    /// The CRC-32C of all of it.
+    pub crc: u32,
 }
 
 impl Encoder {
-    pub(super) fn new() -> Encoder {
-        let mut bytes = MAGIC.to_vec();
-        bytes.extend_from_slice(&VERSION.to_le_bytes());
-        bytes.extend_from_slice(&0u32.to_le_bytes());
-        Encoder { bytes, steps: 0, entries: 0 }
-    }
-
     /// Adds what a step changed.
-    pub(super) fn step(&mut self, name: &str, changes: &StateChanges) {
-        self.steps += 1;
-        self.entries += changes.len() as u64;
-        let mut length = name.len();
-        while length >= 0x80 {
-            self.bytes.push(length as u8 | 0x80);
-            length >>= 7;
-        }
-        self.bytes.push(length as u8);
-        self.bytes.extend_from_slice(name.as_bytes());
-        self.bytes.extend_from_slice(&(changes.len() as u64).to_le_bytes());
-        self.bytes.extend_from_slice(changes.stored());
+    pub(super) fn step(&mut self, name: &str, changes: StateChanges) {
+        self.steps.push((name.into(), changes));
     }
 
     /// How many entries there are.
     pub(super) fn entries(&self) -> u64 {
-        self.entries
+        self.steps.iter().map(|(_, changes)| changes.len() as u64).sum()
     }
 
     /// The file.
-    pub(super) fn finish(mut self) -> Vec<u8> {
-        if let Some(steps) = self.bytes.get_mut(12..16) {
-            steps.copy_from_slice(&self.steps.to_le_bytes());
+    pub(super) fn finish(self) -> Encoded {
+        let mut file = Encoded { parts: Vec::new(), bytes: 0, crc: 0 };
+        let mut open = MAGIC.to_vec();
+        open.extend_from_slice(&VERSION.to_le_bytes());
+        open.extend_from_slice(&(self.steps.len() as u32).to_le_bytes());
+        for (name, changes) in self.steps {
+            let mut length = name.len();
+            while length >= 0x80 {
+                open.push(length as u8 | 0x80);
+                length >>= 7;
+            }
+            open.push(length as u8);
+            open.extend_from_slice(name.as_bytes());
+            open.extend_from_slice(&(changes.len() as u64).to_le_bytes());
+            for piece in changes.into_pieces() {
+                if piece.len() < PART {
+                    open.extend_from_slice(&piece);
+                } else {
+                    file.push(std::mem::take(&mut open));
+                    file.push(piece);
+                }
+                if open.len() >= PART {
+                    file.push(std::mem::take(&mut open));
+                }
+            }
         }
-        let crc = crc32c::crc32c(&self.bytes);
-        self.bytes.extend_from_slice(&crc.to_le_bytes());
-        self.bytes
+        let crc = crc32c::crc32c_append(file.crc, &open);
+        open.extend_from_slice(&crc.to_le_bytes());
+        file.push(open);
+        file
     }
 }
 
-/// An entry of a file, in its bytes.
+impl Encoded {
+    fn push(&mut self, part: Vec<u8>) {
+        if part.is_empty() {
+            return;
+        }
+        self.crc = crc32c::crc32c_append(self.crc, &part);
+        self.bytes += part.len() as u64;
+        self.parts.push(part.into());
+    }
+
+    #[cfg(test)]
+    fn whole(&self) -> Bytes {
+        self.parts.concat().into()
+    }
+}
+
+/// The entries of a step in a file, in the file's bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
-    pub group: KeyGroup,
-    pub key: Bytes,
-    /// `None` if it is removed.
-    pub value: Option<Bytes>,
+pub(super) struct Section {
+    bytes: Bytes,
+    count: u64,
+}
+
+impl Section {
+    /// How many entries there are.
+    pub(super) fn len(&self) -> usize {
+        usize::try_from(self.count).unwrap_or(usize::MAX)
+    }
+
+    /// The entries, in their order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = StateChange<'_>> {
+        let mut rest = &self.bytes[..];
+        std::iter::from_fn(move || StateChange::take_off(&mut rest))
+    }
 }
 
 /// Reads a file of state: the names of its steps, each with its entries.
 ///
 /// # Errors
 /// Why it cannot be understood, as a sentence without its end.
-pub(super) fn decode(bytes: &Bytes) -> Result<Vec<(String, Vec<Entry>)>, String> {
+pub(super) fn decode(bytes: &Bytes) -> Result<Vec<(String, Section)>, String> {
     let end = bytes.len().checked_sub(4).ok_or("it is cut off")?;
     let mut crc = Cursor { bytes: bytes.slice(end..), at: 0 };
     let mut from = Cursor { bytes: bytes.slice(..end), at: 0 };
@@ -94,17 +138,13 @@ pub(super) fn decode(bytes: &Bytes) -> Result<Vec<(String, Vec<Entry>)>, String>
     for _ in 0..from.u32()? {
         let name = String::from_utf8(from.slice()?.to_vec()).map_err(|_| "a step's name is no text")?;
         let count = from.u64()?;
-        let mut entries = Vec::with_capacity((count as usize).min(end));
+        let all = from.bytes.get(from.at..).unwrap_or_default();
+        let mut rest = all;
         for _ in 0..count {
-            let group = KeyGroup(from.u16()?);
-            let key = from.slice()?;
-            let value = match from.length()? {
-                0 => None,
-                length => Some(from.take(length as usize - 1)?),
-            };
-            entries.push(Entry { group, key, value });
+            StateChange::take_off(&mut rest).ok_or("it ends in the midst of an entry")?;
         }
-        steps.push((name, entries));
+        let length = all.len() - rest.len();
+        steps.push((name, Section { bytes: from.take(length)?, count }));
     }
     if from.at != from.bytes.len() {
         return Err("something stands behind its end".into());
@@ -130,10 +170,6 @@ impl Cursor {
         let there = self.bytes.get(self.at..).and_then(|rest| rest.first_chunk::<N>()).copied();
         self.at += N;
         there.ok_or_else(|| "it ends in the midst of an entry".into())
-    }
-
-    fn u16(&mut self) -> Result<u16, String> {
-        Ok(u16::from_le_bytes(self.array()?))
     }
 
     fn u32(&mut self) -> Result<u32, String> {
@@ -164,30 +200,27 @@ impl Cursor {
 
 /// The live entries of `files`, the later files counting, of those that are wanted: sorted by group and key.
 pub(super) fn live<'e>(
-    files: impl IntoIterator<Item = &'e Vec<Entry>>,
+    files: impl IntoIterator<Item = &'e Section>,
     wanted: impl Fn(KeyGroup, &[u8]) -> bool,
-) -> Vec<&'e Entry> {
+) -> Vec<StateChange<'e>> {
     let mut all = Vec::new();
-    for entries in files {
-        all.extend(entries.iter().filter(|entry| wanted(entry.group, &entry.key)));
+    for section in files {
+        all.extend(section.iter().filter(|entry| wanted(entry.group, entry.key)));
     }
     // Stable, so that of those with one key the newest stands last.
-    all.sort_by(|a, b| (a.group, &a.key).cmp(&(b.group, &b.key)));
+    all.sort_by(|a, b| (a.group, a.key).cmp(&(b.group, b.key)));
     let versions = all.chunk_by(|a, b| a.group == b.group && a.key == b.key);
     versions.filter_map(|versions| versions.last().copied()).filter(|entry| entry.value.is_some()).collect()
 }
 
 /// Entries as an operator takes them up.
-pub(super) fn changes(entries: &[&Entry]) -> StateChanges {
+pub(super) fn changes(entries: &[StateChange<'_>]) -> StateChanges {
     let mut changes = StateChanges::default();
-    for entry in entries {
-        let Entry { group, key, value } = entry;
-        add(&mut changes, StateChange { group: *group, key, value: value.as_deref() });
-    }
+    entries.iter().for_each(|entry| add(&mut changes, entry));
     changes
 }
 
-fn add(changes: &mut StateChanges, change: StateChange<'_>) {
+fn add(changes: &mut StateChanges, change: &StateChange<'_>) {
     match change.value {
         Some(value) => changes.put(change.group, change.key, value),
         None => changes.delete(change.group, change.key),
@@ -199,20 +232,15 @@ pub(super) fn merged(mut parts: Vec<StateChanges>) -> StateChanges {
     if parts.len() < 2 {
         return parts.pop().unwrap_or_default();
     }
-    let all: Vec<StateChange<'_>> = parts.iter().flat_map(StateChanges::iter).collect();
     let mut merged = StateChanges::default();
-    each_last(&all, |change| add(&mut merged, change));
+    each_last(parts.iter().map(|part| (part.len(), part.iter())), |change| add(&mut merged, change));
     merged
 }
 
 /// What is left of the entries of `files`, the later files counting, in no particular order.
-pub(super) fn newest(files: &[Vec<Entry>]) -> StateChanges {
-    let mut all: Vec<StateChange<'_>> = Vec::with_capacity(files.iter().map(Vec::len).sum());
-    for Entry { group, key, value } in files.iter().flatten() {
-        all.push(StateChange { group: *group, key, value: value.as_deref() });
-    }
+pub(super) fn newest(files: &[Section]) -> StateChanges {
     let mut newest = StateChanges::default();
-    each_last(&all, |change| {
+    each_last(files.iter().map(|section| (section.len(), section.iter())), |change| {
         if change.value.is_some() {
             add(&mut newest, change);
         }
@@ -220,15 +248,24 @@ pub(super) fn newest(files: &[Vec<Entry>]) -> StateChanges {
     newest
 }
 
-/// Gives `take` the last change of each entry.
-fn each_last<'c>(all: &[StateChange<'c>], mut take: impl FnMut(StateChange<'c>)) {
-    let hash = |change: &StateChange<'_>| xxh3_64_with_seed(change.key, u64::from(change.group.0));
-    let mut seen: HashTable<usize> = HashTable::with_capacity(all.len());
-    for (place, change) in all.iter().enumerate().rev() {
-        let same = |other: &usize| (all[*other].group, all[*other].key) == (change.group, change.key);
-        if seen.find(hash(change), same).is_none() {
-            seen.insert_unique(hash(change), place, |other| hash(&all[*other]));
-            take(*change);
+/// Gives `take` the last change of each entry. `parts` are how many changes, and those changes.
+fn each_last<'c, C: Iterator<Item = StateChange<'c>>>(
+    parts: impl DoubleEndedIterator<Item = (usize, C)> + Clone,
+    mut take: impl FnMut(&StateChange<'c>),
+) {
+    let hash = |(group, key): (KeyGroup, &[u8])| xxh3_64_with_seed(key, u64::from(group.0));
+    let most = parts.clone().map(|(count, _)| count).max().unwrap_or(0);
+    let mut seen: HashTable<(KeyGroup, &[u8])> = HashTable::with_capacity(most);
+    let mut all = Vec::with_capacity(most);
+    for (_, changes) in parts.rev() {
+        all.clear();
+        all.extend(changes);
+        for change in all.iter().rev() {
+            let name = (change.group, change.key);
+            if let Entry::Vacant(place) = seen.entry(hash(name), |other| *other == name, |other| hash(*other)) {
+                place.insert(name);
+                take(change);
+            }
         }
     }
 }
@@ -241,15 +278,17 @@ mod tests {
         let mut changes = StateChanges::default();
         for (group, key, value) in of {
             let value = value.map(str::as_bytes);
-            add(&mut changes, StateChange { group: KeyGroup(*group), key: key.as_bytes(), value });
+            add(&mut changes, &StateChange { group: KeyGroup(*group), key: key.as_bytes(), value });
         }
         changes
     }
 
     fn file(steps: &[(&str, StateChanges)]) -> Bytes {
-        let mut encoder = Encoder::new();
-        steps.iter().for_each(|(name, changes)| encoder.step(name, changes));
-        encoder.finish().into()
+        let mut encoder = Encoder::default();
+        steps.iter().for_each(|(name, changes)| encoder.step(name, changes.clone()));
+        let file = encoder.finish();
+        assert_eq!((file.bytes, file.crc), (file.whole().len() as u64, crc32c::crc32c(&file.whole())));
+        file.whole()
     }
 
     #[test]
@@ -272,6 +311,21 @@ mod tests {
         left.sort_unstable();
         let keys: [(u16, &[u8]); 4] = [(0, b"z"), (1, b"a"), (1, b"c"), (255, long.as_bytes())];
         assert_eq!(left, keys);
+    }
+
+    #[test]
+    fn a_large_file_is_in_parts() {
+        let mut large = StateChanges::default();
+        (0..2000u16).for_each(|number| large.put(KeyGroup(number), &[1; 500], &[2; 500]));
+        let mut encoder = Encoder::default();
+        encoder.step("small", told(&[(1, "a", Some("1"))]));
+        encoder.step("large", large.clone());
+        encoder.step("small too", told(&[(2, "b", Some("2"))]));
+        let file = encoder.finish();
+        assert!(file.parts.len() > 4);
+        let steps = decode(&file.whole()).unwrap();
+        assert_eq!(steps[0].1.len() + steps[2].1.len(), 2);
+        assert!(steps[1].1.iter().map(|entry| entry.group).eq(large.iter().map(|change| change.group)));
     }
 
     #[test]

@@ -154,13 +154,13 @@ fn write(
     parts: Vec<Part>,
 ) -> Result<Share, ConnectorError> {
     let mut share = Share { progress: None, sinks: Vec::new(), file: None };
-    let mut encoder = Encoder::new();
+    let mut encoder = Encoder::default();
     for part in parts {
         match part {
             Part::Progress(progress) => share.progress = Some(progress),
             Part::Sink(name, place) => share.sinks.push((name, place)),
             Part::Step(_, changes) if changes.iter().all(StateChanges::is_empty) => {}
-            Part::Step(name, changes) => encoder.step(&name, &state::merged(changes)),
+            Part::Step(name, changes) => encoder.step(&name, state::merged(changes)),
         }
     }
     if encoder.entries() > 0 {
@@ -173,9 +173,9 @@ fn write(
 /// older manifest may name.
 fn put(store: &dyn CheckpointStore, name: String, encoder: Encoder) -> Result<StateFile, ConnectorError> {
     let entries = encoder.entries();
-    let bytes = encoder.finish();
-    store.put(&name, &bytes)?;
-    Ok(StateFile { name, bytes: bytes.len() as u64, crc: crc32c::crc32c(&bytes), entries })
+    let file = encoder.finish();
+    store.put(&name, &file.parts)?;
+    Ok(StateFile { name, bytes: file.bytes, crc: file.crc, entries })
 }
 
 /// Commits checkpoints: writes their manifests, keeps the newest, deletes what no manifest names.
@@ -251,7 +251,7 @@ impl Committer {
     fn put(&self, manifest: &Manifest) -> Result<(), ConnectorError> {
         let bytes = manifest.encode();
         let bytes = bytes.map_err(|error| ConnectorError::outage(format!("write a manifest: {error}")))?;
-        self.how.store.put(&manifest.file_name(), &bytes)
+        self.how.store.put(&manifest.file_name(), &[bytes.into()])
     }
 
     fn tell(&self, manifest: &Manifest) {
@@ -273,9 +273,9 @@ impl Committer {
         let store = &*self.how.store;
         let restored = load::read(store, &manifest.file_name())?
             .map_err(|why| ConnectorError::damage(format!("read {} again: {why}", manifest.file_name())))?;
-        let mut encoder = Encoder::new();
+        let mut encoder = Encoder::default();
         for (step, files) in restored.steps() {
-            encoder.step(step, &state::newest(files));
+            encoder.step(step, state::newest(files));
         }
         let all = put(store, format!("state-{:020}-all-{:x}", manifest.epoch, unix_ms()), encoder)?;
         count(&self.metrics.checkpoints.compacted_bytes, all.bytes as usize);

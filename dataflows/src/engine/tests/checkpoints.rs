@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
+use bytes::Bytes;
 use levada_types::CheckpointStore;
 
 use super::super::Checkpoints;
@@ -55,9 +56,9 @@ impl CheckpointStore for Store {
     fn get(&self, name: &str) -> Result<Option<Vec<u8>>, ConnectorError> {
         Ok(self.files.lock().unwrap().get(name).cloned())
     }
-    fn put(&self, name: &str, bytes: &[u8]) -> Result<(), ConnectorError> {
+    fn put(&self, name: &str, parts: &[Bytes]) -> Result<(), ConnectorError> {
         self.turn()?;
-        self.files.lock().unwrap().insert(name.into(), bytes.to_vec());
+        self.files.lock().unwrap().insert(name.into(), parts.concat());
         Ok(())
     }
     fn delete(&self, name: &str) -> Result<(), ConnectorError> {
