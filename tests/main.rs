@@ -6,6 +6,7 @@
 mod bench;
 mod brokers;
 mod changed;
+mod conformance;
 mod dead_letters;
 mod formats;
 mod gateway;

@@ -1,10 +1,11 @@
 //! Jobs over a real Apache Kafka: the same records as over the embedded log, once, whatever is killed.
 
 mod formats;
+mod live;
 mod outages;
 mod partitions;
 mod resume;
-mod site;
+pub mod site;
 
 use std::process::Output;
 
