@@ -10,12 +10,12 @@ use levada::job::{self, Environment, Loaded};
 use levada_types::Existing;
 
 /// The columns of a record in these tests.
-const COLUMNS: &str = "schema = { n = \"int\", text = \"string\", at = \"timestamp\" }\nevent_time = { column = \"at\" }";
+const COLUMNS: &str =
+    "schema = { n = \"int\", text = \"string\", at = \"timestamp\" }\nevent_time = { column = \"at\" }";
 
 /// Kinesis asks for keys, and the server of these tests takes any: those of two variables that cargo sets.
 #[cfg(feature = "kinesis")]
-const ANY_KEYS: &str =
-    "credentials = { env = { access_key_id = \"CARGO_PKG_NAME\", secret_access_key = \"CARGO_PKG_VERSION\" } }";
+const ANY_KEYS: &str = "credentials = { env = { access_key_id = \"CARGO_PKG_NAME\", secret_access_key = \"CARGO_PKG_VERSION\" } }";
 
 /// Record `n`, of another length than those beside it.
 fn record(n: usize) -> String {

@@ -178,7 +178,10 @@ fn a_stream_of_redis() {
         }
         pipe.exec(&mut server.connection()).unwrap();
     };
-    conforms(&Origin { table: format!("[source.in.redis]\nurl = {:?}\nstream = \"in\"", server.url()), add: &add });
+    conforms(&Origin {
+        table: format!("[source.in.redis]\nurl = {:?}\nstream = \"in\"", server.url()),
+        add: &add,
+    });
 }
 
 #[cfg(feature = "kafka")]

@@ -240,7 +240,10 @@ fn a_job_is_known_again_by_what_is_written_of_it() {
     for (one, other) in [
         ("from = \"b\"", "from = 'b' # a comment"),
         ("tumbling = \"1m\"\nkey = [\"x\"]", "key = [\"x\",]\ntumbling = \"\"\"1m\"\"\""),
-        ("aggregate = { m = \"min(y)\", n = \"count(*)\" }", "aggregate.m = \"min(y)\"\naggregate.n = \"count(*)\""),
+        (
+            "aggregate = { m = \"min(y)\", n = \"count(*)\" }",
+            "aggregate.m = \"min(y)\"\naggregate.n = \"count(*)\"",
+        ),
         ("window = 30", "window = 0x1e"),
         ("name = \"plain\"", "name = \"plain\"\nepoch = \"1s\"\ndescription = \"words\""),
     ] {
@@ -264,14 +267,16 @@ fn a_job_is_known_again_by_what_is_written_of_it() {
     }
     // Servers move and secrets change while a job goes on.
     let over = |connectors: &str| {
-        let table = "schema = { x = \"int\", at = \"timestamp\", y = \"float?\" }\nevent_time = { column = \"at\" }";
+        let table =
+            "schema = { x = \"int\", at = \"timestamp\", y = \"float?\" }\nevent_time = { column = \"at\" }";
         let text = format!("[job]\nname = \"over\"\n{}", connectors.replace("TABLE", table));
         identities(&text, &[])[0]
     };
     let kafka = "[source.b.kafka]\ntopic = \"b\"\nbrokers = \"one:9092\"\nTABLE\n\
                  format = { avro = { registry = { url = \"http://one:8081\" } } }\n\
                  [sink.s.redis]\nfrom = \"b\"\nstream = \"s\"\nurl = \"redis://one\"\n";
-    let moved = kafka.replace("one", "two").replace("topic", "properties = { \"sasl.password\" = \"p\" }\ntopic");
+    let moved =
+        kafka.replace("one", "two").replace("topic", "properties = { \"sasl.password\" = \"p\" }\ntopic");
     assert_eq!(over(kafka), over(&moved));
     assert_ne!(over(kafka), over(&kafka.replace("topic = \"b\"", "topic = \"c\"")));
     assert_ne!(over(kafka), over(&kafka.replace("stream = \"s\"", "stream = \"t\"")));

@@ -19,11 +19,8 @@ const MANY: usize = 1_000_000;
 #[test]
 fn what_comes_is_handed_over_though_there_is_always_more() {
     create(shared(), "busy", 1);
-    let producer: BaseProducer = ClientConfig::new()
-        .set("bootstrap.servers", shared())
-        .set("linger.ms", "0")
-        .create()
-        .unwrap();
+    let producer: BaseProducer =
+        ClientConfig::new().set("bootstrap.servers", shared()).set("linger.ms", "0").create().unwrap();
     let history = 10_000;
     for _ in 0..history {
         send(&producer, "busy", 0, b"{}");

@@ -70,7 +70,8 @@ pub enum MessageForm {
 
 impl WebhookSinkConfig {
     /// The fields that say how it is reached and how patiently: a job is the same whatever they say.
-    pub const REACHED_BY: &[&str] = &["url", "url_from", "secret", "bearer", "ca", "timeout", "backoff", "max_backoff"];
+    pub const REACHED_BY: &[&str] =
+        &["url", "url_from", "secret", "bearer", "ca", "timeout", "backoff", "max_backoff"];
 
     /// The topics in which a sink keeps what became of its requests.
     pub fn kept(job: &str, sink: &str) -> [String; 2] {

@@ -262,7 +262,8 @@ fn each_last<'c, C: Iterator<Item = StateChange<'c>>>(
         all.extend(changes);
         for change in all.iter().rev() {
             let name = (change.group, change.key);
-            if let Entry::Vacant(place) = seen.entry(hash(name), |other| *other == name, |other| hash(*other)) {
+            if let Entry::Vacant(place) = seen.entry(hash(name), |other| *other == name, |other| hash(*other))
+            {
                 place.insert(name);
                 take(change);
             }
