@@ -114,7 +114,8 @@ pub fn load_text(
     found.append(&mut reader.found);
 
     let fallback = JobSettings { name: "job".into(), ..JobSettings::default() };
-    let spec = JobSpec { job: job.unwrap_or(fallback), source, step, sink, page, written: Written::of(&document) };
+    let spec =
+        JobSpec { job: job.unwrap_or(fallback), source, step, sink, page, written: Written::of(&document) };
     let steps: Vec<StepDraft<'_>> = spec
         .step
         .iter()

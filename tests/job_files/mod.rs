@@ -220,7 +220,10 @@ fn a_job_is_known_again_by_what_is_written_of_it() {
     for (one, other) in [
         ("from = \"b\"", "from = 'b' # a comment"),
         ("tumbling = \"1m\"\nkey = [\"x\"]", "key = [\"x\",]\ntumbling = \"\"\"1m\"\"\""),
-        ("aggregate = { m = \"min(y)\", n = \"count(*)\" }", "aggregate.m = \"min(y)\"\naggregate.n = \"count(*)\""),
+        (
+            "aggregate = { m = \"min(y)\", n = \"count(*)\" }",
+            "aggregate.m = \"min(y)\"\naggregate.n = \"count(*)\"",
+        ),
         ("window = 30", "window = 0x1e"),
         ("name = \"plain\"", "name = \"plain\"\nepoch = \"1s\"\ndescription = \"words\""),
     ] {
