@@ -140,8 +140,8 @@ impl Site {
         std::fs::write(&records, rows.iter().map(line).collect::<String>()).unwrap();
         std::fs::write(&job, JOB).unwrap();
         succeed(levada(&["topics", "create", "readings"], &data));
-        let mut produce = levada(&["topics", "produce", "readings", "--keep-bad", "--file"], &data);
-        produce.arg(&records);
+        let mut produce = levada(&["topics", "produce", "readings", "--keep-bad"], &data);
+        produce.arg("--file").arg(&records);
         succeed(produce);
         let mut run = levada(&["run"], &data);
         run.arg(&job).args(["--until-drained", "--workers", "2"]);
@@ -231,7 +231,8 @@ fn live(mut site: Site) {
     site.database.add(&rows_of(&mut seed, 0, 3_000));
     let (mut sent, mut good) = (3_000, 0);
     let mut child = site.run("data", "state", &["--workers", "2"]).spawn().unwrap();
-    for round in 0..16 {
+    // The last one is for the run that goes on at last.
+    for round in 0..17 {
         let rows = rows_of(&mut seed, sent, 150);
         site.database.add(&rows);
         sent += 150;

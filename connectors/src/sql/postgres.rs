@@ -280,6 +280,9 @@ fn failed(place: &Place, error: &Error) -> ConnectorError {
         _ if why.contains("certificate") => {
             "; say in `ca` which authorities are trusted, or `sslmode=disable` in `url`"
         }
+        _ if why.contains("does not support TLS") => {
+            "; say `?sslmode=disable` in `url` if that is as it should be"
+        }
         _ => "",
     };
     ConnectorError { blame, ..place.wrong(format!("{why}{hint}")) }

@@ -160,7 +160,7 @@ impl TableReader {
         let held = self.settling.held().is_some();
         self.lag.tell(held || self.settling.settled().is_some_and(|to| to >= self.next), now);
         self.due = now + if held { self.held_wait.min(self.poll) } else { self.poll };
-        self.held_wait = if held { self.held_wait * 2 } else { HELD_WAIT };
+        self.held_wait = if held { (self.held_wait * 2).min(self.poll) } else { HELD_WAIT };
         Ok(if self.settling.settled() > before { Step::More } else { Step::End })
     }
 
