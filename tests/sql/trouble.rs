@@ -14,8 +14,13 @@ use super::{all, create, file, open, source, table, wrong};
 use crate::brokers::postgres::{Postgres, give};
 use crate::resume::{held, until};
 
-fn said(mut command: Command) -> String {
-    let output = command.output().unwrap();
+/// What a run that is to fail says.
+fn said(mut command: Command, data: &Path) -> String {
+    let mut child = command.spawn().unwrap();
+    // One that writes would go on and on.
+    until(&mut child, data, "good", 1);
+    let _ = child.kill();
+    let output = child.wait_with_output().unwrap();
     let error = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{error}");
     error
@@ -39,7 +44,7 @@ fn rows_that_change(site: &Site) {
 
     let replay = |name: &str| {
         inputs_alone(site, name);
-        said(site.run(name, &format!("state-{name}"), &[]))
+        said(site.run(name, &format!("state-{name}"), &[]), &site.path(name))
     };
     let error = replay("deleted");
     assert!(error.contains("was read before, and is not there any more"), "{error}");
@@ -65,7 +70,7 @@ fn rows_of_sqlite_that_are_gone_or_changed_when_they_are_to_be_read_again_end_th
     site.database.execute("UPDATE readings SET x = 'is not read' WHERE id = 500");
     succeeds(replay("same").spawn().unwrap());
     site.database.execute("UPDATE readings SET n = n + 10 WHERE id = 500");
-    let error = said(replay("changed"));
+    let error = said(replay("changed"), &site.path("changed"));
     assert!(error.contains("is not what it was when they were read before"), "{error}");
     // One that begins afresh takes what there is.
     succeeds(site.run("data", "state", &["--until-drained", "--fresh"]).spawn().unwrap());
