@@ -228,14 +228,16 @@ fn a_job_over_sqlite_that_is_killed_again_and_again_writes_what_it_writes_over_t
 fn live(mut site: Site) {
     let data = site.path("data");
     let mut seed = 23;
-    site.database.add(&rows_of(&mut seed, 0, 3_000));
-    let (mut sent, mut good) = (3_000, 0);
+    let history = rows_of(&mut seed, 0, 3_000);
+    site.database.add(&history);
+    let good_of = |rows: &[Row]| rows.iter().filter(|row| row.0.is_some() && row.1 % 10 != 3).count() as u64;
+    let (mut sent, mut good) = (3_000, good_of(&history));
     let mut child = site.run("data", "state", &["--workers", "2"]).spawn().unwrap();
     // The last one is for the run that goes on at last.
     for round in 0..17 {
         let rows = rows_of(&mut seed, sent, 150);
         site.database.add(&rows);
-        sent += 150;
+        (sent, good) = (sent + 150, good + good_of(&rows));
         if round % 4 == 1
             && let Database::Postgres(server) = &mut site.database
         {
@@ -250,10 +252,7 @@ fn live(mut site: Site) {
             child = site.run("data", "state", &["--workers", workers]).spawn().unwrap();
         }
     }
-    for n in 0..sent {
-        good += u64::from(n % 10 != 3);
-    }
-    until(&mut child, &data, "good", good - bad(&data).len() as u64);
+    until(&mut child, &data, "good", good);
     stop(child);
     // Each once.
     let mut numbers: Vec<u64> = succeed(levada(&["topics", "export", "good"], &data))
