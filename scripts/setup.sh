@@ -32,6 +32,9 @@ if [ "$stage" = test ]; then
   need promtool prometheus
   need openssl openssl
   need redis-server redis-server
+  # Debian keeps the server's programs out of the path, and its start scripts are not used.
+  ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing+=(postgresql)
+  need setpriv util-linux
   # The Kinesis of the tests is JavaScript; it binds all interfaces, so it gets a network of its own.
   need node nodejs
   need npm npm

@@ -23,6 +23,8 @@ mod resume;
 mod same_bytes;
 mod shop;
 mod simulation;
+#[cfg(feature = "sql")]
+mod sql;
 mod summary;
 mod tables;
 mod webhook;

@@ -47,7 +47,7 @@ from = "seconds.late"
 topic = "late"
 "#;
 
-const OUTPUTS: [&str; 4] = ["good", "seconds", "late", "resumed.dead-letters"];
+pub(crate) const OUTPUTS: [&str; 4] = ["good", "seconds", "late", "resumed.dead-letters"];
 
 struct Site {
     folder: TempDir,
@@ -96,12 +96,12 @@ impl Site {
 }
 
 /// How many records a topic has; 0 before it is there.
-fn held(data: &Path, topic: &str) -> u64 {
+pub(crate) fn held(data: &Path, topic: &str) -> u64 {
     let Ok(topic) = Log::open(data).and_then(|log| log.topic(topic)) else { return 0 };
     (0..topic.partitions()).map(|partition| topic.bounds(partition).map_or(0, |bounds| bounds.next)).sum()
 }
 
-fn written(data: &Path) -> BTreeMap<String, String> {
+pub(crate) fn written(data: &Path) -> BTreeMap<String, String> {
     let export = |topic: &str| succeed(levada(&["topics", "export", topic, "--with-position"], data));
     OUTPUTS.map(|topic| (topic.to_string(), export(topic))).into()
 }
@@ -126,7 +126,7 @@ pub(crate) fn lines(seed: &mut u64, from: u64, count: u64) -> String {
 }
 
 /// Waits until the topic has that many records, or the job ends.
-fn until(child: &mut Child, data: &Path, topic: &str, records: u64) {
+pub(crate) fn until(child: &mut Child, data: &Path, topic: &str, records: u64) {
     while held(data, topic) < records && child.try_wait().unwrap().is_none() {
         std::thread::yield_now();
     }

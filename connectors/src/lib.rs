@@ -18,6 +18,8 @@ pub mod kinesis;
 pub mod log;
 pub mod redis;
 pub mod registry;
+#[cfg(feature = "sql")]
+pub mod sql;
 pub mod topic;
 pub mod webhook;
 
@@ -25,7 +27,7 @@ mod delivered;
 mod https;
 mod published;
 mod secret;
-#[cfg(any(feature = "kinesis", feature = "redis"))]
+#[cfg(any(feature = "kinesis", feature = "redis", feature = "sql"))]
 mod waiting;
 
 pub use secret::Secret;

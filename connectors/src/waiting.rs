@@ -15,7 +15,7 @@ pub(crate) struct Waiting {
     offsets: Vec<u64>,
 }
 
-#[cfg_attr(not(all(feature = "redis", feature = "kinesis")), allow(dead_code))]
+#[cfg_attr(not(all(feature = "redis", feature = "kinesis", feature = "sql")), allow(dead_code))]
 impl Waiting {
     pub fn len(&self) -> usize {
         self.offsets.len()

@@ -4,6 +4,7 @@
 //!  DIR/journal/      what decides the output beside the inputs
 //!  DIR/checkpoints/  what the job remembered at the end of an epoch
 //!  DIR/positions/    where the records of a source stand that knows them otherwise than by number (Kinesis)
+//!  DIR/receipts/     which records of a source were read, whose system would not notice if they were gone (SQL)
 //!  DIR/requests/     an empty file for each savepoint that is asked for
 //! ```
 
@@ -44,6 +45,10 @@ impl StateFolder {
 
     fn positions(&self) -> PathBuf {
         self.0.join("positions")
+    }
+
+    fn receipts(&self) -> PathBuf {
+        self.0.join("receipts")
     }
 
     fn requests(&self) -> PathBuf {
@@ -118,6 +123,7 @@ impl StateFolder {
         if store.list().map_err(|error| error.to_string())?.is_empty() && remove(&self.positions())? {
             deleted.push(self.positions().display().to_string());
         }
+        remove(&self.receipts())?;
         remove(&self.requests())?;
         Ok(deleted)
     }

@@ -19,6 +19,8 @@ use levada_connectors::kinesis::{KinesisSink, KinesisSinkConfig, KinesisSource, 
 #[cfg(feature = "redis")]
 use levada_connectors::redis::{RedisSink, RedisSinkConfig, RedisSource, RedisSourceConfig};
 use levada_connectors::registry::RegistrySource;
+#[cfg(feature = "sql")]
+use levada_connectors::sql::{SqlSource, SqlSourceConfig};
 use levada_connectors::topic::{LogSink, LogSinkConfig, LogSource, LogSourceConfig};
 use levada_connectors::webhook::{WebhookSink, WebhookSinkConfig};
 use levada_types::{DecoderFactory, Existing, SinkFactory, SourceFactory};
@@ -28,6 +30,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue, Error};
 
 use super::formats::{self, Decoding};
+#[cfg(feature = "sql")]
+use super::planning::decoded;
 use super::spec::{SinkCommon, SinkSpec, SourceCommon, SourceSpec, merged, object};
 use super::{Environment, FromTable};
 
@@ -105,6 +109,8 @@ connectors! {
     kinesis if feature = "kinesis" => Kinesis(KinesisSourceConfig),
     /// Streams of a Redis server.
     redis if feature = "redis" => Redis(RedisSourceConfig),
+    /// A table of PostgreSQL or SQLite.
+    sql if feature = "sql" => Sql(SqlSourceConfig),
 }
 
 connectors! {
@@ -208,6 +214,13 @@ impl Connections {
                 no_metadata(spec)?;
                 formats::of_topic(&format)?;
                 Arc::new(RedisSource::new(config, self.existing == Existing::Resume)?)
+            }
+            #[cfg(feature = "sql")]
+            SourceConnector::Sql(config) => {
+                no_metadata(spec)?;
+                formats::of_table(&format)?;
+                let columns = decoded(&spec.common.schema);
+                Arc::new(SqlSource::new(name, config, columns, self.state.as_deref())?)
             }
         };
         let metadata = Arc::new(spec.common.metadata.clone());
@@ -401,6 +414,8 @@ mod tests {
             schemars::schema_for!(KinesisSourceConfig),
             #[cfg(feature = "redis")]
             schemars::schema_for!(RedisSourceConfig),
+            #[cfg(feature = "sql")]
+            schemars::schema_for!(SqlSourceConfig),
         ] {
             assert!(fields(own).iter().all(|field| !source.contains(field)));
         }

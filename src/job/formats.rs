@@ -69,6 +69,15 @@ pub(super) fn of_topic(format: &SourceFormat) -> Result<(), Fault> {
     }
 }
 
+/// The rows of a table have columns, and become records here.
+#[cfg(feature = "sql")]
+pub(super) fn of_table(format: &SourceFormat) -> Result<(), Fault> {
+    match format {
+        SourceFormat::Json => Ok(()),
+        _ => Err((Some("format"), "the rows of a table have no format; leave it out".into())),
+    }
+}
+
 /// The records of a file are its lines, which may not hold just any byte.
 pub(super) fn of_file(format: &SourceFormat) -> Result<(), Fault> {
     match format {

@@ -7,6 +7,8 @@
 pub mod kafka;
 #[cfg(feature = "kinesis")]
 pub mod kinesis;
+#[cfg(feature = "sql")]
+pub mod postgres;
 pub mod redis;
 
 use std::os::unix::process::CommandExt as _;

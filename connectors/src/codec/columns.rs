@@ -17,7 +17,7 @@ use levada_types::{Batch, ConnectorError};
 
 /// What a column holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Text,
     /// Text that is one JSON value.
     Json,

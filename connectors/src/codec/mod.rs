@@ -30,6 +30,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
+#[cfg(feature = "sql")]
+pub(crate) use columns::Kind;
+
 use avro::AvroConfig;
 use protobuf::ProtobufConfig;
 

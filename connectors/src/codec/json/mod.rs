@@ -33,7 +33,7 @@ pub use encode::JsonEncoder;
 pub use pick::{elements, is_json, members, pick, picked_time, plain_text};
 
 pub(in crate::codec) use decode::JsonDecoder;
-pub(in crate::codec) use encode::{float as write_float, int as write_int, text as write_text};
+pub(crate) use encode::{float as write_float, int as write_int, text as write_text};
 
 /// Makes decoders for records that are JSON objects.
 ///
