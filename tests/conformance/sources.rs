@@ -222,3 +222,54 @@ fn a_stream_of_kinesis() {
     );
     conforms(&Origin { table, add: &add });
 }
+
+#[cfg(feature = "sql")]
+#[test]
+fn a_table_of_postgresql() {
+    use crate::brokers::postgres::{PASSWORD, Postgres};
+
+    let server = Postgres::start();
+    let mut client = server.connection();
+    client
+        .batch_execute("CREATE TABLE events (id bigserial PRIMARY KEY, n bigint, text text, at timestamptz)")
+        .unwrap();
+    let client = std::sync::Mutex::new(client);
+    let add = |numbers: std::ops::Range<usize>| {
+        let sql = "INSERT INTO events (n, text, at) SELECT n, repeat('x', n * 31 % 97), now() \
+                   FROM generate_series($1::int4, $2::int4) AS n";
+        client.lock().unwrap().execute(sql, &[&(numbers.start as i32), &(numbers.end as i32 - 1)]).unwrap();
+    };
+    let password = server.folder().join("secret");
+    std::fs::write(&password, PASSWORD).unwrap();
+    let table = format!(
+        "[source.in.sql]\nurl = {:?}\npassword = {{ file = {password:?} }}\ntable = \"events\"\ncolumn = \"id\"\npoll = \"20ms\"",
+        server.url()
+    );
+    conforms(&Origin { table, add: &add });
+}
+
+#[cfg(feature = "sql")]
+#[test]
+fn a_table_of_sqlite() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("events.db");
+    let database = rusqlite::Connection::open(&path).unwrap();
+    database
+        .execute_batch(
+            "CREATE TABLE events (id INTEGER PRIMARY KEY AUTOINCREMENT, n INTEGER, text TEXT, at TEXT)",
+        )
+        .unwrap();
+    let add = |numbers: std::ops::Range<usize>| {
+        database.execute_batch("BEGIN").unwrap();
+        for n in numbers {
+            let sql = "INSERT INTO events (n, text, at) VALUES (?1, ?2, datetime('now'))";
+            database.execute(sql, rusqlite::params![n as i64, "x".repeat(n * 31 % 97)]).unwrap();
+        }
+        database.execute_batch("COMMIT").unwrap();
+    };
+    let table = format!(
+        "[source.in.sql]\nurl = \"sqlite:{}\"\ntable = \"events\"\ncolumn = \"id\"\npoll = \"20ms\"",
+        path.display()
+    );
+    conforms(&Origin { table, add: &add });
+}

@@ -7,6 +7,7 @@ mod trouble;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use levada_connectors::log::Log;
 use tempfile::TempDir;
@@ -17,6 +18,9 @@ use crate::same_bytes::{levada, succeed};
 
 /// The topics that the job of these tests writes.
 const OUTPUTS: [&str; 4] = ["good", "seconds", "late", "shards.dead-letters"];
+
+/// A run that is to end and has not ended in this time has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A job that reads the stream `readings-N`.
 struct Site {
@@ -162,7 +166,14 @@ fn with_keys(command: &mut Command) {
 
 /// What a run says that ends.
 fn said(mut command: Command, status: i32) -> String {
-    let output = command.output().unwrap();
+    let mut child = command.spawn().unwrap();
+    let began = Instant::now();
+    while child.try_wait().unwrap().is_none() && began.elapsed() < PATIENCE {
+        std::thread::yield_now();
+    }
+    // One that does not end by itself ends with no status.
+    let _ = child.kill();
+    let output = child.wait_with_output().unwrap();
     let error = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(status), "{error}");
     assert!(!error.contains("s3cret"), "{error}");

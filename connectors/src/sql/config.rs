@@ -166,6 +166,9 @@ impl fmt::Debug for SqlUrl {
 }
 
 impl SqlSourceConfig {
+    /// The fields that say how it is reached and how patiently: a job is the same whatever they say.
+    pub const REACHED_BY: &[&str] = &["url", "password", "ca", "poll"];
+
     /// A table of a database, read from its beginning.
     pub fn new(
         url: impl Into<String>,
