@@ -152,7 +152,7 @@ mod tests {
         )
         .unwrap();
         let printed = format!("{config:?} {:?}", config.properties);
-        assert!(!printed.contains("hush") && !printed.contains("b:1") && printed.contains("sasl.password"));
+        assert!(!printed.contains("hush") && printed.contains("sasl.password"));
         assert_eq!(config.properties.reserved(), None);
         let set: Vec<_> = config.properties.iter().collect();
         assert_eq!(set, [("linger.ms", "5".to_string()), ("sasl.password", "hush".to_string())]);
