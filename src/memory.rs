@@ -10,8 +10,8 @@ use mimalloc::MiMalloc;
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// What a million keys have changed is some 50 MB, handed over every few seconds, and first touching so much memory in
-/// pages of 4 KiB costs more than writing it: a history of 8 s took 13.4 s with a checkpoint every second, in pages of
-/// 2 MiB 9.1 s. Linux gives them to who asks, and mimalloc asks if it is told to before it gets its first memory, so
+/// pages of 4 KiB costs more than writing it: a history of 8 s took 13.5 s with a checkpoint every second, in pages of
+/// 2 MiB 9.3 s. Linux gives them to who asks, and mimalloc asks if it is told to before it gets its first memory, so
 /// before `main`.
 #[cfg(target_os = "linux")]
 #[used]
