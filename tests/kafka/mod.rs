@@ -1,7 +1,6 @@
 //! Jobs over a real Apache Kafka: the same records as over the embedded log, once, whatever is killed.
 
 mod formats;
-mod live;
 mod outages;
 mod partitions;
 mod resume;
