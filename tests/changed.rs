@@ -225,6 +225,16 @@ fn unchanged_steps_keep_their_state_and_what_would_be_lost_is_told() {
     let (good, said) = site.against(&other);
     assert!(good, "{said}");
     has(&said, "the same job");
+
+    // What a step knew that was changed stays forgotten, however often the job is begun again.
+    let fourth = site.run(&more, &["--allow-lost-state"]);
+    site.send(&["18:00", "20:00"]);
+    has(&site.rows("hours", 8)[6], "T18:00:00Z");
+    fourth.stop();
+    let fifth = site.run(&more, &[]);
+    site.send(&["22:00"]);
+    has(&site.rows("hours", 10)[8], "T20:00:00Z");
+    fifth.stop();
 }
 
 #[test]

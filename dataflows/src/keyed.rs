@@ -140,7 +140,8 @@ impl<S: Default> Keyed<S> {
         self.numbers.len()
     }
 
-    /// Appends what changed since the last call; `encode` appends the state of a key to the bytes that it is given.
+    /// Appends what changed since the last call, or all where that is the most of it, for an operator whose state
+    /// this is and nothing else; `encode` appends the state of a key to the bytes that it is given.
     pub(crate) fn checkpoint(
         &mut self,
         changes: &mut StateChanges,
@@ -149,17 +150,29 @@ impl<S: Default> Keyed<S> {
         for (group, key) in self.removed.drain(..) {
             changes.delete(group, &key);
         }
-        for number in self.changed.drain(..) {
+        let mut told = std::mem::take(&mut self.changed);
+        let all = is_most(told.len(), self.numbers.len());
+        if all {
+            told = self.numbers().collect();
+        }
+        let mut unchanged = 0;
+        for number in told {
             let slot = &mut self.slots[number as usize];
-            if slot.live && slot.changed {
-                changes.put_with(
-                    slot.group,
-                    |key| key.extend_from_slice(&slot.key),
-                    |bytes| encode(&slot.state, bytes),
-                )?;
-                slot.changed = false;
-                slot.stored = true;
+            // A number that was used again may be there twice.
+            if !slot.live || !(all || slot.changed) {
+                continue;
             }
+            changes.put_with(
+                slot.group,
+                |key| key.extend_from_slice(&slot.key),
+                |bytes| encode(&slot.state, bytes),
+            )?;
+            unchanged += usize::from(!slot.changed);
+            slot.changed = false;
+            slot.stored = true;
+        }
+        if all {
+            changes.set_whole(unchanged);
         }
         Ok(())
     }
@@ -182,6 +195,12 @@ impl<S: Default> Keyed<S> {
     }
 }
 
+/// Whether so many entries that changed are so much of all that it costs less to tell all of them than to put the
+/// changes together with the others later: a file that is read and written once more for each that is left out.
+pub(crate) fn is_most(changed: usize, all: usize) -> bool {
+    2 * changed > all || all == 0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,6 +220,7 @@ mod tests {
         let mut keyed = Keyed::<u8>::default();
         let a = keyed.find_or_insert(b"a", || KeyGroup(1));
         let b = keyed.find_or_insert(b"b", || KeyGroup(1));
+        let others = [b"x", b"y"].map(|key| keyed.find_or_insert(key, || KeyGroup(1)));
         *keyed.change(a) += 1;
         *keyed.change(b) += 2;
         *keyed.change(b) += 2;
@@ -220,7 +240,29 @@ mod tests {
         keyed.change(d);
         keyed.remove(d);
         assert_eq!(changes(&mut keyed), []);
-        assert_eq!(keyed.numbers().collect::<Vec<_>>(), [a, b]);
+        assert_eq!(keyed.numbers().collect::<Vec<_>>(), [a, b, others[0], others[1]]);
+    }
+
+    #[test]
+    fn where_most_has_changed_all_is_told() {
+        let mut keyed = Keyed::<u8>::default();
+        let [a, b, c] = [b"a", b"b", b"c"].map(|key| keyed.find_or_insert(key, || KeyGroup(1)));
+        let told = |keyed: &mut Keyed<u8>| {
+            let mut changes = StateChanges::default();
+            keyed.checkpoint(&mut changes, |_, bytes| Ok(bytes)).unwrap();
+            (changes.len(), changes.is_whole(), changes.unchanged())
+        };
+        [a, b, c].into_iter().for_each(|number| *keyed.change(number) += 1);
+        assert_eq!(told(&mut keyed), (3, true, 0));
+        keyed.change(a);
+        assert_eq!(told(&mut keyed), (1, false, 0));
+        keyed.change(a);
+        keyed.change(c);
+        assert_eq!(told(&mut keyed), (3, true, 1));
+        assert_eq!(told(&mut keyed), (0, false, 0));
+        // What went is told as well: whoever else remembers something may have told only changes.
+        [a, b, c].into_iter().for_each(|number| keyed.remove(number));
+        assert_eq!(told(&mut keyed), (3, true, 0));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! them, so they cannot change what a job computes.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use levada_types::{Offset, PartitionId, SourceLag};
 
@@ -31,7 +31,7 @@ pub struct Metrics {
     /// `usize::MAX` if none does.
     pub waits_for: AtomicUsize,
     /// The source, by its index, and the number in it of each partition of the job, once they are known.
-    pub partitions: OnceLock<Vec<(usize, PartitionId)>>,
+    pub partitions: Mutex<Vec<(usize, PartitionId)>>,
     /// Epochs opened and not yet finished.
     pub in_flight: AtomicU64,
     /// How long each epoch took from opening to being finished everywhere.
@@ -158,7 +158,7 @@ pub struct CheckpointMetrics {
     pub made: AtomicU64,
     /// Bytes of state that steps had changed, as they were written.
     pub bytes: AtomicU64,
-    /// Bytes of state that was written once more, so that there be fewer files.
+    /// Bytes of state that had not changed and were written once more, so that there be fewer files.
     pub compacted_bytes: AtomicU64,
     /// The epoch of the last one.
     pub epoch: AtomicU64,
@@ -214,7 +214,7 @@ impl Metrics {
             epochs: AtomicU64::new(0),
             watermark_ms: AtomicI64::new(i64::MIN),
             waits_for: AtomicUsize::new(usize::MAX),
-            partitions: OnceLock::new(),
+            partitions: Mutex::default(),
             in_flight: AtomicU64::new(0),
             epoch_us: Mutex::new(epoch_us),
         })

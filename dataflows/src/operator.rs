@@ -57,7 +57,8 @@ pub trait Operator {
     /// Only for what no input can cause; a row that cannot be processed goes to `out.dead`.
     fn on_epoch(&mut self, input: &EpochInput<'_>, out: &mut Outputs) -> Result<(), OperatorError>;
 
-    /// Appends what changed in the state since the last call.
+    /// Appends what changed in the state since the last call. Where that is the most of it, all of it may be
+    /// appended ([`StateChanges::set_whole`]): then nobody need put it together with what was told before.
     ///
     /// # Errors
     /// When state cannot be encoded.

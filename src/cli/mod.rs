@@ -10,6 +10,7 @@ mod gateway;
 mod generate;
 mod graph;
 mod outputs;
+mod rounds;
 mod run;
 mod schema;
 mod state;

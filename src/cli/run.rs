@@ -15,6 +15,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::against;
 use super::outputs::Outputs;
+use super::rounds;
 use super::state::StateFolder;
 use super::{Global, JobArgs};
 use crate::job::Loaded;
@@ -214,7 +215,7 @@ impl Run {
             how.cluster.workers
         );
         let progress = Progress::start(Arc::clone(&plan), Arc::clone(&metrics));
-        let result = engine::run(Arc::clone(&plan), &how, Arc::clone(&metrics));
+        let result = rounds::run(&plan, &how, &metrics);
         let summary = progress.finish();
         result.map_err(|error| error.to_string())?;
         println!("{}\n{summary}", plan.name);

@@ -99,8 +99,7 @@ fn in_order<'n, 't>(fields: &'n DeTable<'t>) -> Vec<(&'n str, &'n Node<'t>)> {
     fields.into_iter().map(|(name, value)| (name.get_ref().as_ref(), value)).collect()
 }
 
+/// As it is, so that the words in it stay words; its length says where it ends.
 fn string(text: &mut String, value: &str) {
-    text.push('"');
-    text.extend(value.chars().flat_map(char::escape_default));
-    text.push('"');
+    *text += &format!("{}\"{value}\"", value.len());
 }

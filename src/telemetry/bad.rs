@@ -99,9 +99,10 @@ impl Waiting {
         if !waits || told {
             return None;
         }
-        let partition = metrics.partitions.get()?.get(waits_for)?;
+        let partitions = metrics.partitions.lock().unwrap_or_else(PoisonError::into_inner);
+        let partition = *partitions.get(waits_for)?;
         self.told.insert(waits_for, Instant::now());
-        Some(*partition)
+        Some(partition)
     }
 }
 

@@ -111,6 +111,11 @@ impl SourceFactory for KafkaSource {
         (0..count).map(|partition| Ok(Some(Offset(connection.bounds("read", partition)?.1)))).collect()
     }
 
+    fn more_partitions(&self) -> Option<usize> {
+        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        connection.as_ref()?.watch.more_partitions()
+    }
+
     fn unbounded(&self) -> bool {
         true
     }
@@ -135,10 +140,7 @@ impl SourceFactory for KafkaSource {
             queue,
             gathered: Gathered::default(),
             headers: self.headers,
-            at_end: false,
-            live: offset >= end,
-            end,
-            next: offset,
+            course: Course::new(offset, end),
         }))
     }
 
@@ -196,9 +198,14 @@ struct KafkaReader {
     queue: Partition,
     gathered: Gathered,
     headers: bool,
+    course: Course,
+}
+
+/// How far a reader is.
+struct Course {
     /// Whether nothing has come since the end was told.
     at_end: bool,
-    /// Whether the end was reached once.
+    /// Whether what there was has been read, so that what comes is handed over as it comes.
     live: bool,
     /// Where the partition ended when it was opened. Behind its last record may be the ends of transactions, so that
     /// only being told the end says that it is reached.
@@ -207,13 +214,34 @@ struct KafkaReader {
     next: u64,
 }
 
+impl Course {
+    fn new(offset: u64, end: u64) -> Course {
+        Course { at_end: false, live: offset >= end, end, next: offset }
+    }
+
+    fn record(&mut self, offset: u64) {
+        self.at_end = false;
+        self.next = offset + 1;
+        self.live |= self.next >= self.end;
+    }
+
+    fn told_end(&mut self) {
+        (self.at_end, self.live) = (true, true);
+    }
+
+    /// Whether to hand over so many records of those that were asked for, rather than wait for more.
+    fn hands_over(&self, gathered: usize, asked: usize) -> bool {
+        gathered >= asked || gathered > 0 && (self.at_end || self.live)
+    }
+}
+
 impl RecordReader for KafkaReader {
     fn read(&mut self, max_records: usize, wait: Duration) -> Result<Read, ConnectorError> {
         let until = Instant::now() + wait;
         loop {
             self.connection.watch.check()?;
-            let enough = self.gathered.len() >= max_records || self.gathered.data.len() >= MAX_READ_BYTES;
-            if enough || ((self.at_end || self.live) && self.gathered.len() > 0) {
+            let full = self.gathered.data.len() >= MAX_READ_BYTES;
+            if full || self.course.hands_over(self.gathered.len(), max_records) {
                 return Ok(Read::Records(self.gathered.take(max_records)));
             }
             let left = until.saturating_duration_since(Instant::now());
@@ -222,7 +250,7 @@ impl RecordReader for KafkaReader {
                 break;
             }
         }
-        let knows = self.at_end && !self.connection.watch.is_away(self.partition);
+        let knows = self.course.at_end && !self.connection.watch.is_away(self.partition);
         Ok(if knows { Read::CaughtUp } else { Read::Nothing })
     }
 }
@@ -230,9 +258,8 @@ impl RecordReader for KafkaReader {
 impl KafkaReader {
     /// Takes what is there off the queue, up to so many records; whether something was.
     fn take(&mut self, count: usize, wait: Duration) -> Result<bool, ConnectorError> {
-        let (gathered, at_end, live, next) =
-            (&mut self.gathered, &mut self.at_end, &mut self.live, &mut self.next);
-        let (headers, metadata, partition, end) = (self.headers, &*self.metadata, self.partition, self.end);
+        let (gathered, course) = (&mut self.gathered, &mut self.course);
+        let (headers, metadata, partition) = (self.headers, &*self.metadata, self.partition);
         let mut came = false;
         let mut trouble = None;
         self.queue.take(count, wait, |message| {
@@ -248,11 +275,9 @@ impl KafkaReader {
                             record.headers(|name, value| push_header(name, value, out));
                         });
                     }
-                    *at_end = false;
-                    *next = record.offset() + 1;
-                    *live |= *next >= end;
+                    course.record(record.offset());
                 }
-                Message::End => (*at_end, *live) = (true, true),
+                Message::End => course.told_end(),
                 Message::Trouble(code) => trouble = Some(code),
             }
         });
@@ -272,7 +297,7 @@ impl KafkaReader {
                     "read {}: record {} of partition {} was to be next, and those from {first} to {next} are there; a \
                      job goes on from its inputs, so keep them",
                     place.describe(),
-                    self.next,
+                    self.course.next,
                     self.partition
                 )))
             }
@@ -347,5 +372,37 @@ impl Gathered {
             }
         }
         taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_behind_what_there_was_is_handed_over_as_it_comes_though_no_end_is_told() {
+        let mut course = Course::new(5, 8);
+        for offset in [5, 6] {
+            course.record(offset);
+            assert!(!course.hands_over(2, 3), "a history is gathered");
+            assert!(course.hands_over(3, 3));
+        }
+        // Where there is always more nobody ever tells the end.
+        for offset in [7, 9] {
+            course.record(offset);
+            assert!(course.hands_over(1, 4096) && !course.hands_over(0, 4096));
+        }
+        assert!(!course.at_end);
+    }
+
+    #[test]
+    fn the_end_may_be_behind_the_last_record() {
+        let mut course = Course::new(0, 3);
+        course.record(0);
+        assert!(!course.hands_over(1, 2));
+        // The others are the ends of transactions.
+        course.told_end();
+        assert!(course.at_end && course.hands_over(1, 2));
+        assert!(Course::new(3, 3).hands_over(1, 2), "there was nothing");
     }
 }

@@ -41,8 +41,10 @@ struct State {
     refused: Option<String>,
     /// Why a broker would not take a record, now or ever.
     rejected: Option<String>,
-    /// How many partitions are read, and how many there are as far as has been said.
-    partitions: Option<(usize, usize)>,
+    /// How many partitions there were when it was asked.
+    partitions: Option<usize>,
+    /// How many there are now, if these are more.
+    more: Option<usize>,
 }
 
 impl Watch {
@@ -54,9 +56,15 @@ impl Watch {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has it said when the topic gets more partitions than these.
+    /// Has it noticed when the topic gets more partitions than these.
     pub fn expect(&self, partitions: u32) {
-        self.state().partitions = Some((partitions as usize, partitions as usize));
+        let mut state = self.state();
+        (state.partitions, state.more) = (Some(partitions as usize), None);
+    }
+
+    /// How many partitions the topic has now, if these are more.
+    pub fn more_partitions(&self) -> Option<usize> {
+        self.state().more
     }
 
     /// Whether nothing can be heard of a partition now.
@@ -178,16 +186,8 @@ impl ClientContext for Watch {
             // One that is numbered -1 stands for none.
             partitions.values().filter(|partition| partition["partition"].as_i64() >= Some(0)).count()
         });
-        if let Some((read, told)) = state.partitions
-            && known > told
-        {
-            state.partitions = Some((read, known));
-            tracing::warn!(
-                topic = self.topic,
-                "kafka topic {} has {known} partitions now, and this run reads the first {read}: end it and run the same \
-                 command again to read them all",
-                self.topic
-            );
+        if state.partitions.is_some_and(|partitions| known > partitions) {
+            state.more = Some(known);
         }
     }
 }

@@ -38,6 +38,10 @@ impl SourceFactory for RegistrySource {
         self.source.partitions()
     }
 
+    fn more_partitions(&self) -> Option<usize> {
+        self.source.more_partitions()
+    }
+
     fn records(&self, ends: &[Option<Offset>]) -> u64 {
         self.source.records(ends)
     }

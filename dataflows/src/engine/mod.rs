@@ -36,8 +36,8 @@ pub(crate) mod cutting {
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use levada_types::decode::dead_letter_schema;
@@ -252,12 +252,11 @@ fn build(
         let first_epoch = from.as_ref().map_or(0, |from| from.epoch);
         let board = Rc::new(RefCell::new(board));
 
-        metrics.partitions.get_or_init(|| {
-            let of = |(index, history): (usize, &Vec<_>)| {
-                (0..history.len()).map(move |number| (index, PartitionId(number as u32)))
-            };
-            histories.iter().enumerate().flat_map(of).collect()
-        });
+        let of = |(index, history): (usize, &Vec<_>)| {
+            (0..history.len()).map(move |number| (index, PartitionId(number as u32)))
+        };
+        let all = histories.iter().enumerate().flat_map(of).collect();
+        *metrics.partitions.lock().unwrap_or_else(PoisonError::into_inner) = all;
         let mut own = Vec::new();
         let mut first = Vec::new();
         let mut partition = 0;
@@ -297,8 +296,7 @@ fn build(
         let begun = if me == 0 { shared.take_journal() } else { None };
         let committer = match (&how.checkpoints, &trigger, &begun, &how.journal) {
             (Some(checkpoints), Some(trigger), Some(begun), Some(journal)) => {
-                let files = restored.as_ref().map(|restored| restored.manifest.files.clone());
-                Some(Committer {
+                let mut committer = Committer {
                     how: checkpoints.clone(),
                     name: plan.name.clone(),
                     job: journal.job,
@@ -309,11 +307,15 @@ fn build(
                         .zip(histories)
                         .map(|(source, history)| (Arc::clone(&source.reader), history.len()))
                         .collect(),
-                    files: files.unwrap_or_default(),
+                    files: Vec::new(),
                     trigger: Arc::clone(trigger),
                     trim: Arc::clone(&begun.trim),
                     metrics: Arc::clone(metrics),
-                })
+                };
+                if let Some(restored) = &restored {
+                    committer.go_on(&restored.manifest);
+                }
+                Some(committer)
             }
             _ => None,
         };

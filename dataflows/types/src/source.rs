@@ -23,6 +23,12 @@ pub trait SourceFactory: Send + Sync {
     /// When the outside system cannot be asked.
     fn partitions(&self) -> Result<Vec<Option<Offset>>, ConnectorError>;
 
+    /// How many partitions there are by now, where it has been noticed that these are more than
+    /// [`Self::partitions`] told last. Asked every now and then; does not wait.
+    fn more_partitions(&self) -> Option<usize> {
+        None
+    }
+
     /// How many records the histories hold that end there, to show how far a run is; 0 where that is not known.
     fn records(&self, ends: &[Option<Offset>]) -> u64 {
         ends.iter().flatten().map(|end| end.0).sum()

@@ -20,7 +20,8 @@ const SLACK: usize = 4 << 10;
 
 /// The changes of one operator on one worker, in the order in which they are to be applied.
 ///
-/// `checkpoint` appends what changed since the last call; `restore` reads live entries only
+/// `checkpoint` appends what changed since the last call, or where that is much all that there is, and says so
+/// ([`StateChanges::set_whole`]); `restore` reads live entries only
 /// (`value` is never `None`), sorted by group and key, of the groups that the worker owns.
 ///
 /// They are kept as they are stored, one after another, so that a million of them cost no million allocations, and in
@@ -39,6 +40,8 @@ pub struct StateChanges {
     count: usize,
     /// What each key begins with, if anything.
     tag: Option<u8>,
+    whole: bool,
+    unchanged: usize,
 }
 
 impl StateChanges {
@@ -79,6 +82,22 @@ impl StateChanges {
         let given = of(self);
         self.tag = before;
         given
+    }
+
+    /// Notes that all entries that there are have been set, `unchanged` of them as they had been before. What an
+    /// earlier checkpoint told of the operator's state on this worker is of no more use then.
+    pub fn set_whole(&mut self, unchanged: usize) {
+        (self.whole, self.unchanged) = (true, unchanged);
+    }
+
+    /// Whether all entries that there are have been set.
+    pub fn is_whole(&self) -> bool {
+        self.whole
+    }
+
+    /// How many entries were set that had not changed.
+    pub fn unchanged(&self) -> usize {
+        self.unchanged
     }
 
     /// How many changes there are.
@@ -216,6 +235,15 @@ mod tests {
         assert!(StateChanges::default().is_empty() && StateChanges::default().iter().next().is_none());
         let failed = changes.put_with(KeyGroup(7), |key| key.extend(b"no"), |_| Err("no"));
         assert_eq!(failed, Err("no"));
+    }
+
+    #[test]
+    fn that_all_has_been_told_goes_with_the_changes() {
+        let mut changes = StateChanges::default();
+        changes.put(KeyGroup(1), b"a", b"");
+        assert_eq!((changes.is_whole(), changes.unchanged()), (false, 0));
+        changes.tagged(1, |changes| changes.set_whole(3));
+        assert_eq!((changes.is_whole(), changes.unchanged()), (true, 3));
     }
 
     #[test]

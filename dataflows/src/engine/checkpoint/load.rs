@@ -126,18 +126,19 @@ pub(super) fn read(
     name: &str,
 ) -> Result<Result<Restored, String>, ConnectorError> {
     let Some(bytes) = store.get(name)? else { return Ok(Err("it is gone".into())) };
-    let manifest = match Manifest::decode(&bytes) {
+    let mut manifest = match Manifest::decode(&bytes) {
         Ok(manifest) => manifest,
         Err(why) => return Ok(Err(why)),
     };
     let mut steps: BTreeMap<String, Vec<Section>> = BTreeMap::new();
-    for file in &manifest.files {
-        match read_file(store, file)? {
-            Ok(of_file) => {
-                of_file.into_iter().for_each(|(step, entries)| steps.entry(step).or_default().push(entries));
-            }
+    for file in &mut manifest.files {
+        let mut of_file = match read_file(store, file)? {
+            Ok(of_file) => of_file,
             Err(why) => return Ok(Err(format!("its file {}: {why}", file.name))),
-        }
+        };
+        of_file.retain(|(step, _)| file.counts(step));
+        file.steps = of_file.iter().map(|(step, _)| step.clone()).collect();
+        of_file.into_iter().for_each(|(step, entries)| steps.entry(step).or_default().push(entries));
     }
     Ok(Ok(Restored { manifest, steps }))
 }

@@ -81,6 +81,17 @@ pub struct StateFile {
     pub crc: u32,
     /// How many entries it sets or removes.
     pub entries: u64,
+    /// The steps of which its entries count. Of others that it has, later files tell all, or they are other steps now.
+    /// Of all, if there is none: so it was before this was written down.
+    #[serde(default)]
+    pub steps: Vec<String>,
+}
+
+impl StateFile {
+    /// Whether the entries of a step in it count.
+    pub(super) fn counts(&self, step: &str) -> bool {
+        self.steps.is_empty() || self.steps.iter().any(|name| name == step)
+    }
 }
 
 /// What the names of manifests begin with.
@@ -150,10 +161,10 @@ pub(super) fn is_savepoint(name: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    pub(in crate::engine) fn example() -> Manifest {
+    pub(in crate::engine::checkpoint) fn example() -> Manifest {
         let seen = Seen { chunks: 3, min_time: -5, max_time: i64::MAX, ended: true };
         Manifest {
             version: VERSION,
@@ -174,7 +185,13 @@ mod tests {
             }],
             steps: [("minutes".to_string(), 7)].into(),
             sinks: [("out".to_string(), "00ff".to_string())].into(),
-            files: vec![StateFile { name: "state-42-0".into(), bytes: 9, crc: 1, entries: 2 }],
+            files: vec![StateFile {
+                name: "state-42-0".into(),
+                bytes: 9,
+                crc: 1,
+                entries: 2,
+                steps: vec!["minutes".into()],
+            }],
         }
     }
 
@@ -184,6 +201,12 @@ mod tests {
         assert_eq!(manifest.file_name(), "checkpoint-00000000000000000042");
         let bytes = manifest.encode().unwrap();
         assert_eq!(Manifest::decode(&bytes), Ok(manifest.clone()));
+        // So it was before files told their steps.
+        let before = serde_json::to_string(&manifest).unwrap().replace(",\"steps\":[\"minutes\"]", "");
+        let before = format!("{before}\ncrc32c {:08x}\n", crc32c::crc32c(before.as_bytes()));
+        let file = Manifest::decode(before.as_bytes()).unwrap().files.remove(0);
+        assert!(file.steps.is_empty() && file.counts("minutes"));
+        assert!(manifest.files[0].counts("minutes") && !manifest.files[0].counts("hours"));
         let named = Manifest { savepoint: Some("before-upgrade".into()), ..manifest };
         assert_eq!(named.file_name(), "savepoint-before-upgrade");
         assert_eq!(Manifest::decode(&named.encode().unwrap()), Ok(named));

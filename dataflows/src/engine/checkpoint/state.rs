@@ -46,6 +46,11 @@ impl Encoder {
         self.steps.iter().map(|(_, changes)| changes.len() as u64).sum()
     }
 
+    /// The steps.
+    pub(super) fn steps(&self) -> Vec<String> {
+        self.steps.iter().map(|(name, _)| name.clone()).collect()
+    }
+
     /// The file.
     pub(super) fn finish(self) -> Encoded {
         let mut file = Encoded { parts: Vec::new(), bytes: 0, crc: 0 };
@@ -229,11 +234,17 @@ fn add(changes: &mut StateChanges, change: &StateChange<'_>) {
 
 /// Changes that were handed over one after the other, as one: of an entry that changed several times, the last.
 pub(super) fn merged(mut parts: Vec<StateChanges>) -> StateChanges {
+    // What was there before all was told is in what was told.
+    let whole = parts.iter().rposition(StateChanges::is_whole);
+    parts.drain(..whole.unwrap_or(0));
     if parts.len() < 2 {
         return parts.pop().unwrap_or_default();
     }
     let mut merged = StateChanges::default();
     each_last(parts.iter().map(|part| (part.len(), part.iter())), |change| add(&mut merged, change));
+    if whole.is_some() {
+        merged.set_whole(parts[0].unchanged());
+    }
     merged
 }
 
@@ -348,6 +359,18 @@ mod tests {
             entry(2, "a", Some(b"2")),
         ];
         assert_eq!(all, expected);
+    }
+
+    #[test]
+    fn what_was_changed_before_all_was_told_counts_no_more() {
+        let mut whole = told(&[(1, "a", Some("3")), (1, "c", Some("4"))]);
+        whole.set_whole(1);
+        let before = told(&[(1, "a", Some("1")), (1, "b", Some("2"))]);
+        let alone = merged(vec![before.clone(), whole.clone()]);
+        assert_eq!((&alone, alone.is_whole(), alone.unchanged()), (&whole, true, 1));
+        let more = merged(vec![before, whole, told(&[(1, "a", Some("5"))])]);
+        assert_eq!((more.len(), more.is_whole(), more.unchanged()), (2, true, 1));
+        assert!(more.iter().any(|change| change.value == Some(b"5")));
     }
 
     #[test]

@@ -41,15 +41,19 @@ pub(in crate::engine) struct ProgressPart {
 }
 
 /// A worker's share of a checkpoint, when it is durable.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Share {
     progress: Option<ProgressPart>,
     sinks: Vec<(String, Vec<u8>)>,
-    /// The worker's file, if its steps had changed anything.
-    file: Option<StateFile>,
+    /// The worker's files, if its steps had changed anything.
+    files: Vec<StateFile>,
+    /// The steps of which they hold all that there is on this worker.
+    whole: Vec<String>,
+    /// Of their bytes, those that had not changed, about.
+    unchanged: u64,
 }
 
-/// Sets of changes that weigh more than this, and than all that they change, become one.
+/// Sets of changes that weigh more than this, and than what they change, become one with it.
 const COMPACT_BYTES: u64 = 4 << 20;
 /// Files that a checkpoint is made of at most, before they become one.
 const MAX_FILES: usize = 64;
@@ -153,18 +157,28 @@ fn write(
     me: usize,
     parts: Vec<Part>,
 ) -> Result<Share, ConnectorError> {
-    let mut share = Share { progress: None, sinks: Vec::new(), file: None };
-    let mut encoder = Encoder::default();
+    let mut share = Share::default();
+    // Apart, so that the one is of no more use when all is told again.
+    let (mut whole, mut changed) = (Encoder::default(), Encoder::default());
     for part in parts {
         match part {
             Part::Progress(progress) => share.progress = Some(progress),
             Part::Sink(name, place) => share.sinks.push((name, place)),
             Part::Step(_, changes) if changes.iter().all(StateChanges::is_empty) => {}
-            Part::Step(name, changes) => encoder.step(&name, state::merged(changes)),
+            Part::Step(name, changes) => {
+                let changes = state::merged(changes);
+                let unchanged = changes.size() * changes.unchanged() / changes.len().max(1);
+                share.unchanged += unchanged as u64;
+                (if changes.is_whole() { &mut whole } else { &mut changed }).step(&name, changes);
+            }
         }
     }
-    if encoder.entries() > 0 {
-        share.file = Some(put(store, format!("state-{epoch:020}-{me}-{:x}", unix_ms()), encoder)?);
+    share.whole = whole.steps();
+    let now = unix_ms();
+    for (what, encoder) in [("whole-", whole), ("", changed)] {
+        if encoder.entries() > 0 {
+            share.files.push(put(store, format!("state-{epoch:020}-{what}{me}-{now:x}"), encoder)?);
+        }
     }
     Ok(share)
 }
@@ -172,10 +186,10 @@ fn write(
 /// Writes a file of state. Its name says when, so that no later run writes another under the same name, which an
 /// older manifest may name.
 fn put(store: &dyn CheckpointStore, name: String, encoder: Encoder) -> Result<StateFile, ConnectorError> {
-    let entries = encoder.entries();
+    let (entries, steps) = (encoder.entries(), encoder.steps());
     let file = encoder.finish();
     store.put(&name, &file.parts)?;
-    Ok(StateFile { name, bytes: file.bytes, crc: file.crc, entries })
+    Ok(StateFile { name, bytes: file.bytes, crc: file.crc, entries, steps })
 }
 
 /// Commits checkpoints: writes their manifests, keeps the newest, deletes what no manifest names.
@@ -195,6 +209,11 @@ pub(in crate::engine) struct Committer {
 }
 
 impl Committer {
+    /// Goes on with the files of a checkpoint.
+    pub(in crate::engine) fn go_on(&mut self, from: &Manifest) {
+        self.files = known(from, &self.steps);
+    }
+
     /// A thread that waits for the store.
     fn start(mut self, shared: Arc<Shared>) -> Result<Sender<(u64, Vec<Share>)>, EngineError> {
         let (shares, waiting) = unbounded::<(u64, Vec<Share>)>();
@@ -211,7 +230,11 @@ impl Committer {
 
     fn commit(&mut self, epoch: u64, mut shares: Vec<Share>) -> Result<(), ConnectorError> {
         let Some(progress) = shares.iter_mut().find_map(|share| share.progress.take()) else { return Ok(()) };
-        let mut files: Vec<StateFile> = shares.iter_mut().filter_map(|share| share.file.take()).collect();
+        let told_whole = |step: &str| shares.iter().all(|share| share.whole.iter().any(|name| name == step));
+        forget_steps(&mut self.files, told_whole);
+        let unchanged = shares.iter().map(|share| share.unchanged).sum::<u64>() as usize;
+        let mut files: Vec<StateFile> =
+            shares.iter_mut().flat_map(|share| std::mem::take(&mut share.files)).collect();
         files.sort_by(|a, b| a.name.cmp(&b.name));
         let hex = |place: Vec<u8>| place.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let sinks = shares.into_iter().flat_map(|share| share.sinks).map(|(name, place)| (name, hex(place)));
@@ -234,7 +257,8 @@ impl Committer {
         let Done { took, names } = self.trigger.done();
         let told = &self.metrics.checkpoints;
         count(&told.made, 1);
-        count(&told.bytes, bytes);
+        count(&told.bytes, bytes - unchanged);
+        count(&told.compacted_bytes, unchanged);
         told.epoch.store(epoch, SeqCst);
         told.made_ms.store(manifest.made_ms, SeqCst);
         told.took_ns.store(took.as_nanos() as u64, SeqCst);
@@ -261,10 +285,15 @@ impl Committer {
         }
     }
 
-    /// Whether all other files weigh more than the largest, which holds the most of what there is.
+    /// Whether all other files weigh more than those of the epoch that wrote the most, which hold the most of what
+    /// there is.
     fn is_worth_compacting(&self) -> bool {
-        let all: u64 = self.files.iter().map(|file| file.bytes).sum();
-        let largest = self.files.iter().map(|file| file.bytes).max().unwrap_or(0);
+        let mut epochs: BTreeMap<Option<u64>, u64> = BTreeMap::new();
+        for file in &self.files {
+            *epochs.entry(epoch_of(&file.name)).or_default() += file.bytes;
+        }
+        let all: u64 = epochs.values().sum();
+        let largest = epochs.into_values().max().unwrap_or(0);
         self.files.len() > MAX_FILES || all - largest > largest.max(COMPACT_BYTES)
     }
 
@@ -302,6 +331,24 @@ impl Committer {
     }
 }
 
+/// The files of a checkpoint as they count for these steps. What one has told that is another now, or none, does not.
+fn known(from: &Manifest, steps: &BTreeMap<String, u64>) -> Vec<StateFile> {
+    let same = |step: &str| steps.contains_key(step) && steps.get(step) == from.steps.get(step);
+    let mut files = from.files.clone();
+    forget_steps(&mut files, |step| !same(step));
+    files
+}
+
+/// Leaves what files tell of these steps out of account, and files that tell nothing else.
+fn forget_steps(files: &mut Vec<StateFile>, these: impl Fn(&str) -> bool) {
+    // What is in a file that does not tell, nobody knows.
+    files.retain_mut(|file| {
+        let told = !file.steps.is_empty();
+        file.steps.retain(|step| !these(step));
+        !(told && file.steps.is_empty())
+    });
+}
+
 /// Deletes the files of state up to epoch `newest` that no manifest names; gives the epoch of the oldest
 /// checkpoint. Nothing, if a manifest cannot be read: what it names is not known.
 pub(super) fn delete_unnamed(
@@ -330,4 +377,30 @@ pub(super) fn delete_unnamed(
 /// The epoch of a file of state; `None` of any other name.
 fn epoch_of(name: &str) -> Option<u64> {
     name.strip_prefix("state-")?.split('-').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::manifest::tests::example;
+    use super::*;
+
+    #[test]
+    fn what_another_step_told_is_forgotten() {
+        let file = |name: &str, steps: &[&str]| StateFile {
+            name: name.into(),
+            bytes: 1,
+            crc: 1,
+            entries: 1,
+            steps: steps.iter().map(|step| step.to_string()).collect(),
+        };
+        let from = Manifest {
+            steps: [("a", 1), ("b", 2), ("c", 3)].map(|(name, is)| (name.to_string(), is)).into(),
+            files: vec![file("1", &["a", "b"]), file("2", &["b", "c"]), file("3", &["c"]), file("4", &[])],
+            ..example()
+        };
+        // One is the same, one another, one is there no more.
+        let now = [("a", 1), ("b", 4)].map(|(name, is)| (name.to_string(), is)).into();
+        assert_eq!(known(&from, &now), [file("1", &["a"]), file("4", &[])]);
+        assert_eq!(known(&from, &from.steps), from.files);
+    }
 }

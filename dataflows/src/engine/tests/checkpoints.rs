@@ -201,6 +201,21 @@ fn a_run_goes_on_behind_what_it_had_read_and_not_from_the_start() {
     assert_eq!(*sink.0.0.0.lock().unwrap(), undisturbed());
 }
 
+#[test]
+fn what_was_told_before_all_was_told_is_no_part_of_a_checkpoint() {
+    let (sink, memory, store) = (Lasting::default(), Memory::default(), Store::default());
+    let topic = Topic { chunk: 256, ..topic() };
+    let metrics = go_on(&topic, &sink, &memory, &store, 2).unwrap();
+    assert!(metrics.checkpoints.made.load(SeqCst) > 6);
+    for one in checkpoint::list(&store).unwrap() {
+        let files = one.manifest.unwrap().files;
+        let epochs: Vec<&str> = files.iter().filter_map(|file| file.name.split('-').nth(1)).collect();
+        let whole = files.iter().filter(|file| file.name.contains("-whole-")).count();
+        // All of it by each of two workers, and changes twice at most.
+        assert!(whole == 2 && epochs.chunk_by(|a, b| a == b).count() <= 3, "{files:?}");
+    }
+}
+
 /// The checkpoints of a run that died some way on.
 fn broken_off() -> (Topic, Lasting, Memory, Store) {
     let (topic, sink, memory) = (topic(), Lasting::default(), Memory::default());

@@ -17,6 +17,7 @@ use levada_types::{Batch, EventTime, KeyGroup, StateChanges};
 use super::keys::Keys;
 use super::pane::{Holder, Pane, Part, read_entry_key};
 use super::{Fired, REACH, Shape, emit_all};
+use crate::keyed::is_most;
 use crate::operator::{EpochInput, Operator, OperatorError, Outputs};
 
 /// Where windows begin and end: `[offset + n * slide, offset + n * slide + size)`.
@@ -293,8 +294,14 @@ impl Operator for Aligned {
 
     fn checkpoint(&mut self, changes: &mut StateChanges) -> Result<(), OperatorError> {
         self.gone.drain(..).for_each(|(group, key)| changes.delete(group, &key));
+        let count = |of: fn(&Pane) -> usize| self.panes.values().map(of).sum::<usize>();
+        let (held, changed) = (count(|pane| pane.ids.len()), count(Pane::changed));
+        let all = is_most(changed, held);
         for (place, pane) in &mut self.panes {
-            pane.checkpoint([place.slice, place.first], &self.shape, &self.keys, changes)?;
+            pane.checkpoint([place.slice, place.first], &self.shape, &self.keys, all, changes)?;
+        }
+        if all {
+            changes.set_whole(held - changed);
         }
         Ok(())
     }

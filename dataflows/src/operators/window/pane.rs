@@ -109,15 +109,21 @@ impl Pane {
         }
     }
 
-    /// Appends what has changed since the last call; entries are named by `times` and the key.
+    /// How many keys have changed since the last checkpoint.
+    pub(super) fn changed(&self) -> usize {
+        self.dirty.iter().filter(|&&dirty| dirty).count()
+    }
+
+    /// Appends what has changed since the last call, or `all`; entries are named by `times` and the key.
     pub(super) fn checkpoint(
         &mut self,
         times: [i64; 2],
         shape: &Shape,
         keys: &Keys,
+        all: bool,
         changes: &mut StateChanges,
     ) -> Result<(), OperatorError> {
-        for (slot, dirty) in self.dirty.iter_mut().enumerate().filter(|(_, dirty)| **dirty) {
+        for (slot, dirty) in self.dirty.iter_mut().enumerate().filter(|(_, dirty)| all || **dirty) {
             let id = self.ids[slot];
             changes.put_with(
                 keys.group(id),

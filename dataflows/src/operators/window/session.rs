@@ -18,6 +18,7 @@ use super::cells::{Column, Work};
 use super::keys::Keys;
 use super::pane::{entry_key, read_entry_key, write_entry_key};
 use super::{Fired, REACH, Shape, emit_all};
+use crate::keyed::is_most;
 use crate::operator::{EpochInput, Operator, OperatorError, Outputs};
 
 /// The operator.
@@ -56,6 +57,12 @@ struct Session {
     dirty: bool,
     /// The start under which a checkpoint holds it.
     written: Option<i64>,
+}
+
+impl Session {
+    fn is_open(&self) -> bool {
+        self.number.is_some()
+    }
 }
 
 impl Sessions {
@@ -232,7 +239,7 @@ impl Operator for Sessions {
                 }
             }
             self.open = open;
-            for session in self.sessions.iter_mut().filter(|session| session.number.is_some()) {
+            for session in self.sessions.iter_mut().filter(|session| session.is_open()) {
                 session.id = numbers[session.id as usize];
             }
         }
@@ -248,8 +255,14 @@ impl Operator for Sessions {
                 changes.delete(self.keys.group(session.id), &key);
             }
         }
+        let count = |of: fn(&Session) -> bool| self.sessions.iter().filter(|session| of(session)).count();
+        let (open, changed) = (count(Session::is_open), count(|session| session.dirty));
+        let all = is_most(changed, open);
+        if all {
+            changes.set_whole(open - changed);
+        }
         for (slot, session) in (0..).zip(&mut self.sessions) {
-            if !session.dirty {
+            if !(session.dirty || all && session.is_open()) {
                 continue;
             }
             let key = self.keys.bytes(session.id);
