@@ -1,111 +1,17 @@
 //! Webhooks, sent to a server that fails, stalls, refuses and writes down what it got.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
+use crate::brokers::receiver::{Received, Receiver, Reply};
 use crate::same_bytes::{levada, succeed};
-
-/// A test that waits longer than this for anything has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A request as it came.
-#[derive(Clone, Debug)]
-struct Received {
-    headers: HashMap<String, String>,
-    body: String,
-}
-
-/// What the server does with it.
-enum Reply {
-    /// Answers with this status, these headers and this body.
-    Status(u16, &'static str, &'static str),
-    /// Never answers.
-    Stall,
-}
-
-type Script = dyn Fn(usize, &Received) -> Reply + Send + Sync;
-
-/// Answers as the script says, which is told how many requests came before.
-struct Server {
-    address: SocketAddr,
-    received: Arc<Mutex<Vec<Received>>>,
-}
-
-impl Server {
-    fn start(script: impl Fn(usize, &Received) -> Reply + Send + Sync + 'static) -> Server {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let received = Arc::new(Mutex::new(Vec::new()));
-        let (kept, script): (_, Arc<Script>) = (Arc::clone(&received), Arc::new(script));
-        // It ends with the test.
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let (kept, script) = (Arc::clone(&kept), Arc::clone(&script));
-                std::thread::spawn(move || while serve(&stream, &kept, &*script).is_some() {});
-            }
-        });
-        Server { address, received }
-    }
-
-    fn received(&self) -> Vec<Received> {
-        self.received.lock().unwrap().clone()
-    }
-
-    /// Waits for so many requests.
-    fn until(&self, requests: usize, child: &mut Child) {
-        let began = Instant::now();
-        while self.received.lock().unwrap().len() < requests && child.try_wait().unwrap().is_none() {
-            assert!(began.elapsed() < PATIENCE, "no {requests} requests");
-            std::thread::yield_now();
-        }
-    }
-}
-
-/// One request of a connection; None at its end.
-fn serve(stream: &TcpStream, received: &Mutex<Vec<Received>>, script: &Script) -> Option<()> {
-    let mut reader = BufReader::new(stream);
-    let mut headers = HashMap::new();
-    loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line).ok()? == 0 {
-            return None;
-        }
-        if line == "\r\n" {
-            break;
-        }
-        if let Some((name, value)) = line.trim_end().split_once(": ") {
-            headers.insert(name.to_ascii_lowercase(), value.to_owned());
-        }
-    }
-    let mut body = vec![0; headers.get("content-length")?.parse().ok()?];
-    reader.read_exact(&mut body).ok()?;
-    let request = Received { headers, body: String::from_utf8(body).unwrap() };
-    let mut all = received.lock().unwrap();
-    let reply = script(all.len(), &request);
-    all.push(request);
-    drop(all);
-    match reply {
-        Reply::Status(status, headers, body) => {
-            let length = body.len();
-            let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: {length}\r\n{headers}\r\n{body}");
-            (&*stream).write_all(answer.as_bytes()).ok()
-        }
-        Reply::Stall => {
-            // Until the other side has had enough of it.
-            let _ = reader.read(&mut [0]);
-            None
-        }
-    }
-}
 
 /// HMAC-SHA256 by its definition, of a key that fits a block.
 fn hmac(key: &[u8], message: &[u8]) -> String {
@@ -124,7 +30,7 @@ struct Site {
 
 impl Site {
     /// A job that sends readings, of which there are so many.
-    fn new(server: &Server, readings: usize, more: &str) -> Site {
+    fn new(server: &Receiver, readings: usize, more: &str) -> Site {
         let folder = TempDir::new().unwrap();
         let job = folder.path().join("job.toml");
         let url = format!("http://{}/hook/path-that-is-a-secret", server.address);
@@ -222,7 +128,7 @@ fn numbers(received: &[Received]) -> Vec<u64> {
 
 #[test]
 fn what_fails_is_sent_again_and_what_is_refused_is_set_aside() {
-    let server = Server::start(|before, request| match before {
+    let server = Receiver::start(|before, request| match before {
         0 => Reply::Status(503, "", "not yet"),
         1 => Reply::Status(429, "retry-after: 0\r\n", ""),
         3 => Reply::Stall,
@@ -267,7 +173,7 @@ fn what_fails_is_sent_again_and_what_is_refused_is_set_aside() {
 #[test]
 fn a_run_that_is_killed_sends_again_only_what_was_on_its_way() {
     const KILLS: usize = 20;
-    let server = Server::start(|_, _| Reply::Status(200, "", "ok"));
+    let server = Receiver::start(|_, _| Reply::Status(200, "", "ok"));
     let site = Site::new(&server, 12_000, "batch = 3\n");
     let state = site.folder.path().join("state");
     let options = ["--state", state.to_str().unwrap()];
@@ -299,7 +205,7 @@ fn a_run_that_is_killed_sends_again_only_what_was_on_its_way() {
 fn who_is_not_let_in_ends_the_job_and_loses_nothing() {
     let open = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let known = Arc::clone(&open);
-    let server = Server::start(move |before, request| {
+    let server = Receiver::start(move |before, request| {
         let opened = known.load(std::sync::atomic::Ordering::Relaxed);
         assert_eq!(request.headers["authorization"], "Bearer token");
         if before < 3 || opened { Reply::Status(200, "", "") } else { Reply::Status(401, "", "who are you?") }
@@ -329,7 +235,7 @@ fn who_is_not_let_in_ends_the_job_and_loses_nothing() {
 
 #[test]
 fn mistakes_are_shown_where_they_are() {
-    let server = Server::start(|_, _| Reply::Status(200, "", ""));
+    let server = Receiver::start(|_, _| Reply::Status(200, "", ""));
     let site = Site::new(&server, 1, "");
     for (setting, reason) in [
         ("url=\"ftp://a\"", "begin with https:// or http://"),
@@ -375,7 +281,7 @@ sys.stdin.read()
 
 #[test]
 fn over_tls_the_other_side_has_to_show_who_it_is() {
-    let plain = Server::start(|_, _| Reply::Status(200, "", ""));
+    let plain = Receiver::start(|_, _| Reply::Status(200, "", ""));
     let site = Site::new(&plain, 10, "");
     let folder = site.folder.path();
     std::fs::write(folder.join("names"), "subjectAltName=IP:127.0.0.1\n").unwrap();

@@ -9,6 +9,7 @@ pub mod kafka;
 pub mod kinesis;
 #[cfg(feature = "sql")]
 pub mod postgres;
+pub mod receiver;
 pub mod redis;
 
 use std::os::unix::process::CommandExt as _;

@@ -1,132 +1,19 @@
 //! Taking events: through the binary, which is killed and started again where that matters.
 
 use std::collections::{BTreeMap, HashSet};
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
-use levada_connectors::log::{Log, Record, Start};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::answers::promtool_accepts;
-use super::client::{Answer, PATIENCE, answer, attempt, get, post};
-use crate::same_bytes::{levada, succeed};
-
-const JSON: &str = "content-type: application/json\r\n";
-const LINES: &str = "content-type: application/x-ndjson\r\n";
-const PATH: &str = "/v1/topics/readings/events";
-
-/// A folder of topics, and where a gateway over it says its address.
-struct Site {
-    folder: TempDir,
-}
-
-/// A gateway that runs.
-struct Running {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Site {
-    fn new(partitions: &str) -> Site {
-        let site = Site { folder: TempDir::new().unwrap() };
-        succeed(levada(&["topics", "create", "readings", "--partitions", partitions], &site.data()));
-        site
-    }
-
-    fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
-    }
-
-    fn file(&self, name: &str, text: &str) -> String {
-        let path = self.folder.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        path.to_str().unwrap().to_owned()
-    }
-
-    fn command(&self, options: &[&str]) -> Command {
-        let mut command =
-            levada(&["gateway", "--listen", "127.0.0.1:0", "--ingest", "readings"], &self.data());
-        command.arg("--address-file").arg(self.folder.path().join("address")).args(options);
-        command.stdout(Stdio::null()).stderr(Stdio::null());
-        command
-    }
-
-    fn start(&self, options: &[&str]) -> Running {
-        let file = self.folder.path().join("address");
-        let _ = std::fs::remove_file(&file);
-        let mut child = self.command(options).spawn().unwrap();
-        let began = Instant::now();
-        loop {
-            let written = std::fs::read_to_string(&file).unwrap_or_default();
-            if let Ok(address) = written.parse() {
-                return Running { child, address };
-            }
-            assert!(child.try_wait().unwrap().is_none() && began.elapsed() < PATIENCE, "no gateway");
-            std::thread::yield_now();
-        }
-    }
-
-    /// The records of each partition.
-    fn records(&self, topic: &str) -> Vec<Vec<Record>> {
-        let topic = Log::open(self.data()).unwrap().topic(topic).unwrap();
-        (0..topic.partitions())
-            .map(|partition| {
-                let mut reader = topic.reader(partition, Start::Beginning).unwrap();
-                let fetched = reader.read(usize::MAX, usize::MAX).unwrap();
-                fetched.iter().map(|record| record.to_record()).collect()
-            })
-            .collect()
-    }
-
-    fn held(&self, topic: &str) -> u64 {
-        held(&self.data(), topic)
-    }
-}
-
-fn held(data: &Path, topic: &str) -> u64 {
-    let Ok(topic) = Log::open(data).and_then(|log| log.topic(topic)) else { return 0 };
-    (0..topic.partitions()).map(|partition| topic.bounds(partition).unwrap().next).sum()
-}
-
-impl Running {
-    async fn post(&self, query: &str, headers: &str, body: impl AsRef<[u8]>) -> Answer {
-        post(self.address, &format!("{PATH}{query}"), headers, body.as_ref()).await
-    }
-
-    fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    /// Stops as on a signal.
-    fn stop(mut self) {
-        terminate(&self.child);
-        assert!(self.child.wait().unwrap().success());
-    }
-}
-
-impl Drop for Running {
-    /// A test that fails leaves no gateway behind.
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn terminate(child: &Child) {
-    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
-}
-
-fn with_key(key: &str) -> String {
-    format!("{JSON}idempotency-key: \"{key}\"\r\n")
-}
+use super::client::{PATIENCE, answer, attempt, get, post};
+use super::intake::{JSON, LINES, PATH, Site, terminate, with_key};
+use crate::same_bytes::levada;
 
 fn random(state: &mut u64, end: u64) -> u64 {
     *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

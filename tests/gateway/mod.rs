@@ -4,6 +4,7 @@ mod answers;
 mod browser;
 mod client;
 mod ingest;
+pub mod intake;
 mod page;
 mod streams;
 

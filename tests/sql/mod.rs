@@ -6,7 +6,7 @@ mod trouble;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use levada_connectors::sql::{SqlSource, SqlSourceConfig};
@@ -14,6 +14,9 @@ use levada_types::{Batch, ConnectorError, PartitionId, Read, RecordReader, Sourc
 use postgres::Client;
 
 use crate::brokers::postgres::{PASSWORD, Postgres};
+
+/// A test that waits longer than this for anything has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long a reader may wait for rows.
 const WAIT: Duration = Duration::from_millis(20);
@@ -68,8 +71,9 @@ fn all(reader: &mut dyn RecordReader, max: usize) -> (Vec<usize>, Vec<(u64, Stri
 
 /// Reads until so many rows have come; their offsets.
 fn rows(reader: &mut dyn RecordReader, count: usize) -> Vec<u64> {
-    let mut rows = Vec::new();
+    let (mut rows, began) = (Vec::new(), Instant::now());
     while rows.len() < count {
+        assert!(began.elapsed() < PATIENCE, "{rows:?} came, of {count}");
         if let Read::Records(read) = reader.read(100, WAIT).unwrap() {
             rows.extend(&read.offsets);
         }

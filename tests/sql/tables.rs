@@ -12,18 +12,25 @@ use tempfile::TempDir;
 use super::{WAIT, all, columns, create, file, open, rows, source, table};
 use crate::brokers::postgres::Postgres;
 
-/// Reads a table of the rows 3, 6, … 30,000 in every way, and adds 25 to it.
+/// The number of row `n`: 1, 3, 4, 6, 7, 9 and so on, some next to each other and some with a gap between.
+fn row(n: u64) -> u64 {
+    n + n / 2
+}
+
+/// Reads a table of the rows 1 to 10,000 in every way, and adds 29 to it.
 fn read_in_every_way(config: &SqlSourceConfig, mut add: impl FnMut(std::ops::Range<i64>)) {
     let all_rows = source(config);
     let end = all_rows.partitions().unwrap()[0].unwrap();
-    assert_eq!(end, Offset(30_001));
+    assert_eq!(end, Offset(15_001));
     let (counts, records) = all(&mut *open(&all_rows, StartAt::Configured), 4096);
     assert_eq!(counts, [4096, 4096, 1808]);
     for (n, (offset, value)) in (1..).zip(&records) {
-        assert_eq!((*offset, value.as_str()), (n * 3, format!("{{\"n\":{n},\"at\":null}}").as_str()));
+        assert_eq!((*offset, value.as_str()), (row(n), format!("{{\"n\":{n},\"at\":null}}").as_str()));
     }
-    for cut in [0, 1, 4095, 4096, 9_999] {
-        for start in [records[cut].0, records[cut].0 - 1] {
+    for cut in [0, 1, 2, 4095, 4096, 9_999] {
+        // From the row itself, and from the gap before it, if there is one.
+        let behind = if cut == 0 { 0 } else { records[cut - 1].0 + 1 };
+        for start in behind..=records[cut].0 {
             let rest = all(&mut *open(&all_rows, StartAt::Offset(Offset(start))), 777);
             assert_eq!(rest.1, records[cut..]);
         }
@@ -32,9 +39,9 @@ fn read_in_every_way(config: &SqlSourceConfig, mut add: impl FnMut(std::ops::Ran
     let some = SqlSourceConfig { condition: Some("n % 1000 = 1 -- the first".into()), ..config.clone() };
     let numbers = |config| {
         let offsets = all(&mut *open(&source(config), StartAt::Configured), 4096).1.into_iter();
-        offsets.map(|(offset, _)| offset / 3).collect::<Vec<_>>()
+        offsets.map(|(offset, _)| offset).collect::<Vec<_>>()
     };
-    assert_eq!(numbers(&some), [1, 1001, 2001, 3001, 4001, 5001, 6001, 7001, 8001, 9001]);
+    assert_eq!(numbers(&some), (0..10).map(|thousand| row(thousand * 1000 + 1)).collect::<Vec<_>>());
 
     let from_end = SqlSourceConfig { start: StartFrom::End, ..config.clone() };
     assert_eq!(numbers(&from_end), [0; 0]);
@@ -43,9 +50,13 @@ fn read_in_every_way(config: &SqlSourceConfig, mut add: impl FnMut(std::ops::Ran
     // What comes while it is read is seen.
     let mut reader = open(&from_end, StartAt::Configured);
     assert!(matches!(reader.read(10, WAIT), Ok(Read::CaughtUp)));
-    add(10_001..10_026);
-    let came: Vec<u64> = (10_001..10_026).map(|n| n * 3).collect();
-    assert_eq!(rows(&mut *reader, 25), came);
+    // Each time the first of them is next to the last one that was there.
+    for added in [10_001..10_027, 10_027..10_030] {
+        add(added.start as i64..added.end as i64);
+        let came: Vec<u64> = added.clone().map(row).collect();
+        assert_eq!(came[0], row(added.start - 1) + 1);
+        assert_eq!(rows(&mut *reader, came.len()), came);
+    }
     assert_eq!(all_rows.partitions().unwrap(), [Some(end)], "a history ends where it ended");
 }
 
@@ -59,7 +70,7 @@ fn a_table_of_sqlite_is_read_in_exact_counts_from_wherever_one_is() {
         .unwrap();
     let add = |numbers: std::ops::Range<i64>| {
         let sql = "WITH RECURSIVE ns(n) AS (SELECT ?1 UNION ALL SELECT n + 1 FROM ns WHERE n + 1 < ?2) INSERT INTO feedback \
-                   SELECT n * 3, n, NULL, 'x' FROM ns";
+                   SELECT n + n / 2, n, NULL, 'x' FROM ns";
         connection.execute(sql, [numbers.start, numbers.end]).unwrap();
     };
     add(1..10_001);
@@ -74,7 +85,7 @@ fn a_table_of_postgresql_is_read_in_exact_counts_from_wherever_one_is() {
     create(&mut client, "\"Shop\".feedback");
     let mut add = |numbers: std::ops::Range<i64>| {
         let sql =
-            "INSERT INTO \"Shop\".feedback SELECT n * 3, n FROM generate_series($1::int8, $2::int8) AS n";
+            "INSERT INTO \"Shop\".feedback SELECT n + n / 2, n FROM generate_series($1::int8, $2::int8) AS n";
         client.execute(sql, &[&numbers.start, &(numbers.end - 1)]).unwrap();
     };
     add(1..10_001);
