@@ -252,7 +252,7 @@ impl KafkaReader {
                     *next = record.offset() + 1;
                     *live |= *next >= end;
                 }
-                Message::End => (*at_end, *live) = (true, true),
+                Message::End(_) => (*at_end, *live) = (true, true),
                 Message::Trouble(code) => trouble = Some(code),
             }
         });
