@@ -4,14 +4,18 @@ mod settings;
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Child;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel};
+use std::time::Instant;
 
 use levada_connectors::kafka::{JournalConnector, KafkaJournal, KafkaJournalConfig, Properties, Trimming};
 use levada_connectors::log::{Log, Reader, Start};
 use levada_types::Journal as _;
-use levada_types::journal::Recorded;
+use levada_types::journal::{EpochCut, Recorded};
 use rdkafka::producer::{BaseProducer, Producer as _};
 use tempfile::TempDir;
 
@@ -97,6 +101,17 @@ impl Machine {
         command.arg(site.job("kept")).arg("--state").arg(self.state()).args(options);
         Run::of(command)
     }
+
+    /// The same in two processes, of which the first writes the journal.
+    fn two(&self, site: &Site) -> [Run; 2] {
+        let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let hosts = self.0.path().join("hosts");
+        let lines = free.each_ref().map(|one| format!("{}\n", one.local_addr().unwrap()));
+        std::fs::write(&hosts, lines.concat()).unwrap();
+        drop(free);
+        let hosts = hosts.to_str().unwrap();
+        ["0", "1"].map(|process| self.run(site, &["--workers", "1", "--process", process, "--hosts", hosts]))
+    }
 }
 
 /// A run, and what it says.
@@ -112,7 +127,9 @@ impl Run {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let (lines, told) = channel();
         let stderr = BufReader::new(child.stderr.take().unwrap());
-        std::thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| lines.send(line)));
+        std::thread::spawn(move || {
+            stderr.lines().map_while(Result::ok).try_for_each(|line| lines.send(line))
+        });
         Run { child, lines: told, said: Vec::new() }
     }
 
@@ -134,7 +151,15 @@ impl Run {
 
     /// Waits until it ends; whether it did as it should, and all that it said.
     fn end(mut self) -> (bool, String) {
-        until("a run ends", || self.is_over());
+        let patience = Instant::now() + PATIENCE;
+        while !self.is_over() {
+            let left = patience.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) => self.said.push(line),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => panic!("it does not end: {:#?}", self.said),
+            }
+        }
         let good = self.child.wait().unwrap().success();
         self.said.extend(self.lines.iter());
         (good, self.said.join("\n"))
@@ -164,11 +189,8 @@ impl Drop for Run {
 /// Waits until all good readings that have been given are published, each once.
 fn all_good(site: &Site, run: &mut Run) -> usize {
     let number = |line: &str| serde_json::from_str::<serde_json::Value>(line).ok()?["n"].as_u64();
-    let expected: BTreeSet<u64> = raw(site)
-        .iter()
-        .filter_map(|line| number(line))
-        .filter(|n| n % 10 != 3)
-        .collect();
+    let expected: BTreeSet<u64> =
+        raw(site).iter().filter_map(|line| number(line)).filter(|n| n % 10 != 3).collect();
     let good = |written: &Written| -> Vec<u64> {
         let of_good = written.iter().filter(|(place, _)| place.0 == "good");
         of_good.flat_map(|(_, found)| found.iter().filter_map(|(.., value)| number(value))).collect()
@@ -213,17 +235,23 @@ fn a_machine_that_is_lost_with_its_disk_loses_nothing() {
     for round in 0..6 {
         let machine = Machine::new();
         let before = end.of(&good);
-        let mut run = machine.run(&site, &["--workers", ["1", "4", "2"][round % 3]]);
-        // What comes while it does again what others did, and what comes live.
-        for _ in 0..8 {
-            feed.give(100 + random(&mut seed, 100) as usize);
-        }
+        let mut others = Vec::new();
+        let mut run = if round == 3 {
+            let [first, second] = machine.two(&site);
+            others.push(second);
+            first
+        } else {
+            machine.run(&site, &["--workers", ["1", "4", "2"][round % 3]])
+        };
+        // Some comes while it does again what others did, and then bit by bit, so that there are many epochs.
+        feed.give(50 + random(&mut seed, 100) as usize);
         let more = 1 + random(&mut seed, 2_000) as i64;
-        until("it has come further", || end.of(&good) >= before + more || run.is_over());
-        for _ in 0..random(&mut seed, 3) {
-            feed.give(150);
-        }
+        until("it has come further", || {
+            feed.give(5);
+            end.of(&good) >= before + more || run.is_over()
+        });
         run.kill();
+        drop(others);
     }
     let machine = Machine::new();
     let mut run = machine.run(&site, &["--workers", "3"]);
@@ -319,15 +347,18 @@ fn the_brokers_of_a_journal_may_be_away() {
     let written = site.written();
     run.stop();
     same(&written, &replayed(&site, "4", &written), "again");
-    // A job that ends for another reason does not wait for them.
-    site.clear();
-    let machine = Machine::new();
-    let mut run = machine.run(&site, &["--workers", "1"]);
-    all_good(&site, &mut run);
+    // A job that has ended for another reason does not wait for them.
+    let mut writer = journal(&site, &cluster.brokers()).writer().unwrap();
+    writer.append(&[]).unwrap();
     cluster.kill(0);
-    feed.give(300);
-    run.hear(&["failed to write kafka topic gone.journal", "trying again"]);
-    delete(shared(), &site.topic("readings"));
-    let (done, said) = run.end();
-    assert!(!done && said.contains("gone.readings"), "{said}");
+    let ended = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&ended);
+    writer.end_with(Arc::new(move || seen.load(SeqCst)));
+    let (done, told) = channel();
+    let last = EpochCut { epoch: u64::MAX, taken: Vec::new() };
+    std::thread::spawn(move || done.send(writer.append(&[last])));
+    assert_eq!(told.try_recv().err(), Some(TryRecvError::Empty), "it waits");
+    ended.store(true, SeqCst);
+    let error = told.recv_timeout(PATIENCE).unwrap().unwrap_err();
+    assert!(error.message.contains("kafka topic gone.journal: the job has ended"), "{error}");
 }
