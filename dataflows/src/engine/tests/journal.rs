@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use levada_types::WhenDurable;
-use levada_types::journal::{EpochCut, Journal, JournalHeader, JournalWriter, Recorded};
+use levada_types::journal::{Ended, EpochCut, Journal, JournalHeader, JournalWriter, Recorded};
 
 use super::super::JobJournal;
 use super::*;
@@ -20,6 +20,8 @@ pub(super) struct State {
     /// How many appends wait.
     waiting: usize,
     fails: bool,
+    /// Tells when nothing need be waited for any more.
+    ended: Option<Ended>,
 }
 
 impl Memory {
@@ -62,9 +64,15 @@ impl Journal for Memory {
     fn recorded(&self) -> Result<Option<Recorded>, ConnectorError> {
         Ok(self.state().recorded.clone())
     }
+    fn delete(&self) -> Result<bool, ConnectorError> {
+        Ok(self.state().recorded.take().is_some())
+    }
 }
 
 impl JournalWriter for Memory {
+    fn end_with(&mut self, ended: Ended) {
+        self.set(|state| state.ended = Some(ended));
+    }
     fn begin(&mut self, header: &JournalHeader, behind: Option<u64>) -> Result<(), ConnectorError> {
         let begun = Recorded { header: header.clone(), trimmed: behind, epochs: Vec::new() };
         self.set(|state| state.recorded = Some(begun));
@@ -84,7 +92,12 @@ impl JournalWriter for Memory {
     }
     fn append(&mut self, epochs: &[EpochCut]) -> Result<(), ConnectorError> {
         self.set(|state| state.waiting += 1);
-        self.wait_until(|state| !state.closed);
+        let ended = self.state().ended.clone();
+        let is_over = || ended.as_ref().is_some_and(|ended| ended());
+        until(|| !self.state().closed || is_over(), "the journal");
+        if self.state().closed {
+            return Err(ConnectorError::outage("write the journal: the job has ended"));
+        }
         if self.state().fails {
             return Err(ConnectorError::outage("write the journal: the disk is full"));
         }
@@ -259,6 +272,27 @@ fn a_journal_that_cannot_be_written_ends_the_job_and_nothing_of_the_epoch_is_pub
     assert_eq!(sums.numbers().len(), 1_001);
 }
 
+#[test]
+fn a_journal_that_waits_does_not_hold_up_the_end_of_a_job_that_fails() {
+    let topic = Topic::new(vec![history(1_000)], true);
+    let memory = Memory::default();
+    let (plan, sums) = checked_plan(&topic, &memory);
+    let how = memory.run(false, 2, &Arc::default());
+    let metrics = Metrics::new(&plan);
+    let job = std::thread::spawn(move || run(plan, &how, metrics));
+    topic.append(0, (NEWEST, 1, 1));
+    topic.append(0, (NEWEST + 200, 1, 1));
+    sums.wait_for(1_001);
+    memory.set(|state| state.closed = true);
+    let before = memory.state().waiting;
+    topic.append(0, (NEWEST + 400, 1, 1));
+    memory.wait_until(|state| state.waiting > before);
+    topic.append(0, (NEWEST + 600, GONE, 1));
+    let error = job.join().unwrap().unwrap_err();
+    assert!(error.to_string().contains("failed to read memory: it is gone"), "{error}");
+    assert_eq!(sums.numbers().len(), 1_001);
+}
+
 /// Each worker has a partition, and one of them waits for its own in the midst of an epoch of which the others
 /// have read their part.
 #[test]
@@ -313,6 +347,7 @@ fn a_journal_of_another_run_is_refused() {
     let (plan, _) = checked_plan(&topic, &memory);
     let header = JournalHeader {
         job: 1,
+        begun_ms: 0,
         until_drained: false,
         partitions: vec![levada_types::journal::PartitionBounds {
             source: "numbers".into(),
