@@ -13,6 +13,7 @@ mod outputs;
 mod run;
 mod schema;
 mod state;
+mod store;
 mod topics;
 
 pub use check::summary;

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use clap::Args;
+use levada_dataflows::engine::checkpoint::kept_by;
 use levada_dataflows::engine::{self, Checkpoints, Cluster, JobJournal};
 use levada_dataflows::metrics::Metrics;
 use levada_types::{Existing, Journal};
@@ -16,8 +17,9 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use super::against;
 use super::outputs::Outputs;
 use super::state::StateFolder;
+use super::store::Place;
 use super::{Global, JobArgs};
-use crate::job::Loaded;
+use crate::job::{JobSettings, Loaded};
 use crate::telemetry::bad;
 use crate::telemetry::log::{self, LogFormat};
 use crate::telemetry::progress::Progress;
@@ -154,10 +156,11 @@ impl Run {
         }
         let state = self.state.as_ref().map(StateFolder::new);
         let journal = state.as_ref().map(StateFolder::journal);
+        let place = self.place(&spec.job, state.as_ref(), cluster.process == 0)?;
         if self.fresh {
             let mut deleted = outputs.delete()?;
-            if let Some(state) = &state {
-                deleted.extend(state.forget()?);
+            if let (Some(state), Some(place)) = (&state, &place) {
+                deleted.extend(state.forget(place, &spec.job.name)?);
             }
             deleted.iter().for_each(|deleted| tracing::info!("deleted {deleted}"));
         }
@@ -181,8 +184,9 @@ impl Run {
             _ if self.fresh => {}
             _ => outputs.refuse_held(self.append, cluster.hosts.len() > 1)?,
         }
-        if let (true, Some(recorded), Some(state)) = (changed && cluster.process == 0, &recorded, &state) {
-            let of = against::compare(state, recorded, &plan)?;
+        let store = place.as_ref().map(Place::open).transpose()?;
+        if let (true, Some(recorded), Some(store)) = (changed && cluster.process == 0, &recorded, &store) {
+            let of = against::compare(&**store, recorded, &plan)?;
             tracing::info!("the job was changed since: {}", of.summary());
             of.allow(self.allow_lost_state)?;
         }
@@ -190,8 +194,8 @@ impl Run {
         let bounded = plan.sources.iter().all(|source| !source.reader.unbounded());
         let journal =
             journal.map(|journal| JobJournal { journal: Arc::new(journal), job: spec.identity(), changed });
-        let checkpoints = state.as_ref().map(|state| Checkpoints {
-            store: Arc::new(state.checkpoints()),
+        let checkpoints = store.map(|store| Checkpoints {
+            store,
             every: Duration::from_millis(spec.job.checkpoint_ms()),
             keep: spec.job.keep_checkpoints,
             savepoints: Arc::default(),
@@ -199,7 +203,7 @@ impl Run {
         });
         let _watch = match (&state, &checkpoints) {
             (Some(state), Some(checkpoints)) if cluster.process == 0 => {
-                Some(state.watch(Arc::clone(&checkpoints.savepoints))?)
+                Some(state.watch(Arc::clone(&checkpoints.savepoints), Arc::clone(&checkpoints.store))?)
             }
             _ => None,
         };
@@ -232,6 +236,38 @@ impl Run {
         let all = how.until_drained && how.cluster.hosts.len() < 2 && !how.stop.load(Relaxed);
         let useless = if all { bad::useless(&metrics) } else { Vec::new() };
         Ok(Bad { count: bad::count(&metrics), useless })
+    }
+
+    /// Where the job's checkpoints are kept, if it keeps a state; the first process notes it there.
+    fn place(
+        &self,
+        job: &JobSettings,
+        state: Option<&StateFolder>,
+        first: bool,
+    ) -> Result<Option<Place>, String> {
+        let Some(state) = state else {
+            if job.checkpoints.is_some() {
+                tracing::warn!("`[job.checkpoints]` says nothing to a run without --state, which makes none");
+            }
+            return Ok(None);
+        };
+        let place = Place::of(job.checkpoints.as_ref(), state.path());
+        if self.fresh
+            && let Place::Bucket(config) = &place
+        {
+            let kept_by = kept_by(&*place.open()?).map_err(|error| error.to_string())?;
+            if let Some(other) = kept_by.filter(|other| *other != job.name) {
+                let (url, name) = (&config.url, &job.name);
+                return Err(format!(
+                    "failed to begin afresh: the checkpoints in {url} are of the job `{other}`; give the job `{name}` \
+                     a place of its own"
+                ));
+            }
+        }
+        if first && let Some(before) = place.leave_note(state.path())? {
+            tracing::warn!("checkpoints were kept in {before}, and are kept in {place} from now on");
+        }
+        Ok(Some(place))
     }
 
     fn cluster(&self) -> Result<Cluster, String> {

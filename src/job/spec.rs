@@ -5,6 +5,7 @@ use std::fmt;
 
 use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
 use indexmap::IndexMap;
+use levada_connectors::checkpoint::BucketConfig;
 use levada_connectors::codec::metadata::{Metadata, MetadataColumns};
 use levada_dataflows::Step;
 use levada_dataflows::plan::EpochSettings;
@@ -108,6 +109,9 @@ pub struct JobSettings {
     #[serde(default = "default_keep_checkpoints")]
     #[schemars(range(min = 1, max = 1000))]
     pub keep_checkpoints: usize,
+    /// Where they are kept, if not in the folder that `--state` names: an object store that answers as Amazon S3 does.
+    #[serde(default)]
+    pub checkpoints: Option<BucketConfig>,
     /// The topic of records that cannot be used, by default `NAME.dead-letters`, or `false` to only
     /// count them.
     #[serde(default)]
@@ -142,6 +146,7 @@ impl Default for JobSettings {
             in_flight: default_in_flight(),
             checkpoint: default_checkpoint(),
             keep_checkpoints: default_keep_checkpoints(),
+            checkpoints: None,
             dead_letters: None,
         }
     }
