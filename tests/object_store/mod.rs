@@ -237,9 +237,10 @@ fn what_is_wrong_ends_in_a_clear_error_at_once() {
         said
     };
     let place = format!("s3://{BUCKET}/wrong");
-    let said = refused(&|command| drop(command.env("AWS_SECRET_ACCESS_KEY", "another")), &[]);
+    let another = |name: &'static str| move |command: &mut Command| _ = command.env(name, "another");
+    let said = refused(&another("AWS_SECRET_ACCESS_KEY"), &[]);
     has(&said, &format!("failed to list {place}: SignatureDoesNotMatch"));
-    let said = refused(&|command| drop(command.env("AWS_ACCESS_KEY_ID", "nobody")), &[]);
+    let said = refused(&another("AWS_ACCESS_KEY_ID"), &[]);
     has(&said, &format!("failed to list {place}: InvalidAccessKeyId"));
     let nothing = |command: &mut Command| {
         command.env_remove("AWS_ACCESS_KEY_ID").env("HOME", "/nowhere").env_remove("AWS_PROFILE");
