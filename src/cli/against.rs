@@ -4,9 +4,9 @@ use std::path::Path;
 
 use levada_dataflows::engine::checkpoint::{self, Change, Contents};
 use levada_dataflows::plan::Plan;
-use levada_types::Journal;
 use levada_types::journal::Recorded;
 
+use super::journal::Kept;
 use super::state::StateFolder;
 use crate::job::Loaded;
 use crate::telemetry::progress::grouped;
@@ -37,7 +37,7 @@ pub fn compare(state: &StateFolder, recorded: &Recorded, plan: &Plan) -> Result<
 /// What would be lost, or why the job cannot go on.
 pub fn check(folder: &Path, loaded: &Loaded) -> Result<(), String> {
     let state = StateFolder::new(folder);
-    let recorded = state.journal().recorded().map_err(|error| error.to_string())?;
+    let recorded = Kept::new(&state, loaded.journal.clone()).recorded()?;
     let recorded = recorded.ok_or_else(|| format!("no job has run with --state {}", folder.display()))?;
     if recorded.header.job == loaded.spec.identity() {
         println!("\nagainst {}: the same job, which goes on with all that it remembers", folder.display());

@@ -10,6 +10,7 @@ use levada_dataflows::engine::checkpoint::{self, Listed, Manifest, savepoint_fil
 use levada_types::CheckpointStore;
 use serde_json::json;
 
+use super::journal;
 use super::state::StateFolder;
 use crate::telemetry::progress::grouped;
 
@@ -232,7 +233,7 @@ impl Savepoint {
             ));
         }
         let folder = StateFolder::new(&state);
-        if levada_types::Journal::recorded(&folder.journal()).map_err(|error| error.to_string())?.is_none() {
+        if !journal::has_begun(&folder)? {
             return Err(format!("no job has run with --state {}", state.display()));
         }
         let store = folder.checkpoints();
@@ -243,7 +244,7 @@ impl Savepoint {
                 state.display()
             ));
         }
-        if levada_types::Journal::writer(&folder.journal()).is_ok() {
+        if !journal::is_running(&folder)? {
             return Err(format!(
                 "no job runs with --state {}: a savepoint is made of a running one",
                 state.display()

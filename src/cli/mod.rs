@@ -9,6 +9,7 @@ mod functions;
 mod gateway;
 mod generate;
 mod graph;
+mod journal;
 mod outputs;
 mod rounds;
 mod run;

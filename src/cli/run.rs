@@ -10,10 +10,11 @@ use std::time::Duration;
 use clap::Args;
 use levada_dataflows::engine::{self, Checkpoints, Cluster, JobJournal};
 use levada_dataflows::metrics::Metrics;
-use levada_types::{Existing, Journal};
+use levada_types::Existing;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::against;
+use super::journal::Kept;
 use super::outputs::Outputs;
 use super::rounds;
 use super::state::StateFolder;
@@ -129,11 +130,19 @@ impl Run {
     }
 
     fn go(self, loaded: Loaded) -> Result<Bad, String> {
-        let Loaded { spec, plan, .. } = loaded;
+        let Loaded { spec, plan, journal: elsewhere, .. } = loaded;
         let cluster = self.cluster()?;
         let outputs = Outputs::of(&plan);
         if self.fresh && self.hosts.is_some() {
             return Err(outputs.fresh_elsewhere());
+        }
+        if let (Some(journal), None) = (&elsewhere, &self.state) {
+            return Err(format!(
+                "failed to run {}: `[job.journal]` keeps {}, which goes with a folder for what the job remembers: \
+                 --state DIR",
+                plan.name,
+                journal.describe()
+            ));
         }
         // Whether everything that is read is there, before anything is deleted.
         for source in &plan.sources {
@@ -154,18 +163,23 @@ impl Run {
             tracing::info!("metrics at http://{bound}/metrics");
         }
         let state = self.state.as_ref().map(StateFolder::new);
-        let journal = state.as_ref().map(StateFolder::journal);
+        let kept = state.as_ref().map(|state| Kept::new(state, elsewhere));
+        let mut hold = match &kept {
+            Some(kept) if cluster.process == 0 => kept.hold()?,
+            _ => None,
+        };
         if self.fresh {
             let mut deleted = outputs.delete()?;
-            if let Some(state) = &state {
-                deleted.extend(state.forget()?);
+            if let Some(kept) = &kept {
+                deleted.extend(kept.delete(hold.as_mut())?);
             }
             deleted.iter().for_each(|deleted| tracing::info!("deleted {deleted}"));
         }
-        let recorded = match &journal {
-            Some(journal) => journal.recorded().map_err(|error| error.to_string())?,
+        let recorded = match &kept {
+            Some(kept) => kept.recorded()?,
             None => None,
         };
+        let journal = kept.as_ref().map(Kept::journal);
         let mut changed = false;
         match (&recorded, &journal, &self.savepoint) {
             (Some(_), Some(journal), Some(name)) => {
@@ -187,10 +201,12 @@ impl Run {
             tracing::info!("the job was changed since: {}", of.summary());
             of.allow(self.allow_lost_state)?;
         }
+        if let Some(kept) = &kept {
+            kept.note(hold.as_mut())?;
+        }
         // Where nothing can come after the history, its end is the end.
         let bounded = plan.sources.iter().all(|source| !source.reader.unbounded());
-        let journal =
-            journal.map(|journal| JobJournal { journal: Arc::new(journal), job: spec.identity(), changed });
+        let journal = journal.map(|journal| JobJournal { journal, job: spec.identity(), changed });
         let checkpoints = state.as_ref().map(|state| Checkpoints {
             store: Arc::new(state.checkpoints()),
             every: Duration::from_millis(spec.job.checkpoint_ms()),

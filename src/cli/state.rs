@@ -1,7 +1,7 @@
 //! The folder that `--state` names: what a job needs to go on.
 //!
 //! ```text
-//!  DIR/journal/      what decides the output beside the inputs
+//!  DIR/journal/      what decides the output beside the inputs, unless it is kept elsewhere (`journal.rs`)
 //!  DIR/checkpoints/  what the job remembered at the end of an epoch
 //!  DIR/positions/    where the records of a source stand that knows them otherwise than by number (Kinesis)
 //!  DIR/receipts/     which records of a source were read, whose system would not notice if they were gone (SQL)
@@ -18,7 +18,7 @@ use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use levada_connectors::checkpoint::FolderStore;
 use levada_connectors::journal::LogJournal;
 use levada_dataflows::engine::checkpoint::{Savepoints, savepoint_file};
-use levada_types::CheckpointStore;
+use levada_types::{CheckpointStore, Journal};
 
 /// How often a running job looks whether a savepoint is asked for.
 const LOOK: Duration = Duration::from_millis(200);
@@ -31,6 +31,16 @@ impl StateFolder {
     /// The state in `folder`.
     pub fn new(folder: impl Into<PathBuf>) -> StateFolder {
         StateFolder(folder.into())
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Where it is noted that its journal is kept elsewhere.
+    pub fn note(&self) -> PathBuf {
+        self.0.join("journal-elsewhere")
     }
 
     /// Its journal.
@@ -111,7 +121,7 @@ impl StateFolder {
         let mut deleted = Vec::new();
         let journal = self.journal();
         if journal.delete().map_err(|error| error.to_string())? {
-            deleted.push(levada_types::Journal::describe(&journal));
+            deleted.push(journal.describe());
         }
         let store = self.checkpoints();
         let forgotten = levada_dataflows::engine::checkpoint::forget(&store);

@@ -13,7 +13,9 @@ use levada_connectors::codec::metadata::with_metadata;
 pub use levada_connectors::codec::{Format, SourceFormat};
 use levada_connectors::file::{FileSink, FileSinkConfig, FileSource, FileSourceConfig};
 #[cfg(feature = "kafka")]
-use levada_connectors::kafka::{KafkaSink, KafkaSinkConfig, KafkaSource, KafkaSourceConfig};
+use levada_connectors::kafka::{
+    KafkaJournal, KafkaJournalConfig, KafkaSink, KafkaSinkConfig, KafkaSource, KafkaSourceConfig, Trimming,
+};
 #[cfg(feature = "kinesis")]
 use levada_connectors::kinesis::{KinesisSink, KinesisSinkConfig, KinesisSource, KinesisSourceConfig};
 #[cfg(feature = "redis")]
@@ -23,6 +25,8 @@ use levada_connectors::registry::RegistrySource;
 use levada_connectors::sql::{SqlSource, SqlSourceConfig};
 use levada_connectors::topic::{LogSink, LogSinkConfig, LogSource, LogSourceConfig};
 use levada_connectors::webhook::{WebhookSink, WebhookSinkConfig};
+#[cfg(feature = "kafka")]
+use levada_types::Journal;
 use levada_types::{DecoderFactory, Existing, SinkFactory, SourceFactory};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value, json};
@@ -128,6 +132,19 @@ connectors! {
     kinesis if feature = "kinesis" => Kinesis(KinesisSinkConfig),
     /// Streams of a Redis server.
     redis if feature = "redis" => Redis(RedisSinkConfig),
+}
+
+impl SourceConnector {
+    /// The folder of a job's state in which such a source keeps what it needs to read the same again, if it does.
+    pub fn keeps(&self) -> Option<&'static str> {
+        match self {
+            #[cfg(feature = "kinesis")]
+            SourceConnector::Kinesis(_) => Some("positions"),
+            #[cfg(feature = "sql")]
+            SourceConnector::Sql(_) => Some("receipts"),
+            _ => None,
+        }
+    }
 }
 
 /// The ports of one plan's sources and sinks.
@@ -280,6 +297,14 @@ impl Connections {
                 Ok(Arc::new(RedisSink::new(config.clone(), self.existing)?))
             }
         }
+    }
+
+    /// The journal, in a topic of Kafka. Checkpoints are on a disk that may be lost, so it must hold everything: a run
+    /// that finds none of them begins with its first record.
+    #[cfg(feature = "kafka")]
+    pub fn journal(&self, config: &KafkaJournalConfig) -> Result<Arc<dyn Journal>, Fault> {
+        let journal = KafkaJournal::new(config, &self.job, Trimming::Never);
+        Ok(Arc::new(journal.map_err(|error| (Some("properties"), error.to_string()))?))
     }
 
     /// Writer of bad records.

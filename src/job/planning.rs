@@ -5,6 +5,8 @@
 //! Once nothing is wrong, [`super::prune`] finds the columns that are used, and the steps are planned
 //! again over sources that decode no others.
 
+#[cfg(feature = "kafka")]
+mod journal;
 mod names;
 mod outputs;
 mod sources;
@@ -21,7 +23,7 @@ use levada_dataflows::plan::{
     StreamId, unknown_schema,
 };
 use levada_types::decode::dead_letter_schema;
-use levada_types::{Batch, SinkFactory, TIME_COLUMN};
+use levada_types::{Batch, Journal, SinkFactory, TIME_COLUMN};
 
 use super::connect::Connections;
 use super::page::{self, PageColumn};
@@ -46,6 +48,8 @@ pub struct StepDraft<'a> {
 pub struct Drawn {
     /// The plan, if there is no problem.
     pub plan: Option<Plan>,
+    /// The journal, if it is not kept in the folder of the job's state.
+    pub journal: Option<Arc<dyn Journal>>,
     /// What is wrong; paths from the top.
     pub problems: Vec<Problem>,
     /// What is surely not meant.
@@ -68,9 +72,13 @@ pub fn plan(
         look: environment.look.clone(),
     };
     let plan = planner.run();
+    #[cfg(feature = "kafka")]
+    let journal = planner.journal();
+    #[cfg(not(feature = "kafka"))]
+    let journal = None;
     let problems = planner.cx.problems;
     let warnings = plan.as_ref().map(|plan| [unread(plan), empty_late(plan)].concat()).unwrap_or_default();
-    Drawn { plan: plan.filter(|_| problems.is_empty()), problems, warnings }
+    Drawn { plan: plan.filter(|_| problems.is_empty()), journal, problems, warnings }
 }
 
 struct Planner<'a> {

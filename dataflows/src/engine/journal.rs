@@ -19,6 +19,7 @@ use levada_types::journal::{EpochCut, JournalHeader, PartitionBounds, Recorded, 
 use levada_types::{Blame, ConnectorError, Journal, JournalWriter, Offset, PartitionId};
 use timely::scheduling::SyncActivator;
 
+use super::clock::unix_ms;
 use super::watermark::{Mark, Progress};
 use super::{EngineError, Run, Shared, checkpoint};
 use crate::plan::Plan;
@@ -43,7 +44,8 @@ impl fmt::Debug for JobJournal {
 /// A journal that has begun, to be written on.
 pub(super) struct Begun {
     writer: Box<dyn JournalWriter>,
-    header: JournalHeader,
+    /// How it began.
+    pub header: JournalHeader,
     /// It need not hold this epoch any more, nor what is before it.
     pub trim: Arc<AtomicU64>,
 }
@@ -75,9 +77,10 @@ pub(super) fn begin(
             partitions.push(PartitionBounds { source: source.name.clone(), start, end, later: false });
         }
     }
-    let header = JournalHeader { job: journal.job, until_drained: how.until_drained, partitions };
+    let (job, begun_ms) = (journal.job, unix_ms());
+    let header = JournalHeader { job, begun_ms, until_drained: how.until_drained, partitions };
     let behind = match &how.checkpoints {
-        Some(checkpoints) => checkpoint::begin(checkpoints).map_err(EngineError::Checkpoint)?,
+        Some(checkpoints) => checkpoint::begin(checkpoints, begun_ms).map_err(EngineError::Checkpoint)?,
         None => None,
     };
     writer.begin(&header, behind).map_err(refused)?;
@@ -104,7 +107,7 @@ fn change(
     contents.may_change(recorded, plan).map_err(refused)?;
     let old = &recorded.header;
     let partitions = bounds(old, plan).into_iter().flatten().collect();
-    let header = JournalHeader { job: journal.job, until_drained: old.until_drained, partitions };
+    let header = JournalHeader { job: journal.job, partitions, ..old.clone() };
     writer.begin(&header, Some(contents.manifest.epoch)).map_err(EngineError::Journal)?;
     Ok(header)
 }
@@ -238,6 +241,8 @@ impl Recorder {
         ticks: SyncActivator,
     ) -> Result<Recorder, EngineError> {
         let spawner = Arc::clone(&shared);
+        let over = Arc::clone(&shared);
+        writer.end_with(Arc::new(move || over.has_failed()));
         let (cuts, waiting) = unbounded::<EpochCut>();
         let durable = Arc::new(AtomicU64::new(0));
         let done = Arc::clone(&durable);
@@ -247,6 +252,8 @@ impl Recorder {
                 let last = epochs.last().map_or(0, |cut| cut.epoch);
                 match writer.append(&epochs) {
                     Ok(()) => done.store(last + 1, SeqCst),
+                    // It gave up because the job has ended.
+                    Err(_) if shared.has_failed() => return,
                     Err(error) => shared.fail(EngineError::Journal(error)),
                 }
                 // A worker that is gone needs no waking.

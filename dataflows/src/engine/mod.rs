@@ -237,9 +237,10 @@ fn build(
             None => None,
             Some(how) => {
                 let trimmed = recorded.as_ref().and_then(|recorded| recorded.trimmed);
+                let begun_ms = recorded.as_ref().map_or(0, |recorded| recorded.header.begun_ms);
                 let names = partition_names(plan, histories);
                 let read = || {
-                    let restored = checkpoint::load(&*how.store, trimmed)?;
+                    let restored = checkpoint::load(&*how.store, trimmed, begun_ms)?;
                     Ok(restored.map(|restored| restored.with_partitions(&names)))
                 };
                 shared.restored(read).map_err(EngineError::Checkpoint)?
@@ -300,6 +301,7 @@ fn build(
                     how: checkpoints.clone(),
                     name: plan.name.clone(),
                     job: journal.job,
+                    journal_ms: begun.header.begun_ms,
                     steps: plan.steps.iter().map(|step| (step.name.clone(), step.identity)).collect(),
                     sources: plan
                         .sources

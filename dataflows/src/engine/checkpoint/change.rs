@@ -100,6 +100,9 @@ impl Contents {
     /// # Errors
     /// Why not, as a sentence without its end.
     pub fn may_change(&self, recorded: &Recorded, plan: &Plan) -> Result<(), String> {
+        if self.manifest.journal_ms != recorded.header.begun_ms {
+            return Err("its last checkpoint belongs to another journal than the one that there is".into());
+        }
         if recorded.header.until_drained {
             return Err("the job ended with its history, and there is nothing to go on with".into());
         }

@@ -41,14 +41,15 @@ fn new((source, number): &(String, u32)) -> PartitionPlace {
 }
 
 /// Reads the newest checkpoint that is whole and not before `from`; says which are not, and why. `None` if there
-/// is none.
+/// is none. `journal_ms` is when the journal was begun.
 ///
 /// # Errors
-/// When the store cannot be read, and when there are checkpoints, none is whole, and the job cannot begin at its
+/// When the store cannot be read, when the checkpoints are of another journal, and when there are checkpoints, none is whole, and the job cannot begin at its
 /// beginning either because the journal begins with `from`.
 pub(in crate::engine) fn load(
     store: &dyn CheckpointStore,
     from: Option<u64>,
+    journal_ms: u64,
 ) -> Result<Option<Restored>, ConnectorError> {
     let names = store.list()?;
     let mut newest: Vec<&String> = manifests(&names).filter(|name| !is_savepoint(name)).collect();
@@ -56,6 +57,13 @@ pub(in crate::engine) fn load(
     let mut wrong = Vec::new();
     for name in &newest {
         match read(store, name)? {
+            Ok(restored) if restored.manifest.journal_ms != journal_ms => {
+                return Err(ConnectorError::configuration(format!(
+                    "go on from {}: {name} belongs to another journal of the job than the one that there is, which was \
+                     begun at another time; take the folder that goes with this one, or an empty one, or begin afresh",
+                    store.describe()
+                )));
+            }
             Ok(restored) if from.is_some_and(|from| restored.manifest.epoch < from) => {
                 wrong.push(format!("{name}: the journal no longer holds what came after it"));
                 break;
@@ -91,12 +99,12 @@ pub(in crate::engine) fn load(
 }
 
 /// Before a job writes anything: has it begin with the savepoint that it is to begin with, if there is one, and
-/// gives its epoch.
+/// gives its epoch. The journal is begun at `journal_ms`.
 ///
 /// # Errors
 /// When that is not whole, and when there are checkpoints already: what came after them the journal would have to
 /// tell.
-pub(in crate::engine) fn begin(how: &Checkpoints) -> Result<Option<u64>, ConnectorError> {
+pub(in crate::engine) fn begin(how: &Checkpoints, journal_ms: u64) -> Result<Option<u64>, ConnectorError> {
     let store = &*how.store;
     let names = store.list()?;
     if let Some(name) = manifests(&names).find(|name| !is_savepoint(name)) {
@@ -113,7 +121,7 @@ pub(in crate::engine) fn begin(how: &Checkpoints) -> Result<Option<u64>, Connect
             return Err(ConnectorError::configuration(message));
         }
     };
-    let first = Manifest { savepoint: None, ..manifest };
+    let first = Manifest { savepoint: None, journal_ms, ..manifest };
     let bytes =
         first.encode().map_err(|error| ConnectorError::outage(format!("write a manifest: {error}")))?;
     store.put(&first.file_name(), &[bytes.into()])?;

@@ -20,6 +20,10 @@ pub struct Manifest {
     pub name: String,
     /// The job, as a hash of all that decides what it computes.
     pub job: u64,
+    /// When the journal was begun that tells what came after it, as that says itself: with another one it would go
+    /// together by accident.
+    #[serde(default)]
+    pub journal_ms: u64,
     /// The last epoch that is in it.
     pub epoch: u64,
     /// When it was made, in milliseconds since the Unix epoch UTC; for people.
@@ -170,6 +174,7 @@ pub(super) mod tests {
             version: VERSION,
             name: "job".into(),
             job: u64::MAX,
+            journal_ms: 1_699_999_999_999,
             epoch: 42,
             made_ms: 1_700_000_000_000,
             savepoint: None,

@@ -197,6 +197,8 @@ pub(in crate::engine) struct Committer {
     pub how: Checkpoints,
     pub name: String,
     pub job: u64,
+    /// When its journal was begun.
+    pub journal_ms: u64,
     pub steps: BTreeMap<String, u64>,
     /// Each source, to be told, and how many partitions it has.
     pub sources: Vec<(Arc<dyn SourceFactory>, usize)>,
@@ -244,6 +246,7 @@ impl Committer {
             version: VERSION,
             name: self.name.clone(),
             job: self.job,
+            journal_ms: self.journal_ms,
             epoch,
             made_ms: unix_ms(),
             savepoint: None,

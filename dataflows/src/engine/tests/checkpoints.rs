@@ -265,10 +265,13 @@ fn a_journal_that_does_not_reach_back_needs_a_checkpoint() {
     let error = go_on(&topic, &sink, &memory, &store, 1).unwrap_err().to_string();
     assert!(error.contains("failed to go on from memory: checkpoint-0"), "{error}");
     assert!(error.contains("the job can only begin afresh"), "{error}");
-    // Checkpoints whose journal is gone are no beginning either.
-    let (topic, sink, _, store) = broken_off();
+    // Checkpoints whose journal is gone are no beginning either, nor those of a journal of before.
+    let (topic, sink, memory, store) = broken_off();
     let error = go_on(&topic, &sink, &Memory::default(), &store, 1).unwrap_err().to_string();
     assert!(error.contains("the journal with what came after it is missing"), "{error}");
+    memory.set(|state| state.recorded.as_mut().unwrap().header.begun_ms += 1);
+    let error = go_on(&topic, &sink, &memory, &store, 1).unwrap_err().to_string();
+    assert!(error.contains("belongs to another journal of the job"), "{error}");
 }
 
 #[test]

@@ -62,6 +62,9 @@ impl Journal for Memory {
     fn recorded(&self) -> Result<Option<Recorded>, ConnectorError> {
         Ok(self.state().recorded.clone())
     }
+    fn delete(&self) -> Result<bool, ConnectorError> {
+        Ok(self.state().recorded.take().is_some())
+    }
 }
 
 impl JournalWriter for Memory {
@@ -313,6 +316,7 @@ fn a_journal_of_another_run_is_refused() {
     let (plan, _) = checked_plan(&topic, &memory);
     let header = JournalHeader {
         job: 1,
+        begun_ms: 0,
         until_drained: false,
         partitions: vec![levada_types::journal::PartitionBounds {
             source: "numbers".into(),
