@@ -5,9 +5,11 @@ use std::path::Path;
 use levada_dataflows::engine::checkpoint::{self, Change, Contents};
 use levada_dataflows::plan::Plan;
 use levada_types::journal::Recorded;
+use levada_types::{CheckpointStore, Journal};
 
 use super::journal::Kept;
 use super::state::StateFolder;
+use super::store::Place;
 use crate::job::Loaded;
 use crate::telemetry::progress::grouped;
 
@@ -18,13 +20,12 @@ pub struct Against {
     possible: Result<(), String>,
 }
 
-/// Compares a job with what is remembered in a folder.
+/// Compares a job with what is remembered in a store.
 ///
 /// # Errors
 /// When that cannot be read, or is nothing.
-pub fn compare(state: &StateFolder, recorded: &Recorded, plan: &Plan) -> Result<Against, String> {
-    let store = state.checkpoints();
-    let newest = checkpoint::newest(&store).map_err(|error| error.to_string())?;
+pub fn compare(store: &dyn CheckpointStore, recorded: &Recorded, plan: &Plan) -> Result<Against, String> {
+    let newest = checkpoint::newest(store).map_err(|error| error.to_string())?;
     let contents: Contents = newest
         .ok_or_else(|| "the job was changed, and there is no whole checkpoint to go on from".to_string())?;
     let change = contents.compare(plan);
@@ -43,7 +44,8 @@ pub fn check(folder: &Path, loaded: &Loaded) -> Result<(), String> {
         println!("\nagainst {}: the same job, which goes on with all that it remembers", folder.display());
         return Ok(());
     }
-    let against = compare(&state, &recorded, &loaded.plan)?;
+    let store = Place::of(loaded.spec.job.checkpoints.as_ref(), folder).open()?;
+    let against = compare(&*store, &recorded, &loaded.plan)?;
     println!("\nagainst {}\n{}", folder.display(), against.lines().join("\n"));
     against.allow(false)
 }

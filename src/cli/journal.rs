@@ -18,6 +18,7 @@ use levada_types::Journal;
 use levada_types::journal::Recorded;
 
 use super::state::StateFolder;
+use super::store::Place;
 
 /// A job's journal, and the folder that goes with it.
 pub struct Kept {
@@ -103,16 +104,17 @@ impl Kept {
         }
     }
 
-    /// Deletes it, and everything in the folder but savepoints; says what.
+    /// Deletes it, and everything in the folder and of the checkpoints in `place` but savepoints, for the job `name`;
+    /// says what.
     ///
     /// # Errors
-    /// When something cannot be deleted.
-    pub fn delete(&self, hold: Option<&mut Hold>) -> Result<Vec<String>, String> {
+    /// When something cannot be deleted, and when the place is another job's.
+    pub fn delete(&self, hold: Option<&mut Hold>, place: &Place, name: &str) -> Result<Vec<String>, String> {
         let mut deleted = Vec::new();
         if self.elsewhere && self.journal.delete().map_err(|error| error.to_string())? {
             deleted.push(self.journal.describe());
         }
-        deleted.extend(self.state.forget()?);
+        deleted.extend(self.state.forget(place, name)?);
         if let Some(noted) = noted(&self.state)?
             && !(self.elsewhere && noted == self.journal.describe())
         {
@@ -207,7 +209,7 @@ mod tests {
             let why = wrong.recorded().unwrap_err();
             assert!(why.contains("the job has begun with the journal in") && why.contains("far, and is"), "{why}");
             let mut hold = wrong.hold().unwrap();
-            wrong.delete(hold.as_mut()).unwrap();
+            wrong.delete(hold.as_mut(), &Place::of(None, state.path()), "job").unwrap();
             assert_eq!(wrong.recorded(), Ok(None));
             drop(hold);
             let mut hold = far.hold().unwrap();

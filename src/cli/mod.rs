@@ -15,6 +15,7 @@ mod rounds;
 mod run;
 mod schema;
 mod state;
+mod store;
 mod topics;
 
 pub use check::summary;

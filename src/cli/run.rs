@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use clap::Args;
+use levada_dataflows::engine::checkpoint::kept_by;
 use levada_dataflows::engine::{self, Checkpoints, Cluster, JobJournal};
 use levada_dataflows::metrics::Metrics;
 use levada_types::Existing;
@@ -18,8 +19,9 @@ use super::journal::Kept;
 use super::outputs::Outputs;
 use super::rounds;
 use super::state::StateFolder;
+use super::store::Place;
 use super::{Global, JobArgs};
-use crate::job::Loaded;
+use crate::job::{JobSettings, Loaded};
 use crate::telemetry::bad;
 use crate::telemetry::log::{self, LogFormat};
 use crate::telemetry::progress::Progress;
@@ -168,10 +170,11 @@ impl Run {
             Some(kept) if cluster.process == 0 => kept.hold()?,
             _ => None,
         };
+        let place = self.place(&spec.job, state.as_ref(), cluster.process == 0)?;
         if self.fresh {
             let mut deleted = outputs.delete()?;
-            if let Some(kept) = &kept {
-                deleted.extend(kept.delete(hold.as_mut())?);
+            if let (Some(kept), Some(place)) = (&kept, &place) {
+                deleted.extend(kept.delete(hold.as_mut(), place, &spec.job.name)?);
             }
             deleted.iter().for_each(|deleted| tracing::info!("deleted {deleted}"));
         }
@@ -196,8 +199,9 @@ impl Run {
             _ if self.fresh => {}
             _ => outputs.refuse_held(self.append, cluster.hosts.len() > 1)?,
         }
-        if let (true, Some(recorded), Some(state)) = (changed && cluster.process == 0, &recorded, &state) {
-            let of = against::compare(state, recorded, &plan)?;
+        let store = place.as_ref().map(Place::open).transpose()?;
+        if let (true, Some(recorded), Some(store)) = (changed && cluster.process == 0, &recorded, &store) {
+            let of = against::compare(&**store, recorded, &plan)?;
             tracing::info!("the job was changed since: {}", of.summary());
             of.allow(self.allow_lost_state)?;
         }
@@ -207,8 +211,8 @@ impl Run {
         // Where nothing can come after the history, its end is the end.
         let bounded = plan.sources.iter().all(|source| !source.reader.unbounded());
         let journal = journal.map(|journal| JobJournal { journal, job: spec.identity(), changed });
-        let checkpoints = state.as_ref().map(|state| Checkpoints {
-            store: Arc::new(state.checkpoints()),
+        let checkpoints = store.map(|store| Checkpoints {
+            store,
             every: Duration::from_millis(spec.job.checkpoint_ms()),
             keep: spec.job.keep_checkpoints,
             savepoints: Arc::default(),
@@ -216,7 +220,7 @@ impl Run {
         });
         let _watch = match (&state, &checkpoints) {
             (Some(state), Some(checkpoints)) if cluster.process == 0 => {
-                Some(state.watch(Arc::clone(&checkpoints.savepoints))?)
+                Some(state.watch(Arc::clone(&checkpoints.savepoints), Arc::clone(&checkpoints.store))?)
             }
             _ => None,
         };
@@ -249,6 +253,38 @@ impl Run {
         let all = how.until_drained && how.cluster.hosts.len() < 2 && !how.stop.load(Relaxed);
         let useless = if all { bad::useless(&metrics) } else { Vec::new() };
         Ok(Bad { count: bad::count(&metrics), useless })
+    }
+
+    /// Where the job's checkpoints are kept, if it keeps a state; the first process notes it there.
+    fn place(
+        &self,
+        job: &JobSettings,
+        state: Option<&StateFolder>,
+        first: bool,
+    ) -> Result<Option<Place>, String> {
+        let Some(state) = state else {
+            if job.checkpoints.is_some() {
+                tracing::warn!("`[job.checkpoints]` says nothing to a run without --state, which makes none");
+            }
+            return Ok(None);
+        };
+        let place = Place::of(job.checkpoints.as_ref(), state.path());
+        if self.fresh
+            && let Place::Bucket(config) = &place
+        {
+            let kept_by = kept_by(&*place.open()?).map_err(|error| error.to_string())?;
+            if let Some(other) = kept_by.filter(|other| *other != job.name) {
+                let (url, name) = (&config.url, &job.name);
+                return Err(format!(
+                    "failed to begin afresh: the checkpoints in {url} are of the job `{other}`; give the job `{name}` \
+                     a place of its own"
+                ));
+            }
+        }
+        if first && let Some(before) = place.leave_note(state.path())? {
+            tracing::warn!("checkpoints were kept in {before}, and are kept in {place} from now on");
+        }
+        Ok(Some(place))
     }
 
     fn cluster(&self) -> Result<Cluster, String> {

@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
+use levada_connectors::checkpoint::BucketConfig;
 use levada_dataflows::operators::correlate;
 use levada_dataflows::plan::{
     EpochSettings, Plan, PlanContext, PlannedStep, Problem, SinkPlan, SourcePlan, StepPlan, StepSpec,
@@ -146,6 +147,9 @@ impl Planner<'_> {
                 ["job", "checkpoint"],
                 "checkpoints without end would leave no time for anything else",
             );
+        }
+        if let Some(Err((field, why))) = job.checkpoints.as_ref().map(BucketConfig::check) {
+            self.cx.problem(["job", "checkpoints", field], why);
         }
         let interval_ms = self.cx.duration(["job", "epoch"], &job.epoch).unwrap_or(1);
         if interval_ms == 0 {

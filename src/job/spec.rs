@@ -5,6 +5,7 @@ use std::fmt;
 
 use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
 use indexmap::IndexMap;
+use levada_connectors::checkpoint::BucketConfig;
 use levada_connectors::codec::metadata::{Metadata, MetadataColumns};
 #[cfg(feature = "kafka")]
 use levada_connectors::kafka::KafkaJournalConfig;
@@ -115,6 +116,9 @@ pub struct JobSettings {
     #[cfg(feature = "kafka")]
     #[serde(default)]
     pub journal: Option<KafkaJournalConfig>,
+    /// Where they are kept, if not in the folder that `--state` names: an object store that answers as Amazon S3 does.
+    #[serde(default)]
+    pub checkpoints: Option<BucketConfig>,
     /// The topic of records that cannot be used, by default `NAME.dead-letters`, or `false` to only
     /// count them.
     #[serde(default)]
@@ -151,6 +155,7 @@ impl Default for JobSettings {
             keep_checkpoints: default_keep_checkpoints(),
             #[cfg(feature = "kafka")]
             journal: None,
+            checkpoints: None,
             dead_letters: None,
         }
     }

@@ -10,6 +10,8 @@ pub mod kinesis;
 #[cfg(feature = "sql")]
 pub mod postgres;
 pub mod redis;
+#[cfg(feature = "s3")]
+pub mod s3;
 
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};

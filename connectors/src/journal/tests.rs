@@ -10,7 +10,7 @@ fn header() -> JournalHeader {
         |source: &str, start, end| PartitionBounds { source: source.into(), start, end, later: false };
     JournalHeader {
         job: 7,
-        begun_ms: 0,
+        begun: 3,
         until_drained: false,
         partitions: vec![bounds("a", Some(Offset(3)), Some(Offset(9))), bounds("f", None, None)],
     }

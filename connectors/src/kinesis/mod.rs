@@ -30,8 +30,8 @@ mod aggregate;
 #[cfg(feature = "kinesis")]
 mod client;
 mod config;
-#[cfg(feature = "kinesis")]
-mod credentials;
+#[cfg(any(feature = "kinesis", feature = "s3"))]
+pub(crate) mod credentials;
 #[cfg(feature = "kinesis")]
 mod cursor;
 #[cfg(feature = "kinesis")]

@@ -3,6 +3,7 @@
 mod checkpoints;
 mod disorder;
 mod journal;
+mod takeover;
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};

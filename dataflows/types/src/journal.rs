@@ -15,18 +15,13 @@ use crate::{ConnectorError, Offset};
 pub struct JournalHeader {
     /// The job, as a hash of all that decides what it computes.
     pub job: u64,
-    /// When it was begun, in milliseconds since the Unix epoch UTC: what tells it from another journal of the same
-    /// job. 0 in those of before it was written down.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub begun_ms: u64,
+    /// This beginning of it: no other has the same number, so that checkpoints of another one are told apart.
+    #[serde(default)]
+    pub begun: u64,
     /// Whether the job ends with its history.
     pub until_drained: bool,
     /// All partitions of all sources, in the job's order.
     pub partitions: Vec<PartitionBounds>,
-}
-
-fn is_zero(number: &u64) -> bool {
-    *number == 0
 }
 
 /// The history of a partition.
@@ -166,7 +161,7 @@ mod tests {
     fn partitions_keep_their_epochs_when_there_are_more_of_them() {
         let bounds =
             |source: &str, later| PartitionBounds { source: source.into(), start: None, end: None, later };
-        let header = |partitions| JournalHeader { job: 1, begun_ms: 0, until_drained: false, partitions };
+        let header = |partitions| JournalHeader { job: 1, begun: 1, until_drained: false, partitions };
         let taken = |partition, count| (partition, vec![Taken::Records(count)]);
         let before = header(vec![bounds("a", false), bounds("a", false), bounds("b", false)]);
         let now = header(vec![

@@ -68,7 +68,7 @@ fn a_job_goes_on_with_the_journal_with_which_it_began() {
     let told = good("kept", &new, &["--fresh"]);
     assert!(told.contains("deleted the journal in kafka topic chosen.journal"), "{told}");
     assert_eq!(site.written(), there);
-    assert_ne!(recorded(&site, shared()).header.begun_ms, first.header.begun_ms);
+    assert_ne!(recorded(&site, shared()).header.begun, first.header.begun);
     refused("kept", &old, &[], "belongs to another journal of the job than the one that there is");
     assert_eq!(site.written(), there);
 
@@ -148,7 +148,7 @@ fn what_is_no_journal_ends_the_job() {
 fn header() -> JournalHeader {
     let bounds =
         PartitionBounds { source: "in".into(), start: None, end: Some(levada_types::Offset(0)), later: false };
-    JournalHeader { job: 1, begun_ms: 1, until_drained: false, partitions: vec![bounds; 3] }
+    JournalHeader { job: 1, begun: 1, until_drained: false, partitions: vec![bounds; 3] }
 }
 
 fn cuts(epochs: std::ops::Range<u64>) -> Vec<EpochCut> {

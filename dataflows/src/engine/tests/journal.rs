@@ -20,6 +20,23 @@ pub(super) struct State {
     /// How many appends wait.
     waiting: usize,
     fails: bool,
+    /// How many writers there were; only the last one may write.
+    writers: usize,
+}
+
+/// Writes it, until another does.
+struct Writer {
+    memory: Memory,
+    number: usize,
+}
+
+impl Writer {
+    fn is_ours(&self) -> Result<(), ConnectorError> {
+        match self.memory.state().writers == self.number {
+            true => Ok(()),
+            false => Err(ConnectorError::configuration("write the journal: another process writes it")),
+        }
+    }
 }
 
 impl Memory {
@@ -57,7 +74,9 @@ impl Journal for Memory {
         "memory".into()
     }
     fn writer(&self) -> Result<Box<dyn JournalWriter>, ConnectorError> {
-        Ok(Box::new(self.clone()))
+        self.set(|state| state.writers += 1);
+        let number = self.state().writers;
+        Ok(Box::new(Writer { memory: self.clone(), number }))
     }
     fn recorded(&self) -> Result<Option<Recorded>, ConnectorError> {
         Ok(self.state().recorded.clone())
@@ -67,18 +86,21 @@ impl Journal for Memory {
     }
 }
 
-impl JournalWriter for Memory {
+impl JournalWriter for Writer {
     fn begin(&mut self, header: &JournalHeader, behind: Option<u64>) -> Result<(), ConnectorError> {
+        self.is_ours()?;
         let begun = Recorded { header: header.clone(), trimmed: behind, epochs: Vec::new() };
-        self.set(|state| state.recorded = Some(begun));
+        self.memory.set(|state| state.recorded = Some(begun));
         Ok(())
     }
     fn grow(&mut self, _: &Recorded, header: &JournalHeader) -> Result<(), ConnectorError> {
-        self.set(|state| state.recorded.as_mut().unwrap().grow(header.clone()));
+        self.is_ours()?;
+        self.memory.set(|state| state.recorded.as_mut().unwrap().grow(header.clone()));
         Ok(())
     }
     fn trim(&mut self, _: &JournalHeader, epoch: u64) -> Result<(), ConnectorError> {
-        self.set(|state| {
+        self.is_ours()?;
+        self.memory.set(|state| {
             let recorded = state.recorded.as_mut().unwrap();
             recorded.trimmed = Some(epoch);
             recorded.epochs.retain(|cut| cut.epoch > epoch);
@@ -86,12 +108,13 @@ impl JournalWriter for Memory {
         Ok(())
     }
     fn append(&mut self, epochs: &[EpochCut]) -> Result<(), ConnectorError> {
-        self.set(|state| state.waiting += 1);
-        self.wait_until(|state| !state.closed);
-        if self.state().fails {
+        self.is_ours()?;
+        self.memory.set(|state| state.waiting += 1);
+        self.memory.wait_until(|state| !state.closed);
+        if self.memory.state().fails {
             return Err(ConnectorError::outage("write the journal: the disk is full"));
         }
-        self.set(|state| state.recorded.as_mut().unwrap().epochs.extend_from_slice(epochs));
+        self.memory.set(|state| state.recorded.as_mut().unwrap().epochs.extend_from_slice(epochs));
         Ok(())
     }
 }
@@ -316,7 +339,7 @@ fn a_journal_of_another_run_is_refused() {
     let (plan, _) = checked_plan(&topic, &memory);
     let header = JournalHeader {
         job: 1,
-        begun_ms: 0,
+        begun: 1,
         until_drained: false,
         partitions: vec![levada_types::journal::PartitionBounds {
             source: "numbers".into(),
