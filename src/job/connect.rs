@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use levada_connectors::checkpoint::BucketConfig;
 use levada_connectors::codec::csv::CsvConfig;
 use levada_connectors::codec::metadata::with_metadata;
 pub use levada_connectors::codec::{Format, SourceFormat};
@@ -299,11 +300,16 @@ impl Connections {
         }
     }
 
-    /// The journal, in a topic of Kafka. Checkpoints are on a disk that may be lost, so it must hold everything: a run
-    /// that finds none of them begins with its first record.
+    /// The journal, in a topic of Kafka. Where checkpoints are on a disk that may be lost, it must hold everything: a
+    /// run that finds none of them begins with its first record.
     #[cfg(feature = "kafka")]
-    pub fn journal(&self, config: &KafkaJournalConfig) -> Result<Arc<dyn Journal>, Fault> {
-        let journal = KafkaJournal::new(config, &self.job, Trimming::Never);
+    pub fn journal(
+        &self,
+        config: &KafkaJournalConfig,
+        checkpoints: Option<&BucketConfig>,
+    ) -> Result<Arc<dyn Journal>, Fault> {
+        let trimming = checkpoints.map_or(Trimming::Never, |_| Trimming::BehindCheckpoints);
+        let journal = KafkaJournal::new(config, &self.job, trimming);
         Ok(Arc::new(journal.map_err(|error| (Some("properties"), error.to_string()))?))
     }
 

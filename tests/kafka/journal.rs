@@ -1,11 +1,12 @@
 //! Jobs whose journal is a topic: the machine goes with its disk, the job goes on on another one.
 
+mod elsewhere;
 mod settings;
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
-use std::process::Child;
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
 use levada_connectors::kafka::{JournalConnector, KafkaJournal, KafkaJournalConfig, Properties, Trimming};
@@ -92,10 +93,14 @@ impl Machine {
         self.0.path().join("state")
     }
 
-    fn run(&self, site: &Site, options: &[&str]) -> Run {
+    fn command(&self, site: &Site, options: &[&str]) -> Command {
         let mut command = levada(&["run"], &self.0.path().join("data"));
         command.arg(site.job("kept")).arg("--state").arg(self.state()).args(options);
-        Run::of(command)
+        command
+    }
+
+    fn run(&self, site: &Site, options: &[&str]) -> Run {
+        Run::of(self.command(site, options))
     }
 }
 
@@ -107,8 +112,7 @@ struct Run {
 }
 
 impl Run {
-    fn of(mut command: std::process::Command) -> Run {
-        use std::process::Stdio;
+    fn of(mut command: Command) -> Run {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let (lines, told) = channel();
         let stderr = BufReader::new(child.stderr.take().unwrap());

@@ -17,7 +17,7 @@ impl Planner<'_> {
         self.check_topic(config);
         self.check_name(config);
         self.check_sources();
-        let journal = self.connections.journal(config);
+        let journal = self.connections.journal(config, self.spec.job.checkpoints.as_ref());
         journal.map_err(|(field, message)| self.cx.problem(TABLE.into_iter().chain(field), message)).ok()
     }
 
