@@ -5,7 +5,7 @@ use std::path::Path;
 use levada_dataflows::engine::checkpoint::{self, Change, Contents};
 use levada_dataflows::plan::Plan;
 use levada_types::journal::Recorded;
-use levada_types::{CheckpointStore, Journal};
+use levada_types::CheckpointStore;
 
 use super::journal::Kept;
 use super::state::StateFolder;

@@ -207,7 +207,10 @@ mod tests {
         assert!(!is_running(&state).unwrap());
         for wrong in [here, Kept::new(&state, other("farther"))] {
             let why = wrong.recorded().unwrap_err();
-            assert!(why.contains("the job has begun with the journal in") && why.contains("far, and is"), "{why}");
+            assert!(
+                why.contains("the job has begun with the journal in") && why.contains("far, and is"),
+                "{why}"
+            );
             let mut hold = wrong.hold().unwrap();
             wrong.delete(hold.as_mut(), &Place::of(None, state.path()), "job").unwrap();
             assert_eq!(wrong.recorded(), Ok(None));

@@ -5,6 +5,7 @@ mod settings;
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -102,6 +103,17 @@ impl Machine {
     fn run(&self, site: &Site, options: &[&str]) -> Run {
         Run::of(self.command(site, options))
     }
+
+    /// The same in two processes, of which the first writes the journal.
+    fn two(&self, site: &Site) -> [Run; 2] {
+        let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let hosts = self.0.path().join("hosts");
+        let lines = free.each_ref().map(|one| format!("{}\n", one.local_addr().unwrap()));
+        std::fs::write(&hosts, lines.concat()).unwrap();
+        drop(free);
+        let hosts = hosts.to_str().unwrap();
+        ["0", "1"].map(|process| self.run(site, &["--workers", "1", "--process", process, "--hosts", hosts]))
+    }
 }
 
 /// A run, and what it says.
@@ -116,7 +128,9 @@ impl Run {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let (lines, told) = channel();
         let stderr = BufReader::new(child.stderr.take().unwrap());
-        std::thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| lines.send(line)));
+        std::thread::spawn(move || {
+            stderr.lines().map_while(Result::ok).try_for_each(|line| lines.send(line))
+        });
         Run { child, lines: told, said: Vec::new() }
     }
 
@@ -168,11 +182,8 @@ impl Drop for Run {
 /// Waits until all good readings that have been given are published, each once.
 fn all_good(site: &Site, run: &mut Run) -> usize {
     let number = |line: &str| serde_json::from_str::<serde_json::Value>(line).ok()?["n"].as_u64();
-    let expected: BTreeSet<u64> = raw(site)
-        .iter()
-        .filter_map(|line| number(line))
-        .filter(|n| n % 10 != 3)
-        .collect();
+    let expected: BTreeSet<u64> =
+        raw(site).iter().filter_map(|line| number(line)).filter(|n| n % 10 != 3).collect();
     let good = |written: &Written| -> Vec<u64> {
         let of_good = written.iter().filter(|(place, _)| place.0 == "good");
         of_good.flat_map(|(_, found)| found.iter().filter_map(|(.., value)| number(value))).collect()
@@ -217,7 +228,14 @@ fn a_machine_that_is_lost_with_its_disk_loses_nothing() {
     for round in 0..6 {
         let machine = Machine::new();
         let before = end.of(&good);
-        let mut run = machine.run(&site, &["--workers", ["1", "4", "2"][round % 3]]);
+        let mut others = Vec::new();
+        let mut run = if round == 3 {
+            let [first, second] = machine.two(&site);
+            others.push(second);
+            first
+        } else {
+            machine.run(&site, &["--workers", ["1", "4", "2"][round % 3]])
+        };
         // What comes while it does again what others did, and what comes live.
         for _ in 0..8 {
             feed.give(100 + random(&mut seed, 100) as usize);
@@ -228,6 +246,7 @@ fn a_machine_that_is_lost_with_its_disk_loses_nothing() {
             feed.give(150);
         }
         run.kill();
+        drop(others);
     }
     let machine = Machine::new();
     let mut run = machine.run(&site, &["--workers", "3"]);

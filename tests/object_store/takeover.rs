@@ -50,6 +50,9 @@ impl Journal for Fenced {
     fn recorded(&self) -> Result<Option<Recorded>, ConnectorError> {
         Ok(self.0.lock().unwrap().1.clone())
     }
+    fn delete(&self) -> Result<bool, ConnectorError> {
+        Ok(self.0.lock().unwrap().1.take().is_some())
+    }
 }
 
 impl Writer {

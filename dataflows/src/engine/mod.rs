@@ -55,7 +55,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::metrics::Metrics;
 use crate::operator::OperatorError;
-use crate::plan::{Plan, SinkOrder, SourcePlan, StreamId};
+use crate::plan::{Plan, SinkOrder, StreamId};
 pub use checkpoint::Checkpoints;
 use checkpoint::{Committer, Trigger};
 use epochs::Board;

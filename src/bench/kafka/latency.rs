@@ -141,15 +141,16 @@ pub fn run(options: &Options) -> Result<Report, BenchError> {
 
 fn measure(options: &Options, way: Way) -> Result<Latency, BenchError> {
     let folder = tempfile::tempdir()?;
-    let [input, output, journal] =
-        ["in", "out", "journal"].map(|what| Topic::named(&options.brokers, &format!("{}-{what}", way.name())));
+    let [input, output, journal] = ["in", "out", "journal"]
+        .map(|what| Topic::named(&options.brokers, &format!("{}-{what}", way.name())));
     let writer = KafkaWriter::fresh(&options.brokers, &Properties::default(), &input.name, 1)?;
     let text = match way {
         Way::Alone => None,
         Way::Folder(delivery) => Some(job(options, delivery, &input.name, &output.name)),
         Way::Topic(delivery) => {
             let (brokers, topic) = (&options.brokers, &journal.name);
-            let kept = format!("\n[job.journal]\nconnector = \"kafka\"\nbrokers = {brokers:?}\ntopic = {topic:?}\n");
+            let kept =
+                format!("\n[job.journal]\nconnector = \"kafka\"\nbrokers = {brokers:?}\ntopic = {topic:?}\n");
             Some(job(options, delivery, &input.name, &output.name) + &kept)
         }
     };

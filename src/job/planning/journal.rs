@@ -37,7 +37,8 @@ impl Planner<'_> {
             _ => None,
         });
         for other in sources.chain(sinks) {
-            let message = format!("{other} the topic {topic}, which is the job's journal; choose another `topic`");
+            let message =
+                format!("{other} the topic {topic}, which is the job's journal; choose another `topic`");
             self.cx.problem([TABLE[0], TABLE[1], "topic"], message);
         }
     }

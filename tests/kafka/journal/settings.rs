@@ -42,7 +42,11 @@ fn a_job_goes_on_with_the_journal_with_which_it_began() {
         said(&output)
     };
     let output = site.run("kept", &["--until-drained"]).output().unwrap();
-    assert!(said(&output).contains("`[job.journal]` keeps the journal in kafka topic chosen.journal"), "{}", said(&output));
+    assert!(
+        said(&output).contains("`[job.journal]` keeps the journal in kafka topic chosen.journal"),
+        "{}",
+        said(&output)
+    );
     let (old, new) = (Machine::new(), Machine::new());
     good("kept", &old, &[]);
     let (there, first) = (site.written(), recorded(&site, shared()));
@@ -51,14 +55,23 @@ fn a_job_goes_on_with_the_journal_with_which_it_began() {
     assert!(again.contains("going on from the journal in kafka topic chosen.journal"), "{again}");
     good("kept", &new, &["--workers", "4"]);
     assert_eq!(site.written(), there);
-    refused("kafka", &old, &[], "the job has begun with the journal in kafka topic chosen.journal, and is to have");
+    refused(
+        "kafka",
+        &old,
+        &[],
+        "the job has begun with the journal in kafka topic chosen.journal, and is to have",
+    );
     let other = ["--set", "job.journal.topic=chosen.other"];
     refused("kept", &old, &other, "the journal in kafka topic chosen.other now");
     assert!(!topics(shared()).contains(&"chosen.other".to_string()));
     // What a job is does not depend on where its journal is.
     let moved = ["--set", "job.journal.replicas=1", "--set", "job.journal.properties={ \"linger.ms\" = 1 }"];
     good("kept", &old, &moved);
-    let output = levada(&["check"], &site.data("kept")).arg(site.job("kept")).arg("--against").arg(old.state()).output();
+    let output = levada(&["check"], &site.data("kept"))
+        .arg(site.job("kept"))
+        .arg("--against")
+        .arg(old.state())
+        .output();
     let output = output.unwrap();
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(told.contains("with --state: the journal in kafka topic chosen.journal"), "{told}");
@@ -80,7 +93,10 @@ fn a_job_goes_on_with_the_journal_with_which_it_began() {
     refused("kept", &folder, &[], "the job has begun with the journal in");
     good("kafka", &folder, &[]);
     let told = good("kept", &folder, &["--fresh"]);
-    assert!(told.contains("deleted the journal in ") && topics(shared()).contains(&site.topic("journal")), "{told}");
+    assert!(
+        told.contains("deleted the journal in ") && topics(shared()).contains(&site.topic("journal")),
+        "{told}"
+    );
     assert_eq!(site.written(), there);
 }
 
@@ -146,8 +162,12 @@ fn what_is_no_journal_ends_the_job() {
 
 /// A journal of three partitions of a source.
 fn header() -> JournalHeader {
-    let bounds =
-        PartitionBounds { source: "in".into(), start: None, end: Some(levada_types::Offset(0)), later: false };
+    let bounds = PartitionBounds {
+        source: "in".into(),
+        start: None,
+        end: Some(levada_types::Offset(0)),
+        later: false,
+    };
     JournalHeader { job: 1, begun: 1, until_drained: false, partitions: vec![bounds; 3] }
 }
 
@@ -198,5 +218,8 @@ fn a_journal_has_one_writer_and_forgets_what_checkpoints_hold_only_where_it_may(
         let error = taken.append(&cuts(10_002..10_003)).unwrap_err();
         assert!(error.message.contains("trimmed.journal"), "{error}");
     }
-    assert!(journal(&site, shared()).recorded().unwrap().is_none() && End::at(shared()).of("trimmed.journal") == 0);
+    assert!(
+        journal(&site, shared()).recorded().unwrap().is_none()
+            && End::at(shared()).of("trimmed.journal") == 0
+    );
 }

@@ -98,13 +98,16 @@ impl Patience {
 
     /// Ends the job, as there can be no checkpoint.
     pub fn end(&self, store: &dyn CheckpointStore, error: ConnectorError) {
+        if self.shared.has_failed() {
+            return;
+        }
         if store.may_be_away() && error.blame == Blame::Outage && self.stop.load(Relaxed) {
             // All that was published stands, and the journal tells the next run what came.
             tracing::warn!(
                 "{error}; ending without the last checkpoint, behind which the next run would have gone on"
             );
             self.shared.abandon();
-        } else if !self.shared.has_failed() {
+        } else {
             self.shared.fail(EngineError::Checkpoint(error));
         }
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
+use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use levada_types::{CheckpointStore, ConnectorError, EventTime, Offset, SourceFactory, StateChanges};
 use serde::{Deserialize, Serialize};
