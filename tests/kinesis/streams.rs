@@ -148,8 +148,8 @@ fn a_job_begins_where_it_is_told_to() {
     assert_eq!(numbers("earliest"), good(0, 200));
     site.write("start = \"latest\"");
     let mut child = site.run_on("latest", &[]).spawn().unwrap();
-    // It has begun when its positions are there; what comes from then on it reads, also in shards that are new.
-    while !is_there(&site.path("state/journal")) && child.try_wait().unwrap().is_none() {
+    // It has begun when its journal has; what comes from then on it reads, also in shards that are new.
+    while site.held("state/journal", "journal") == 0 && child.try_wait().unwrap().is_none() {
         std::thread::yield_now();
     }
     site.put(200, 50);
