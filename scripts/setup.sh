@@ -53,11 +53,13 @@ if [ ${#missing[@]} -gt 0 ]; then
   fi
 fi
 venv="$LEVADA_CACHE/venv"
-# python_package MODULE REQUIREMENT: what Python needs, in an environment of its own.
+# python_package MODULE REQUIREMENT…: what Python needs, in an environment of its own.
 python_package() {
-  "$venv/bin/python" -c "import $1" >/dev/null 2>&1 && return
+  local module=$1
+  shift
+  "$venv/bin/python" -c "import $module" >/dev/null 2>&1 && return
   [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
-  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$2"
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
 }
 if [ "$stage" != build ]; then
   # An independent client reads what levada writes to Kafka.
@@ -67,6 +69,8 @@ fi
 if [ "$stage" = test ]; then
   # DuckDB answers the same questions as the flights job, independently.
   python_package duckdb 'duckdb>=1.3'
+  # What answers as Amazon S3 does, of moto's many services that one alone.
+  python_package moto.moto_server.threaded_moto_server 'moto[s3]==5.2.5' 'flask>=3' 'flask-cors>=5'
   scripts/fetch-kinesis.sh "$LEVADA_CACHE/kinesis"
   command -v cargo-deny >/dev/null 2>&1 || cargo install --quiet --locked cargo-deny
 fi

@@ -17,6 +17,8 @@ mod kafka;
 mod kinesis;
 mod live_and_replayed;
 mod nested_json;
+#[cfg(feature = "s3")]
+mod object_store;
 mod outputs;
 mod redis;
 mod resume;

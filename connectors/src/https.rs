@@ -5,20 +5,24 @@ use std::time::Duration;
 
 use levada_types::ConnectorError;
 use ureq::Agent;
+use ureq::config::ConfigBuilder;
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::typestate::AgentScope;
 
 /// A client. `ca` is a file with the authorities that are trusted instead of the public ones; `whose` it is, for
 /// people: `the webhook's`.
 pub(crate) fn agent(whose: &str, ca: Option<&Path>, timeout: Duration) -> Result<Agent, ConnectorError> {
-    let agent = Agent::config_builder()
-        .timeout_global(Some(timeout))
+    Ok(config(whose, ca)?.timeout_global(Some(timeout)).build().new_agent())
+}
+
+/// The same, but for how long a request may take.
+pub(crate) fn config(whose: &str, ca: Option<&Path>) -> Result<ConfigBuilder<AgentScope>, ConnectorError> {
+    let config = Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
         .tls_config(TlsConfig::builder().root_certs(authorities(whose, ca)?).build())
-        .max_redirects_will_error(false)
-        .build()
-        .new_agent();
-    Ok(agent)
+        .max_redirects_will_error(false);
+    Ok(config)
 }
 
 /// Who is trusted to say who somebody is.

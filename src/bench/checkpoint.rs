@@ -1,7 +1,8 @@
 //! What checkpoints cost: a job whose windows hold a million users, with them and without.
 //!
 //! ```text
-//!   history   records at full speed, until they are all read: CPU, wall time
+//!   history   records at full speed, until they are all read: CPU, wall time, and what of them checkpoints were seen to
+//!             take: the time in which steps handed over what had changed, and the CPU of the threads that write it
 //!   live      records at a steady rate beside that state: latency of rows, the longest pause, bytes written
 //!   recovery  the live job is killed and begun again: from its start to the first new row
 //! ```
@@ -17,15 +18,18 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use levada_connectors::log::{Log, Start, TopicConfig, TopicWriter, WriterOptions};
 use serde::Serialize;
 
-use super::cost::children_cpu_s;
+use super::cost::{children_cpu_s, named_threads_cpu_s};
 use super::live::{Course, IN, Load, OUT, Records, consume, now_us, produce, sent_us};
 use super::{BenchError, median, rounded};
 
 /// Records appended at once when the history is made.
 const BATCH: u64 = 10_000;
+/// How often a run is looked at that reads the history.
+const LOOK: Duration = Duration::from_millis(50);
 /// An interval that never comes round.
 const NEVER: &str = "1d";
 /// What is left out of the latencies: threads start, memory is first touched.
@@ -66,13 +70,37 @@ pub struct Report {
 #[derive(Clone, Debug, Serialize)]
 struct History {
     events: u64,
-    with_cpu_s: Vec<f64>,
-    without_cpu_s: Vec<f64>,
-    with_wall_s: Vec<f64>,
-    without_wall_s: Vec<f64>,
+    /// The runs in pairs, in the order in which they were made; who was first took turns.
+    with: Vec<Drained>,
+    without: Vec<Drained>,
     /// Of the median of each pair of runs, what checkpoints add, in percent.
     cpu_more_percent: f64,
     throughput_less_percent: f64,
+    /// Of the median run with them: the part of its wall time in which the steps handed over what had changed, of all
+    /// workers together, in percent. Beside the pairs, since it does not depend on what else a machine does.
+    handing_over_percent: f64,
+    /// The CPU of the threads that write checkpoints, by the CPU of the whole run.
+    writing_cpu_percent: f64,
+}
+
+/// A run that read the whole history, its start and its end included.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Drained {
+    wall_s: f64,
+    cpu_s: f64,
+    /// What was seen when it was last looked at.
+    #[serde(flatten)]
+    seen: Taken,
+}
+
+/// What checkpoints have taken of a run.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+struct Taken {
+    checkpoints: f64,
+    /// In which steps did nothing but hand over what had changed.
+    handing_over_s: f64,
+    /// Of the threads that encode, write and commit; 0 where the system does not tell.
+    writing_cpu_s: f64,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -119,29 +147,28 @@ struct Recovery {
 pub fn run(options: &Options) -> Result<Report, BenchError> {
     let site = Site::new(options)?;
     site.fill(options.events)?;
-    let mut costs: [Vec<(f64, f64)>; 2] = Default::default();
+    let mut runs: [Vec<Drained>; 2] = Default::default();
     for repetition in 0..options.repeat.max(1) {
         for turn in 0..2 {
             // They take turns at being first.
             let with = (repetition + turn) % 2 == 0;
-            costs[usize::from(with)].push(site.drain(if with { &options.interval } else { NEVER })?);
+            runs[usize::from(with)].push(site.drain(if with { &options.interval } else { NEVER })?);
         }
     }
-    let [without, with] = costs;
-    let more = |of: fn(&(f64, f64)) -> f64| {
+    let [without, with] = runs;
+    let more = |of: fn(&Drained) -> f64| {
         let ratios = with.iter().zip(&without).map(|(with, without)| of(with) / of(without));
         median(ratios)
     };
-    let all = |costs: &[(f64, f64)], of: fn(&(f64, f64)) -> f64| costs.iter().map(of).map(rounded).collect();
-    let (cpu, wall): (fn(&(f64, f64)) -> f64, fn(&(f64, f64)) -> f64) = (|cost| cost.0, |cost| cost.1);
+    let percent = |of: fn(&Drained) -> f64| rounded(median(with.iter().map(of)) * 100.0);
     let history = History {
         events: options.events,
-        with_cpu_s: all(&with, cpu),
-        without_cpu_s: all(&without, cpu),
-        with_wall_s: all(&with, wall),
-        without_wall_s: all(&without, wall),
-        cpu_more_percent: rounded((more(cpu) - 1.0) * 100.0),
-        throughput_less_percent: rounded((1.0 - 1.0 / more(wall)) * 100.0),
+        cpu_more_percent: rounded((more(|run| run.cpu_s) - 1.0) * 100.0),
+        throughput_less_percent: rounded((1.0 - 1.0 / more(|run| run.wall_s)) * 100.0),
+        handing_over_percent: percent(|run| run.seen.handing_over_s / run.wall_s),
+        writing_cpu_percent: percent(|run| run.seen.writing_cpu_s / run.cpu_s),
+        with,
+        without,
     };
     drop(site);
 
@@ -321,12 +348,21 @@ impl Site<'_> {
         Ok(Job { child, address, log: self.folder.path().join("log") })
     }
 
-    /// Reads the whole history afresh; gives CPU and wall seconds.
-    fn drain(&self, interval: &str) -> Result<(f64, f64), BenchError> {
+    /// Reads the whole history afresh.
+    fn drain(&self, interval: &str) -> Result<Drained, BenchError> {
         let (before, began) = (children_cpu_s(), Instant::now());
         let job = self.start(interval, &["--until-drained", "--fresh"])?;
-        job.end()?;
-        Ok((children_cpu_s() - before, began.elapsed().as_secs_f64()))
+        let (address, process) = (job.address, job.child.id());
+        let seen = std::thread::scope(|scope| {
+            let (over, watched) = bounded(0);
+            let seen = scope.spawn(move || watch(address, process, &watched));
+            let ended = job.end();
+            drop(over);
+            let panicked = |_| BenchError::Other("go on: a thread of the measurement panicked".into());
+            ended.and(seen.join().map_err(panicked))
+        })?;
+        let (cpu_s, wall_s) = (children_cpu_s() - before, began.elapsed().as_secs_f64());
+        Ok(Drained { wall_s: rounded(wall_s), cpu_s: rounded(cpu_s), seen })
     }
 
     /// Begins the killed job again, sending all the while.
@@ -387,12 +423,7 @@ impl Job {
 
     /// The value of the first metric whose line begins so; `None` while the job does not answer.
     fn metric(&self, begins: &str) -> Result<Option<f64>, BenchError> {
-        let Ok(mut stream) = TcpStream::connect(self.address) else { return Ok(None) };
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text)?;
-        let line = text.lines().find(|line| line.starts_with(begins));
-        Ok(line.and_then(|line| line.rsplit(' ').next()?.parse().ok()))
+        Ok(scrape(self.address)?.and_then(|text| values(&text, begins).next()))
     }
 
     fn kill(mut self) -> Result<(), BenchError> {
@@ -411,4 +442,35 @@ impl Drop for Job {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The metrics of a job; `None` while it does not answer.
+fn scrape(address: SocketAddr) -> Result<Option<String>, BenchError> {
+    let Ok(mut stream) = TcpStream::connect(address) else { return Ok(None) };
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    Ok(Some(text))
+}
+
+/// The values of the metrics whose lines begin so.
+fn values<'t>(text: &'t str, begins: &'t str) -> impl Iterator<Item = f64> + 't {
+    let lines = text.lines().filter(move |line| line.starts_with(begins));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse().ok())
+}
+
+/// Looks again and again at what checkpoints have taken of a run, until the other end is dropped: gives what it saw last.
+fn watch(address: SocketAddr, process: u32, watched: &Receiver<()>) -> Taken {
+    let mut seen = Taken::default();
+    while watched.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+        // A job that ends does not answer.
+        if let Ok(Some(text)) = scrape(address) {
+            let us: f64 = values(&text, "levada_step_checkpoint_microseconds_total{").sum();
+            seen.handing_over_s = rounded(us / 1e6);
+            seen.checkpoints = values(&text, "levada_checkpoints_total").sum();
+        }
+        let writing = named_threads_cpu_s(process, |name| name.starts_with("checkpoint"));
+        seen.writing_cpu_s = rounded(seen.writing_cpu_s.max(writing));
+    }
+    seen
 }

@@ -108,6 +108,25 @@ pub fn children_cpu_s() -> f64 {
     seconds(usage.ru_utime) + seconds(usage.ru_stime)
 }
 
+/// CPU seconds of the threads of another process whose names are `meant`; 0 where the system does not tell.
+pub fn named_threads_cpu_s(process: u32, meant: impl Fn(&str) -> bool) -> f64 {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{process}/task")) else { return 0.0 };
+    let stats =
+        threads.flatten().filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok());
+    let ticks: f64 = stats.filter_map(|stat| ticks(&stat, &meant)).sum();
+    // SAFETY: the call only gives a number.
+    let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    ticks / per_second.max(1) as f64
+}
+
+/// The ticks of a clock that a thread has used, by its line of `/proc` (proc_pid_stat(5)), if its name is `meant`.
+fn ticks(stat: &str, meant: impl Fn(&str) -> bool) -> Option<f64> {
+    let (before, after) = stat.rsplit_once(')')?;
+    let (_, name) = before.split_once('(')?;
+    let used = || after.split_whitespace().skip(11).take(2).map(|field| field.parse::<f64>().ok()).sum();
+    meant(name).then(used)?
+}
+
 fn cpu_s(clock: libc::clockid_t) -> f64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the call writes one timespec to a pointer to one, and keeps nothing. Should it ever
@@ -139,5 +158,19 @@ mod tests {
         assert!(cost.cpu_s > 0.001 && cost.wall_s > 0.001);
         assert!(thread_cpu_s() - before < cost.cpu_s, "this thread only waited");
         assert!(peak_memory_mib().unwrap() > 1.0);
+    }
+
+    #[test]
+    fn a_thread_s_line_tells_what_it_used_whatever_its_name() {
+        let line = "71 (check (p) 0) S 1 71 71 0 -1 4194304 120 0 0 0 250 31 0 0 20 0 1 0 9 8 7 6";
+        assert_eq!(ticks(line, |name| name == "check (p) 0"), Some(281.0));
+        assert_eq!(ticks(line, |name| name == "another"), None);
+        let spin = || (0..200_000_000u64).fold(1u64, |x, i| std::hint::black_box(x ^ i));
+        let spun = std::thread::Builder::new().name("spinner".into()).spawn(move || {
+            spin();
+            named_threads_cpu_s(std::process::id(), |name| name == "spinner")
+        });
+        assert!(spun.unwrap().join().unwrap() > 0.0);
+        assert_eq!(named_threads_cpu_s(std::process::id(), |_| false), 0.0);
     }
 }

@@ -4,10 +4,12 @@ use std::path::Path;
 
 use levada_dataflows::engine::checkpoint::{self, Change, Contents};
 use levada_dataflows::plan::Plan;
-use levada_types::Journal;
+use levada_types::CheckpointStore;
 use levada_types::journal::Recorded;
 
+use super::journal::Kept;
 use super::state::StateFolder;
+use super::store::Place;
 use crate::job::Loaded;
 use crate::telemetry::progress::grouped;
 
@@ -18,13 +20,12 @@ pub struct Against {
     possible: Result<(), String>,
 }
 
-/// Compares a job with what is remembered in a folder.
+/// Compares a job with what is remembered in a store.
 ///
 /// # Errors
 /// When that cannot be read, or is nothing.
-pub fn compare(state: &StateFolder, recorded: &Recorded, plan: &Plan) -> Result<Against, String> {
-    let store = state.checkpoints();
-    let newest = checkpoint::newest(&store).map_err(|error| error.to_string())?;
+pub fn compare(store: &dyn CheckpointStore, recorded: &Recorded, plan: &Plan) -> Result<Against, String> {
+    let newest = checkpoint::newest(store).map_err(|error| error.to_string())?;
     let contents: Contents = newest
         .ok_or_else(|| "the job was changed, and there is no whole checkpoint to go on from".to_string())?;
     let change = contents.compare(plan);
@@ -37,13 +38,14 @@ pub fn compare(state: &StateFolder, recorded: &Recorded, plan: &Plan) -> Result<
 /// What would be lost, or why the job cannot go on.
 pub fn check(folder: &Path, loaded: &Loaded) -> Result<(), String> {
     let state = StateFolder::new(folder);
-    let recorded = state.journal().recorded().map_err(|error| error.to_string())?;
+    let recorded = Kept::new(&state, loaded.journal.clone()).recorded()?;
     let recorded = recorded.ok_or_else(|| format!("no job has run with --state {}", folder.display()))?;
     if recorded.header.job == loaded.spec.identity() {
         println!("\nagainst {}: the same job, which goes on with all that it remembers", folder.display());
         return Ok(());
     }
-    let against = compare(&state, &recorded, &loaded.plan)?;
+    let store = Place::of(loaded.spec.job.checkpoints.as_ref(), folder).open()?;
+    let against = compare(&*store, &recorded, &loaded.plan)?;
     println!("\nagainst {}\n{}", folder.display(), against.lines().join("\n"));
     against.allow(false)
 }

@@ -173,6 +173,9 @@ enum Kafka {
         /// Worker threads of the job
         #[arg(long, default_value_t = 1)]
         workers: usize,
+        /// Measure with the job's journal in a topic, too
+        #[arg(long)]
+        journal: bool,
     },
     /// Memory: a job that has a backlog to read, and one that has a tenth of it
     Memory {
@@ -208,13 +211,14 @@ impl Kafka {
                     repeat,
                 }))
             }
-            Kafka::Latency { brokers, rate, seconds, checkpoint, workers } => {
+            Kafka::Latency { brokers, rate, seconds, checkpoint, workers, journal } => {
                 told(kafka::latency::run(&kafka::latency::Options {
                     brokers,
                     rate,
                     seconds,
                     checkpoint,
                     workers,
+                    journal,
                 }))
             }
             Kafka::Memory { brokers, events, keys, partitions, workers } => {

@@ -58,12 +58,15 @@ impl Check {
 
 /// What a job makes, for people.
 pub fn summary(loaded: &Loaded) -> String {
-    let Loaded { spec, plan, .. } = loaded;
+    let Loaded { spec, plan, journal, .. } = loaded;
     let mut out = format!("{}: ok\n", plan.name);
     // Writing to a string cannot fail.
     let _ = sources(&mut out, spec, plan)
         .and_then(|()| steps(&mut out, plan))
         .and_then(|()| sinks(&mut out, plan));
+    if let Some(journal) = journal {
+        out += &format!("\nwith --state: {}\n", journal.describe());
+    }
     out
 }
 

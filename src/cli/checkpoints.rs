@@ -1,7 +1,7 @@
 //! `levada checkpoints` and `levada savepoint`: what a job could go on from.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,9 @@ use levada_dataflows::engine::checkpoint::{self, Listed, Manifest, savepoint_fil
 use levada_types::CheckpointStore;
 use serde_json::json;
 
+use super::journal;
 use super::state::StateFolder;
+use super::store::{Place, Where};
 use crate::telemetry::progress::grouped;
 
 const EXAMPLES: &str = "\
@@ -18,6 +20,7 @@ Examples:
   levada checkpoints list .levada/job              One a line, the newest last
   levada checkpoints show .levada/job              What the newest is made of
   levada checkpoints verify .levada/job            Reads all of them; status 1 if one is damaged
+  levada checkpoints list s3://levada/job          Those that are in an object store, without the folder
   levada checkpoints delete .levada/job savepoint-before-upgrade";
 
 /// Lists, shows and verifies what a job could go on from
@@ -32,13 +35,13 @@ pub struct Checkpoints {
 enum Verb {
     /// One a line: name, epoch, when it was made, size, steps; the newest last, then the savepoints
     List {
-        /// The folder that `levada run --state` names
-        state: PathBuf,
+        #[command(flatten)]
+        state: Where,
     },
     /// What one is made of: partitions, steps, sinks, files
     Show {
-        /// The folder that `levada run --state` names
-        state: PathBuf,
+        #[command(flatten)]
+        state: Where,
         /// Its name, as `list` gives it [default: the newest checkpoint]
         name: Option<String>,
         /// As JSON
@@ -47,15 +50,15 @@ enum Verb {
     },
     /// Reads every file of all of them, or of one, and checks the checksums
     Verify {
-        /// The folder that `levada run --state` names
-        state: PathBuf,
+        #[command(flatten)]
+        state: Where,
         /// Only this one
         name: Option<String>,
     },
     /// Deletes a savepoint, and the files that only it needed
     Delete {
-        /// The folder that `levada run --state` names
-        state: PathBuf,
+        #[command(flatten)]
+        state: Where,
         /// Its name, as `list` gives it
         name: String,
     },
@@ -84,18 +87,17 @@ macro_rules! line {
     }};
 }
 
-fn listed(state: &Path) -> Result<Vec<Listed>, String> {
-    let store = StateFolder::new(state).checkpoints();
-    let listed = checkpoint::list(&store).map_err(|error| error.to_string())?;
+fn listed(store: &dyn CheckpointStore) -> Result<Vec<Listed>, String> {
+    let listed = checkpoint::list(store).map_err(|error| error.to_string())?;
     if listed.is_empty() {
-        return Err(format!("there are no checkpoints in {}", state.display()));
+        return Err(format!("there are none of {}", store.describe()));
     }
     Ok(listed)
 }
 
 /// The one of that name, or the newest checkpoint.
-fn named(state: &Path, name: Option<&str>) -> Result<Listed, String> {
-    let mut listed = listed(state)?;
+fn named(store: &dyn CheckpointStore, name: Option<&str>) -> Result<Listed, String> {
+    let mut listed = listed(store)?;
     let is_wanted = |one: &Listed| match name {
         Some(name) => one.name == name || one.name == savepoint_file(name),
         None => one.manifest.as_ref().is_ok_and(|manifest| manifest.savepoint.is_none()),
@@ -107,7 +109,7 @@ fn named(state: &Path, name: Option<&str>) -> Result<Listed, String> {
             let near = levada_types::nearest(name.unwrap_or_default(), &known);
             let hint = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
             let wanted = name.map_or("whole checkpoint".to_string(), |name| format!("checkpoint `{name}`"));
-            Err(format!("there is no {wanted} in {}{hint}", state.display()))
+            Err(format!("there is no {wanted} among {}{hint}", store.describe()))
         }
     }
 }
@@ -121,8 +123,8 @@ fn made(manifest: &Manifest) -> String {
     made.map_or_else(String::new, |made| made.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string())
 }
 
-fn list(state: &Path, out: &mut String) -> Result<(), String> {
-    for Listed { name, manifest } in listed(state)? {
+fn list(state: &Where, out: &mut String) -> Result<(), String> {
+    for Listed { name, manifest } in listed(&*state.place()?.open()?)? {
         match manifest {
             Ok(manifest) => line!(
                 out,
@@ -138,8 +140,8 @@ fn list(state: &Path, out: &mut String) -> Result<(), String> {
     Ok(())
 }
 
-fn show(state: &Path, name: Option<&str>, as_json: bool, out: &mut String) -> Result<(), String> {
-    let Listed { name, manifest } = named(state, name)?;
+fn show(state: &Where, name: Option<&str>, as_json: bool, out: &mut String) -> Result<(), String> {
+    let Listed { name, manifest } = named(&*state.place()?.open()?, name)?;
     let manifest = manifest.map_err(|why| format!("{name} is not whole: {why}"))?;
     if as_json {
         line!(out, "{}", json!(manifest));
@@ -164,16 +166,16 @@ fn show(state: &Path, name: Option<&str>, as_json: bool, out: &mut String) -> Re
     Ok(())
 }
 
-fn verify(state: &Path, name: Option<&str>, out: &mut String) -> Result<(), String> {
+fn verify(state: &Where, name: Option<&str>, out: &mut String) -> Result<(), String> {
+    let store = state.place()?.open()?;
     let all = match name {
-        Some(name) => vec![named(state, Some(name))?],
-        None => listed(state)?,
+        Some(name) => vec![named(&*store, Some(name))?],
+        None => listed(&*store)?,
     };
-    let store = StateFolder::new(state).checkpoints();
     let mut damaged = 0;
     for Listed { name, manifest } in &all {
         let wrong = match manifest {
-            Ok(manifest) => checkpoint::verify(&store, manifest).map_err(|error| error.to_string())?,
+            Ok(manifest) => checkpoint::verify(&*store, manifest).map_err(|error| error.to_string())?,
             Err(why) => vec![why.clone()],
         };
         if wrong.is_empty() {
@@ -189,12 +191,12 @@ fn verify(state: &Path, name: Option<&str>, out: &mut String) -> Result<(), Stri
     }
 }
 
-fn delete(state: &Path, name: &str, out: &mut String) -> Result<(), String> {
-    let Listed { name, manifest } = named(state, Some(name))?;
+fn delete(state: &Where, name: &str, out: &mut String) -> Result<(), String> {
+    let store = state.place()?.open()?;
+    let Listed { name, manifest } = named(&*store, Some(name))?;
     if manifest.as_ref().is_ok_and(|manifest| manifest.savepoint.is_none()) {
         return Err(format!("{name} is no savepoint; checkpoints go by themselves"));
     }
-    let store = StateFolder::new(state).checkpoints();
     store.delete(&name).map_err(|error| error.to_string())?;
     line!(out, "deleted {name}; its files go with the next checkpoint");
     Ok(())
@@ -232,10 +234,10 @@ impl Savepoint {
             ));
         }
         let folder = StateFolder::new(&state);
-        if levada_types::Journal::recorded(&folder.journal()).map_err(|error| error.to_string())?.is_none() {
+        if !journal::has_begun(&folder)? {
             return Err(format!("no job has run with --state {}", state.display()));
         }
-        let store = folder.checkpoints();
+        let store = Place::noted(&state)?.open()?;
         let there = || store.get(&savepoint_file(&name)).map_err(|error| error.to_string());
         if there()?.is_some() {
             return Err(format!(
@@ -243,7 +245,7 @@ impl Savepoint {
                 state.display()
             ));
         }
-        if levada_types::Journal::writer(&folder.journal()).is_ok() {
+        if !journal::is_running(&folder)? {
             return Err(format!(
                 "no job runs with --state {}: a savepoint is made of a running one",
                 state.display()
@@ -259,8 +261,15 @@ impl Savepoint {
             }
             let _ = tick.recv_timeout(Duration::from_millis(50));
         }
-        let made = named(&state, Some(&savepoint_file(&name)))?;
+        let made = named(&*store, Some(&savepoint_file(&name)))?;
         let manifest = made.manifest.map_err(|why| format!("savepoint {name} is not whole: {why}"))?;
+        let missing = checkpoint::missing(&*store, &manifest).map_err(|error| error.to_string())?;
+        if !missing.is_empty() {
+            let missing = missing.join(", ");
+            return Err(format!(
+                "savepoint {name} is not whole: another run has replaced the job, and {missing} is gone"
+            ));
+        }
         println!(
             "savepoint {name}: epoch {}, {} bytes; a run begins with it by --fresh --savepoint {name}",
             manifest.epoch,

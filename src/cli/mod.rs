@@ -9,11 +9,13 @@ mod functions;
 mod gateway;
 mod generate;
 mod graph;
+mod journal;
 mod outputs;
 mod rounds;
 mod run;
 mod schema;
 mod state;
+mod store;
 mod topics;
 
 pub use check::summary;

@@ -8,17 +8,21 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use clap::Args;
+use levada_dataflows::engine::checkpoint::kept_by;
 use levada_dataflows::engine::{self, Checkpoints, Cluster, JobJournal};
 use levada_dataflows::metrics::Metrics;
-use levada_types::{Existing, Journal};
+use levada_types::Existing;
+use levada_types::journal::Recorded;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::against;
+use super::journal::Kept;
 use super::outputs::Outputs;
 use super::rounds;
 use super::state::StateFolder;
+use super::store::Place;
 use super::{Global, JobArgs};
-use crate::job::Loaded;
+use crate::job::{JobSettings, Loaded};
 use crate::telemetry::bad;
 use crate::telemetry::log::{self, LogFormat};
 use crate::telemetry::progress::Progress;
@@ -129,11 +133,19 @@ impl Run {
     }
 
     fn go(self, loaded: Loaded) -> Result<Bad, String> {
-        let Loaded { spec, plan, .. } = loaded;
+        let Loaded { spec, plan, journal: elsewhere, .. } = loaded;
         let cluster = self.cluster()?;
         let outputs = Outputs::of(&plan);
         if self.fresh && self.hosts.is_some() {
             return Err(outputs.fresh_elsewhere());
+        }
+        if let (Some(journal), None) = (&elsewhere, &self.state) {
+            return Err(format!(
+                "failed to run {}: `[job.journal]` keeps {}, which goes with a folder for what the job remembers: \
+                 --state DIR",
+                plan.name,
+                journal.describe()
+            ));
         }
         // Whether everything that is read is there, before anything is deleted.
         for source in &plan.sources {
@@ -154,18 +166,24 @@ impl Run {
             tracing::info!("metrics at http://{bound}/metrics");
         }
         let state = self.state.as_ref().map(StateFolder::new);
-        let journal = state.as_ref().map(StateFolder::journal);
+        let kept = state.as_ref().map(|state| Kept::new(state, elsewhere));
+        let mut hold = match &kept {
+            Some(kept) if cluster.process == 0 => kept.hold()?,
+            _ => None,
+        };
+        let place = self.place(&spec.job, state.as_ref(), cluster.process == 0)?;
         if self.fresh {
             let mut deleted = outputs.delete()?;
-            if let Some(state) = &state {
-                deleted.extend(state.forget()?);
+            if let (Some(kept), Some(place)) = (&kept, &place) {
+                deleted.extend(kept.delete(hold.as_mut(), place, &spec.job.name)?);
             }
             deleted.iter().for_each(|deleted| tracing::info!("deleted {deleted}"));
         }
-        let recorded = match &journal {
-            Some(journal) => journal.recorded().map_err(|error| error.to_string())?,
+        let recorded = match &kept {
+            Some(kept) => kept.recorded()?,
             None => None,
         };
+        let journal = kept.as_ref().map(Kept::journal);
         let mut changed = false;
         match (&recorded, &journal, &self.savepoint) {
             (Some(_), Some(journal), Some(name)) => {
@@ -182,17 +200,26 @@ impl Run {
             _ if self.fresh => {}
             _ => outputs.refuse_held(self.append, cluster.hosts.len() > 1)?,
         }
-        if let (true, Some(recorded), Some(state)) = (changed && cluster.process == 0, &recorded, &state) {
-            let of = against::compare(state, recorded, &plan)?;
+        let store = place.as_ref().map(Place::open).transpose()?;
+        if let (true, Some(recorded), Some(store)) = (changed && cluster.process == 0, &recorded, &store) {
+            let of = against::compare(&**store, recorded, &plan)?;
             tracing::info!("the job was changed since: {}", of.summary());
             of.allow(self.allow_lost_state)?;
         }
+        let behind = |recorded: &Recorded| changed || recorded.trimmed.is_some();
+        if let (Some(kept), Some(place)) = (&kept, &place)
+            && recorded.as_ref().map_or(self.savepoint.is_some(), behind)
+        {
+            kept.warn_of(place);
+        }
+        if let Some(kept) = &kept {
+            kept.note(hold.as_mut())?;
+        }
         // Where nothing can come after the history, its end is the end.
         let bounded = plan.sources.iter().all(|source| !source.reader.unbounded());
-        let journal =
-            journal.map(|journal| JobJournal { journal: Arc::new(journal), job: spec.identity(), changed });
-        let checkpoints = state.as_ref().map(|state| Checkpoints {
-            store: Arc::new(state.checkpoints()),
+        let journal = journal.map(|journal| JobJournal { journal, job: spec.identity(), changed });
+        let checkpoints = store.map(|store| Checkpoints {
+            store,
             every: Duration::from_millis(spec.job.checkpoint_ms()),
             keep: spec.job.keep_checkpoints,
             savepoints: Arc::default(),
@@ -200,7 +227,7 @@ impl Run {
         });
         let _watch = match (&state, &checkpoints) {
             (Some(state), Some(checkpoints)) if cluster.process == 0 => {
-                Some(state.watch(Arc::clone(&checkpoints.savepoints))?)
+                Some(state.watch(Arc::clone(&checkpoints.savepoints), Arc::clone(&checkpoints.store))?)
             }
             _ => None,
         };
@@ -233,6 +260,38 @@ impl Run {
         let all = how.until_drained && how.cluster.hosts.len() < 2 && !how.stop.load(Relaxed);
         let useless = if all { bad::useless(&metrics) } else { Vec::new() };
         Ok(Bad { count: bad::count(&metrics), useless })
+    }
+
+    /// Where the job's checkpoints are kept, if it keeps a state; the first process notes it there.
+    fn place(
+        &self,
+        job: &JobSettings,
+        state: Option<&StateFolder>,
+        first: bool,
+    ) -> Result<Option<Place>, String> {
+        let Some(state) = state else {
+            if job.checkpoints.is_some() {
+                tracing::warn!("`[job.checkpoints]` says nothing to a run without --state, which makes none");
+            }
+            return Ok(None);
+        };
+        let place = Place::of(job.checkpoints.as_ref(), state.path());
+        if self.fresh
+            && let Place::Bucket(config) = &place
+        {
+            let kept_by = kept_by(&*place.open()?).map_err(|error| error.to_string())?;
+            if let Some(other) = kept_by.filter(|other| *other != job.name) {
+                let (url, name) = (&config.url, &job.name);
+                return Err(format!(
+                    "failed to begin afresh: the checkpoints in {url} are of the job `{other}`; give the job `{name}` \
+                     a place of its own"
+                ));
+            }
+        }
+        if first && let Some(before) = place.leave_note(state.path())? {
+            tracing::warn!("checkpoints were kept in {before}, and are kept in {place} from now on");
+        }
+        Ok(Some(place))
     }
 
     fn cluster(&self) -> Result<Cluster, String> {

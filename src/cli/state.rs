@@ -1,8 +1,9 @@
 //! The folder that `--state` names: what a job needs to go on.
 //!
 //! ```text
-//!  DIR/journal/      what decides the output beside the inputs
-//!  DIR/checkpoints/  what the job remembered at the end of an epoch
+//!  DIR/journal/      what decides the output beside the inputs, unless it is kept elsewhere (`journal.rs`)
+//!  DIR/checkpoints/  what the job remembered at the end of an epoch, unless the job file says another place
+//!  DIR/checkpoints.json  which one, then
 //!  DIR/positions/    where the records of a source stand that knows them otherwise than by number (Kinesis)
 //!  DIR/receipts/     which records of a source were read, whose system would not notice if they were gone (SQL)
 //!  DIR/requests/     an empty file for each savepoint that is asked for
@@ -15,10 +16,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
-use levada_connectors::checkpoint::FolderStore;
 use levada_connectors::journal::LogJournal;
-use levada_dataflows::engine::checkpoint::{Savepoints, savepoint_file};
-use levada_types::CheckpointStore;
+use levada_dataflows::engine::checkpoint::{self, Savepoints, savepoint_file};
+use levada_types::{CheckpointStore, Journal};
+
+use super::store::Place;
 
 /// How often a running job looks whether a savepoint is asked for.
 const LOOK: Duration = Duration::from_millis(200);
@@ -33,14 +35,19 @@ impl StateFolder {
         StateFolder(folder.into())
     }
 
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Where it is noted that its journal is kept elsewhere.
+    pub fn note(&self) -> PathBuf {
+        self.0.join("journal-elsewhere")
+    }
+
     /// Its journal.
     pub fn journal(&self) -> LogJournal {
         LogJournal::new(&self.0)
-    }
-
-    /// Its checkpoints.
-    pub fn checkpoints(&self) -> FolderStore {
-        FolderStore::new(self.0.join("checkpoints"))
     }
 
     fn positions(&self) -> PathBuf {
@@ -75,14 +82,18 @@ impl StateFolder {
         entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()
     }
 
-    /// Passes requests on to a running job, on a thread that ends with what is returned.
+    /// Passes requests on to a running job that keeps its checkpoints in `store`, on a thread that ends with what is
+    /// returned.
     ///
     /// # Errors
     /// When there can be no thread.
-    pub fn watch(&self, savepoints: Arc<Savepoints>) -> Result<Watch, String> {
+    pub fn watch(
+        &self,
+        savepoints: Arc<Savepoints>,
+        store: Arc<dyn CheckpointStore>,
+    ) -> Result<Watch, String> {
         let (watch, over) = bounded::<()>(0);
         let state = self.clone();
-        let store = self.checkpoints();
         let mut passed_on: Vec<String> = Vec::new();
         let look = move || {
             while over.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
@@ -103,24 +114,24 @@ impl StateFolder {
         Ok(Watch { _over: watch })
     }
 
-    /// Deletes everything but savepoints; says what.
+    /// Deletes everything but savepoints, for the job `name`, whose checkpoints are in `place`; says what.
     ///
     /// # Errors
-    /// While a job runs on it, and when something cannot be deleted.
-    pub fn forget(&self) -> Result<Vec<String>, String> {
+    /// While a job runs on it, when something cannot be deleted, and when the place is another job's.
+    pub fn forget(&self, place: &Place, name: &str) -> Result<Vec<String>, String> {
         let mut deleted = Vec::new();
         let journal = self.journal();
+        let store = place.open()?;
         if journal.delete().map_err(|error| error.to_string())? {
-            deleted.push(levada_types::Journal::describe(&journal));
+            deleted.push(journal.describe());
         }
-        let store = self.checkpoints();
-        let forgotten = levada_dataflows::engine::checkpoint::forget(&store);
-        match forgotten.map_err(|error| error.to_string())? {
+        match checkpoint::forget(&*store, name).map_err(|error| error.to_string())? {
             0 => {}
             count => deleted.push(format!("{count} of {}", store.describe())),
         }
         // A savepoint tells how many records it is behind, and the positions where those stand.
-        if store.list().map_err(|error| error.to_string())?.is_empty() && remove(&self.positions())? {
+        let left = checkpoint::list(&*store).map_err(|error| error.to_string())?;
+        if left.is_empty() && remove(&self.positions())? {
             deleted.push(self.positions().display().to_string());
         }
         remove(&self.receipts())?;

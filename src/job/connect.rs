@@ -8,12 +8,15 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use levada_connectors::checkpoint::BucketConfig;
 use levada_connectors::codec::csv::CsvConfig;
 use levada_connectors::codec::metadata::with_metadata;
 pub use levada_connectors::codec::{Format, SourceFormat};
 use levada_connectors::file::{FileSink, FileSinkConfig, FileSource, FileSourceConfig};
 #[cfg(feature = "kafka")]
-use levada_connectors::kafka::{KafkaSink, KafkaSinkConfig, KafkaSource, KafkaSourceConfig};
+use levada_connectors::kafka::{
+    KafkaJournal, KafkaJournalConfig, KafkaSink, KafkaSinkConfig, KafkaSource, KafkaSourceConfig, Trimming,
+};
 #[cfg(feature = "kinesis")]
 use levada_connectors::kinesis::{KinesisSink, KinesisSinkConfig, KinesisSource, KinesisSourceConfig};
 #[cfg(feature = "redis")]
@@ -23,6 +26,8 @@ use levada_connectors::registry::RegistrySource;
 use levada_connectors::sql::{SqlSource, SqlSourceConfig};
 use levada_connectors::topic::{LogSink, LogSinkConfig, LogSource, LogSourceConfig};
 use levada_connectors::webhook::{WebhookSink, WebhookSinkConfig};
+#[cfg(feature = "kafka")]
+use levada_types::Journal;
 use levada_types::{DecoderFactory, Existing, SinkFactory, SourceFactory};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value, json};
@@ -128,6 +133,19 @@ connectors! {
     kinesis if feature = "kinesis" => Kinesis(KinesisSinkConfig),
     /// Streams of a Redis server.
     redis if feature = "redis" => Redis(RedisSinkConfig),
+}
+
+impl SourceConnector {
+    /// The folder of a job's state in which such a source keeps what it needs to read the same again, if it does.
+    pub fn keeps(&self) -> Option<&'static str> {
+        match self {
+            #[cfg(feature = "kinesis")]
+            SourceConnector::Kinesis(_) => Some("positions"),
+            #[cfg(feature = "sql")]
+            SourceConnector::Sql(_) => Some("receipts"),
+            _ => None,
+        }
+    }
 }
 
 /// The ports of one plan's sources and sinks.
@@ -280,6 +298,19 @@ impl Connections {
                 Ok(Arc::new(RedisSink::new(config.clone(), self.existing)?))
             }
         }
+    }
+
+    /// The journal, in a topic of Kafka. Where checkpoints are on a disk that may be lost, it must hold everything: a
+    /// run that finds none of them begins with its first record.
+    #[cfg(feature = "kafka")]
+    pub fn journal(
+        &self,
+        config: &KafkaJournalConfig,
+        checkpoints: Option<&BucketConfig>,
+    ) -> Result<Arc<dyn Journal>, Fault> {
+        let trimming = checkpoints.map_or(Trimming::Never, |_| Trimming::BehindCheckpoints);
+        let journal = KafkaJournal::new(config, &self.job, trimming);
+        Ok(Arc::new(journal.map_err(|error| (Some("properties"), error.to_string()))?))
     }
 
     /// Writer of bad records.

@@ -33,7 +33,7 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 use levada_dataflows::plan::Plan;
-use levada_types::{Existing, ScoreError, ScorerFactory};
+use levada_types::{Existing, Journal, ScoreError, ScorerFactory};
 use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeValue, ValueDeserializer};
@@ -71,6 +71,8 @@ pub struct Loaded {
     pub spec: JobSpec,
     /// What will run.
     pub plan: Plan,
+    /// Its journal, if that is not kept in the folder of its state.
+    pub journal: Option<Arc<dyn Journal>>,
     /// What is allowed but surely not meant.
     pub warnings: Report,
 }
@@ -131,7 +133,9 @@ pub fn load_text(
     found.extend(drawn.problems.iter().map(|problem| document.diagnose(problem)));
     let warnings = drawn.warnings.iter().map(|warning| document.diagnose(warning)).collect();
     match drawn.plan {
-        Some(plan) if found.is_empty() => Ok(Loaded { warnings: report(warnings), spec, plan }),
+        Some(plan) if found.is_empty() => {
+            Ok(Loaded { warnings: report(warnings), spec, plan, journal: drawn.journal })
+        }
         _ => Err(report(found)),
     }
 }

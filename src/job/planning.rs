@@ -5,6 +5,8 @@
 //! Once nothing is wrong, [`super::prune`] finds the columns that are used, and the steps are planned
 //! again over sources that decode no others.
 
+#[cfg(feature = "kafka")]
+mod journal;
 mod names;
 mod outputs;
 mod sources;
@@ -15,13 +17,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
+use levada_connectors::checkpoint::BucketConfig;
 use levada_dataflows::operators::correlate;
 use levada_dataflows::plan::{
     EpochSettings, Plan, PlanContext, PlannedStep, Problem, SinkPlan, SourcePlan, StepPlan, StepSpec,
     StreamId, unknown_schema,
 };
 use levada_types::decode::dead_letter_schema;
-use levada_types::{Batch, SinkFactory, TIME_COLUMN};
+use levada_types::{Batch, Journal, SinkFactory, TIME_COLUMN};
 
 use super::connect::Connections;
 use super::page::{self, PageColumn};
@@ -46,6 +49,8 @@ pub struct StepDraft<'a> {
 pub struct Drawn {
     /// The plan, if there is no problem.
     pub plan: Option<Plan>,
+    /// The journal, if it is not kept in the folder of the job's state.
+    pub journal: Option<Arc<dyn Journal>>,
     /// What is wrong; paths from the top.
     pub problems: Vec<Problem>,
     /// What is surely not meant.
@@ -68,9 +73,13 @@ pub fn plan(
         look: environment.look.clone(),
     };
     let plan = planner.run();
+    #[cfg(feature = "kafka")]
+    let journal = planner.journal();
+    #[cfg(not(feature = "kafka"))]
+    let journal = None;
     let problems = planner.cx.problems;
     let warnings = plan.as_ref().map(|plan| [unread(plan), empty_late(plan)].concat()).unwrap_or_default();
-    Drawn { plan: plan.filter(|_| problems.is_empty()), problems, warnings }
+    Drawn { plan: plan.filter(|_| problems.is_empty()), journal, problems, warnings }
 }
 
 struct Planner<'a> {
@@ -138,6 +147,9 @@ impl Planner<'_> {
                 ["job", "checkpoint"],
                 "checkpoints without end would leave no time for anything else",
             );
+        }
+        if let Some(Err((field, why))) = job.checkpoints.as_ref().map(BucketConfig::check) {
+            self.cx.problem(["job", "checkpoints", field], why);
         }
         let interval_ms = self.cx.duration(["job", "epoch"], &job.epoch).unwrap_or(1);
         if interval_ms == 0 {

@@ -5,7 +5,10 @@ use std::fmt;
 
 use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
 use indexmap::IndexMap;
+use levada_connectors::checkpoint::BucketConfig;
 use levada_connectors::codec::metadata::{Metadata, MetadataColumns};
+#[cfg(feature = "kafka")]
+use levada_connectors::kafka::KafkaJournalConfig;
 use levada_dataflows::Step;
 use levada_dataflows::plan::EpochSettings;
 use levada_types::{Batch, parse_duration_ms};
@@ -108,6 +111,14 @@ pub struct JobSettings {
     #[serde(default = "default_keep_checkpoints")]
     #[schemars(range(min = 1, max = 1000))]
     pub keep_checkpoints: usize,
+    /// Where what decides the output beside the inputs is kept, if the job runs with `--state`: in that folder, or
+    /// in a topic of Kafka, which is there when the machine is lost.
+    #[cfg(feature = "kafka")]
+    #[serde(default)]
+    pub journal: Option<KafkaJournalConfig>,
+    /// Where they are kept, if not in the folder that `--state` names: an object store that answers as Amazon S3 does.
+    #[serde(default)]
+    pub checkpoints: Option<BucketConfig>,
     /// The topic of records that cannot be used, by default `NAME.dead-letters`, or `false` to only
     /// count them.
     #[serde(default)]
@@ -142,6 +153,9 @@ impl Default for JobSettings {
             in_flight: default_in_flight(),
             checkpoint: default_checkpoint(),
             keep_checkpoints: default_keep_checkpoints(),
+            #[cfg(feature = "kafka")]
+            journal: None,
+            checkpoints: None,
             dead_letters: None,
         }
     }

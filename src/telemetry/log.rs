@@ -16,7 +16,8 @@ pub enum LogFormat {
 
 /// Starts logging. `quiet` leaves only warnings, for when the terminal shows progress instead.
 pub fn start(format: LogFormat, quiet: bool) {
-    let default = if quiet { "warn" } else { "info" };
+    // What `object_store` says of each attempt is said once more when it is given up.
+    let default = if quiet { "warn" } else { "info,object_store=warn" };
     let asked = std::env::var("LEVADA_LOG").unwrap_or_default();
     let filter = filter(&asked).unwrap_or_else(|wrong| {
         eprintln!("warning: LEVADA_LOG={asked}: {wrong}; log lines are those of `{default}`");

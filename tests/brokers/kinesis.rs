@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  levada ──TCP, 127.0.0.1──► Kinesis (here: faults) ──socket file──► kinesis.js ──► kinesis-local
+//!          (subscriptions over HTTP/2: see `fan_out`)
 //!                                                                    └ a network namespace of its own ┘
 //! ```
 //!
@@ -14,18 +15,20 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::fan_out::{self, OnEvent};
 use super::spawn;
 
 /// How long the server may take to be there, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-struct Server {
+pub struct Server {
     folder: TempDir,
     child: Mutex<Child>,
 }
@@ -58,7 +61,9 @@ impl Server {
         command.args([alone, "sh", "-c", "ip link set lo up && exec node \"$@\"", "sh"]);
         command.arg(script).arg(folder.path().join("socket")).arg(package);
         command.env("KINESIS_MOCK_PLAIN_PORT", "4568").env("SHARD_LIMIT", "10000").env("LOG_LEVEL", "ERROR");
-        for duration in ["CREATE_STREAM", "DELETE_STREAM", "SPLIT_SHARD", "MERGE_SHARDS"] {
+        for duration in
+            ["CREATE_STREAM", "DELETE_STREAM", "SPLIT_SHARD", "MERGE_SHARDS", "REGISTER_STREAM_CONSUMER"]
+        {
             command.env(format!("{duration}_DURATION"), "50ms");
         }
         command.stdin(Stdio::piped()).stdout(log.try_clone().unwrap()).stderr(log);
@@ -77,12 +82,23 @@ impl Server {
         server
     }
 
-    fn shared() -> &'static Server {
+    pub fn shared() -> &'static Server {
         SERVER.get_or_init(Server::start)
     }
 
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("socket")
+    }
+
     fn connect(&self) -> Option<UnixStream> {
-        UnixStream::connect(self.folder.path().join("socket")).ok()
+        UnixStream::connect(self.socket()).ok()
+    }
+
+    /// A request as the server takes it.
+    pub fn request(action: &str, arguments: &Value) -> Vec<u8> {
+        let lines: String = head(action).iter().map(|line| format!("{line}\r\n")).collect();
+        let body = arguments.to_string();
+        format!("{lines}content-length: {}\r\n\r\n{body}", body.len()).into_bytes()
     }
 }
 
@@ -98,11 +114,33 @@ pub enum Fault {
 }
 
 type Rule = dyn Fn(&str, &Value) -> Fault + Send + Sync;
+type EventRule = dyn Fn(u64) -> OnEvent + Send + Sync;
+
+/// How requests, and the events of subscriptions, are treated.
+pub struct Rules {
+    requests: Mutex<Arc<Rule>>,
+    events: Mutex<Arc<EventRule>>,
+    /// How many events there were.
+    count: AtomicU64,
+}
+
+impl Rules {
+    pub fn of(&self, action: &str, arguments: &Value) -> Fault {
+        let rule = Arc::clone(&self.requests.lock().unwrap());
+        rule(action, arguments)
+    }
+
+    /// What is done to the next event.
+    pub fn on_event(&self) -> OnEvent {
+        let rule = Arc::clone(&self.events.lock().unwrap());
+        rule(self.count.fetch_add(1, SeqCst))
+    }
+}
 
 /// A way to the server.
 pub struct Kinesis {
     address: SocketAddr,
-    rule: Arc<Mutex<Arc<Rule>>>,
+    rules: Arc<Rules>,
 }
 
 impl Kinesis {
@@ -110,25 +148,31 @@ impl Kinesis {
         Server::shared();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let rule: Arc<Mutex<Arc<Rule>>> = Arc::new(Mutex::new(Arc::new(|_: &str, _: &Value| Fault::None)));
-        let rules = Arc::clone(&rule);
+        let rules = Arc::new(Rules {
+            requests: Mutex::new(Arc::new(|_, _| Fault::None)),
+            events: Mutex::new(Arc::new(|_| OnEvent::Pass)),
+            count: AtomicU64::new(0),
+        });
+        let kinesis = Kinesis { address, rules: Arc::clone(&rules) };
         // It ends with the tests.
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let rules = Arc::clone(&rules);
                 std::thread::spawn(move || {
+                    if stream.peek(&mut [0]).is_ok_and(|_| is_http2(&stream)) {
+                        return fan_out::serve(stream, rules);
+                    }
                     let Some(inside) = Server::shared().connect() else { return };
                     let mut outside = BufReader::new(&stream);
                     while let Some((head, body)) = message(&mut outside) {
-                        let rule = Arc::clone(&rules.lock().unwrap());
-                        if forward(&stream, &inside, &head, body, &*rule).is_none() {
+                        if forward(&stream, &inside, &head, body, &rules).is_none() {
                             return;
                         }
                     }
                 });
             }
         });
-        Kinesis { address, rule }
+        kinesis
     }
 
     /// What a job says of it.
@@ -138,13 +182,23 @@ impl Kinesis {
 
     /// From now on requests (action and arguments) are treated like this.
     pub fn treat(&self, rule: impl Fn(&str, &Value) -> Fault + Send + Sync + 'static) {
-        *self.rule.lock().unwrap() = Arc::new(rule);
+        *self.rules.requests.lock().unwrap() = Arc::new(rule);
+    }
+
+    /// From now on events of subscriptions, which are counted, are treated like this.
+    pub fn treat_events(&self, rule: impl Fn(u64) -> OnEvent + Send + Sync + 'static) {
+        *self.rules.events.lock().unwrap() = Arc::new(rule);
     }
 
     /// Asks the server itself.
     pub fn ask(&self, action: &str, arguments: Value) -> Value {
+        Kinesis::asked(action, &arguments)
+    }
+
+    /// The same without a way of one's own.
+    pub fn asked(action: &str, arguments: &Value) -> Value {
         let stream = Server::shared().connect().unwrap();
-        ask(&stream, action, &arguments).unwrap_or_else(|| panic!("{action} {arguments} was refused"))
+        ask(&stream, action, arguments).unwrap_or_else(|| panic!("{action} {arguments} was refused"))
     }
 
     /// Makes a stream.
@@ -279,9 +333,15 @@ fn header<'a>(lines: &'a [String], name: &str) -> Option<&'a str> {
     fields.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
 }
 
-/// Asks the server; None where it refuses.
-fn ask(stream: &UnixStream, action: &str, arguments: &Value) -> Option<Value> {
-    let head = [
+/// Whether a connection begins as one of HTTP/2 does.
+fn is_http2(stream: &TcpStream) -> bool {
+    let mut first = [0; 3];
+    stream.peek(&mut first).is_ok_and(|_| first == *b"PRI")
+}
+
+/// The head of a request.
+fn head(action: &str) -> [String; 6] {
+    [
         "POST / HTTP/1.1".to_string(),
         "host: localhost".into(),
         "content-type: application/x-amz-json-1.1".into(),
@@ -290,8 +350,12 @@ fn ask(stream: &UnixStream, action: &str, arguments: &Value) -> Option<Value> {
         "authorization: AWS4-HMAC-SHA256 Credential=a/20200101/us-east-1/kinesis/aws4_request, SignedHeaders=host, \
          Signature=0"
             .into(),
-    ];
-    let (answer, body) = exchange(stream, &head, &arguments.to_string().into_bytes())?;
+    ]
+}
+
+/// Asks the server; None where it refuses.
+fn ask(stream: &UnixStream, action: &str, arguments: &Value) -> Option<Value> {
+    let (answer, body) = exchange(stream, &head(action), &arguments.to_string().into_bytes())?;
     let ok = answer[0].split(' ').nth(1) == Some("200");
     ok.then(|| if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).unwrap() })
 }
@@ -311,11 +375,11 @@ fn forward(
     inside: &UnixStream,
     head: &[String],
     body: Vec<u8>,
-    rule: &Rule,
+    rules: &Rules,
 ) -> Option<()> {
     let action = header(head, "x-amz-target").unwrap_or_default().rsplit('.').next().unwrap().to_string();
     let arguments: Value = serde_json::from_slice(&body).unwrap();
-    let (status, answer) = match rule(&action, &arguments) {
+    let (status, answer) = match rules.of(&action, &arguments) {
         Fault::None => told(exchange(inside, head, &body)?),
         Fault::Refuse(status, kind) => (
             status.to_string(),

@@ -3,6 +3,8 @@
 //! A server is a child process that the kernel kills when the thread that started it ends, so that none outlives
 //! the tests, whatever becomes of them; all are therefore started by one thread that lives as long as the tests do.
 
+#[cfg(feature = "kinesis")]
+pub mod fan_out;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 #[cfg(feature = "kinesis")]
@@ -11,6 +13,8 @@ pub mod kinesis;
 pub mod postgres;
 pub mod receiver;
 pub mod redis;
+#[cfg(feature = "s3")]
+pub mod s3;
 
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};

@@ -355,22 +355,33 @@ fn a_topic_of_kafka() {
     }
 }
 
+/// A stream that is read as `more` says.
 #[cfg(feature = "kinesis")]
-#[test]
-fn a_stream_of_kinesis() {
+fn kinesis(name: &str, more: &str) {
     let server = crate::brokers::kinesis::Kinesis::start();
     for partitions in [1, 3] {
-        let (folder, stream) = (TempDir::new().unwrap(), format!("conformance-in{partitions}"));
+        let (folder, stream) = (TempDir::new().unwrap(), format!("{name}{partitions}"));
         server.create(&stream, partitions);
         let add = |numbers: std::ops::Range<usize>| {
             let records: Vec<(String, String)> =
                 numbers.map(|n| (format!("key {}", n % 23), record(n))).collect();
             server.put(&stream, records.iter().map(|(key, record)| (key.as_str(), record.as_bytes())));
         };
-        let table =
-            format!("[source.in.kinesis]\n{}poll = \"5ms\"\n{}", server.settings(&stream), super::ANY_KEYS);
+        let table = format!("[source.in.kinesis]\n{}{more}\n{}", server.settings(&stream), super::ANY_KEYS);
         conforms_with(partitions, &Origin { table, history: true, add: &add }, &folder);
     }
+}
+
+#[cfg(feature = "kinesis")]
+#[test]
+fn a_stream_of_kinesis() {
+    kinesis("conformance-in", "poll = \"5ms\"");
+}
+
+#[cfg(feature = "kinesis")]
+#[test]
+fn a_stream_of_kinesis_by_fan_out() {
+    kinesis("conformance-fan", "fan_out = { consumer = \"levada\" }");
 }
 
 #[cfg(feature = "sql")]

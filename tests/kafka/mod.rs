@@ -1,6 +1,7 @@
 //! Jobs over a real Apache Kafka: the same records as over the embedded log, once, whatever is killed.
 
 mod formats;
+mod journal;
 mod outages;
 mod partitions;
 mod resume;
@@ -82,9 +83,15 @@ fn what_a_job_costs_is_measured_on_topics_that_are_gone_after_it() {
     assert!(number(&cost["windows"]) >= 50.0 && number(&cost["cpu_ratio"]) > 0.0, "{cost}");
     let memory = bench(&["memory", "--events", "20000", "--keys", "50"]);
     assert!(memory["within_bound"] == true && number(&memory["peak_memory_mib"]) > 1.0, "{memory}");
-    let latency = bench(&["latency", "--rate", "500", "--seconds", "1", "--checkpoint", "1s"]);
+    let latency = bench(&["latency", "--rate", "500", "--seconds", "1", "--checkpoint", "1s", "--journal"]);
     // Half of a second's records are kept by the job.
-    for (way, least) in [("exactly_once", 200.0), ("at_least_once", 200.0), ("kafka_alone", 400.0)] {
+    for (way, least) in [
+        ("exactly_once", 200.0),
+        ("at_least_once", 200.0),
+        ("exactly_once_kafka_journal", 200.0),
+        ("at_least_once_kafka_journal", 200.0),
+        ("kafka_alone", 400.0),
+    ] {
         assert!(number(&latency[way]["rows"]) >= least && number(&latency[way]["p99_ms"]) > 0.0, "{latency}");
     }
     assert!(!topics(shared()).iter().any(|topic| topic.starts_with("levada-bench-")));

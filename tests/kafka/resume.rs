@@ -33,7 +33,7 @@ fn a_run_that_is_killed_again_and_again_publishes_what_an_undisturbed_one_does()
     }
 }
 
-fn signal(name: &str, id: u32) {
+pub fn signal(name: &str, id: u32) {
     assert!(Command::new("kill").args([name, &id.to_string()]).status().unwrap().success());
 }
 

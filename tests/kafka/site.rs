@@ -12,7 +12,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{Headers as _, Message as _};
+use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
@@ -177,7 +177,7 @@ impl Site {
         for output in OUTPUTS {
             delete(&self.brokers, &self.topic(output));
         }
-        for kind in ["kafka", "loose"] {
+        for kind in ["kafka", "loose", "kept"] {
             let _ = std::fs::remove_dir_all(self.data(kind));
         }
     }
@@ -246,8 +246,41 @@ fn reading(brokers: &str, isolation: &str) -> BaseConsumer {
         .unwrap()
 }
 
+/// The values of all committed records.
+pub fn values(brokers: &str, topic: &str) -> Vec<String> {
+    let mut all = Vec::new();
+    each(brokers, topic, |message| all.push(text(message.payload().unwrap())));
+    all
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
 /// All committed records by partition. An epoch that is not there whole fails.
 pub fn read(brokers: &str, topic: &str) -> Vec<Vec<Found>> {
+    let mut all = Vec::new();
+    let partitions = each(brokers, topic, |message| {
+        let headers = message.headers().unwrap();
+        let number = |name: &str| {
+            let header = headers.iter().find(|header| header.key == name).unwrap();
+            u64::from_le_bytes(header.value.unwrap().try_into().unwrap())
+        };
+        let partition = message.partition() as usize;
+        all.resize(all.len().max(partition + 1), Vec::new());
+        all[partition].push((
+            message.timestamp().to_millis().unwrap(),
+            message.key().map(text),
+            (number("epoch"), number("position")),
+            text(message.payload().unwrap()),
+        ));
+    });
+    all.resize(partitions, Vec::new());
+    all
+}
+
+/// Gives all committed records of a topic; how many partitions it has.
+fn each(brokers: &str, topic: &str, mut each: impl FnMut(&BorrowedMessage<'_>)) -> usize {
     let consumer = consumer(brokers);
     let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).unwrap();
     let partitions = metadata.topics()[0].partitions().len() as i32;
@@ -256,29 +289,15 @@ pub fn read(brokers: &str, topic: &str) -> Vec<Vec<Found>> {
         assigned.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
     }
     consumer.assign(&assigned).unwrap();
-    let mut all = vec![Vec::new(); partitions as usize];
     let mut ended = 0;
     while ended < partitions {
         match consumer.poll(PATIENCE).expect("a broker answers") {
             Err(KafkaError::PartitionEOF(_)) => ended += 1,
             Err(error) => panic!("{error}"),
-            Ok(message) => {
-                let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-                let headers = message.headers().unwrap();
-                let number = |name: &str| {
-                    let header = headers.iter().find(|header| header.key == name).unwrap();
-                    u64::from_le_bytes(header.value.unwrap().try_into().unwrap())
-                };
-                all[message.partition() as usize].push((
-                    message.timestamp().to_millis().unwrap(),
-                    message.key().map(text),
-                    (number("epoch"), number("position")),
-                    text(message.payload().unwrap()),
-                ));
-            }
+            Ok(message) => each(&message),
         }
     }
-    all
+    partitions as usize
 }
 
 /// The names of all topics.

@@ -1,5 +1,6 @@
 //! Streams of Amazon Kinesis as sources and sinks, against a server that answers as it does.
 
+mod fan_out;
 mod sink;
 mod streams;
 mod trouble;

@@ -208,7 +208,9 @@ fn a_live_job_goes_on_after_power_cuts_and_its_journal_gives_the_same_bytes() {
 }
 
 /// Where a state is kept that an earlier levada left when the power went, in the form of its number.
-const KEPT: [(u32, &str); 1] = [(1, "tests/simulation/golden/form-1")];
+/// The second is of runs that have numbers.
+const KEPT: [(u32, &str); 2] =
+    [(1, "tests/simulation/golden/form-1"), (1, "tests/simulation/golden/form-1-numbered")];
 
 /// How a kept state is made, once for each form of state: `WRITE_GOLDEN=1`.
 fn keep_a_state(folder: &Path) {

@@ -1,17 +1,28 @@
-//! Checkpoints in a folder: each file is written beside its place, synced, and renamed into it.
+//! Checkpoints in a folder ([`FolderStore`]), or in an object store (`BucketStore`).
+//!
+//! In a folder each file is written beside its place, synced, and renamed into it.
 //!
 //! ```text
-//!  STATE/checkpoints/checkpoint-00000000000000000042       what the engine named it
-//!  STATE/checkpoints/state-00000000000000000042-0.4711.tmp being written by process 4711
+//!  STATE/checkpoints/checkpoint-00000000000000000042-r7          what the engine named it
+//!  STATE/checkpoints/state-00000000000000000042-0-r7.4711-3.tmp  being written by process 4711
 //! ```
 //!
 //! A file that is being written when its writer dies stays as `….tmp`, which nobody reads; it is deleted when
 //! it is so old that nobody can be writing it.
 
+#[cfg(feature = "s3")]
+mod bucket;
+mod config;
+#[cfg(feature = "s3")]
+mod http;
+#[cfg(feature = "s3")]
+mod s3;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,11 +30,20 @@ use levada_types::{Blame, CheckpointStore, ConnectorError};
 
 use crate::log::{Disk, Storage, write_all_at};
 
+#[cfg(feature = "s3")]
+pub use bucket::BucketStore;
+pub use config::{BucketConfig, Wrong};
+
+#[cfg(feature = "s3")]
+#[cfg(test)]
+mod bucket_tests;
 #[cfg(test)]
 mod tests;
 
 /// What a file is called while it is written.
 const UNFINISHED: &str = ".tmp";
+/// How many files this process has written: no two are written under one name at once.
+static WRITTEN: AtomicU64 = AtomicU64::new(0);
 /// Writing a file takes seconds; what is unfinished and older than this was left behind.
 const LEFT_BEHIND: Duration = Duration::from_secs(3600);
 
@@ -53,10 +73,17 @@ impl FolderStore {
         }
     }
 
-    fn write(&self, path: &Path, parts: &[Bytes]) -> io::Result<()> {
+    /// Writes a file beside its place, and has `place` give it its name.
+    fn write<R>(
+        &self,
+        path: &Path,
+        parts: &[Bytes],
+        place: impl FnOnce(&Path) -> io::Result<R>,
+    ) -> io::Result<R> {
         fs::create_dir_all(&self.folder)?;
         let mut unfinished = path.as_os_str().to_owned();
-        unfinished.push(format!(".{}{UNFINISHED}", std::process::id()));
+        let number = WRITTEN.fetch_add(1, Relaxed);
+        unfinished.push(format!(".{}-{number}{UNFINISHED}", std::process::id()));
         let unfinished = PathBuf::from(unfinished);
         let written = (|| {
             let file = self.storage.create(&unfinished)?;
@@ -67,14 +94,28 @@ impl FolderStore {
             }
             file.sync()?;
             drop(file);
-            self.storage.rename(&unfinished, path)?;
-            self.storage.sync_folder(&self.folder)
+            let placed = place(&unfinished)?;
+            self.storage.sync_folder(&self.folder)?;
+            Ok(placed)
         })();
         if written.is_err() {
             // Perhaps it is the room that is missing.
             let _ = self.storage.remove(&unfinished);
         }
         written
+    }
+
+    /// Gives a file a name that none has; false if one has it.
+    fn link(&self, unfinished: &Path, path: &Path) -> io::Result<bool> {
+        match fs::hard_link(unfinished, path) {
+            Ok(()) => self.storage.remove(unfinished).map(|()| true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.storage.remove(unfinished).map(|()| false)
+            }
+            // There are file systems without links. There the lock of the journal alone keeps others out.
+            Err(_) if !path.exists() => self.storage.rename(unfinished, path).map(|()| true),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -132,7 +173,14 @@ impl CheckpointStore for FolderStore {
 
     fn put(&self, name: &str, parts: &[Bytes]) -> Result<(), ConnectorError> {
         let path = self.path(name)?;
-        self.write(&path, parts).map_err(failed("write", &path))
+        let put = self.write(&path, parts, |unfinished| self.storage.rename(unfinished, &path));
+        put.map_err(failed("write", &path))
+    }
+
+    fn create(&self, name: &str, parts: &[Bytes]) -> Result<bool, ConnectorError> {
+        let path = self.path(name)?;
+        let created = self.write(&path, parts, |unfinished| self.link(unfinished, &path));
+        created.map_err(failed("write", &path))
     }
 
     fn delete(&self, name: &str) -> Result<(), ConnectorError> {

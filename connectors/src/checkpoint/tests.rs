@@ -29,6 +29,26 @@ fn a_file_is_there_whole_or_not_at_all() {
 }
 
 #[test]
+fn of_those_that_create_one_name_one_gets_it() {
+    let folder = TempDir::new().unwrap();
+    let store = FolderStore::new(folder.path().join("not/there/yet"));
+    let create =
+        |value: &'static str| store.create("run-1", &[Bytes::from_static(value.as_bytes())]).unwrap();
+    assert_eq!([create("first"), create("second")], [true, false]);
+    assert_eq!(store.get("run-1").unwrap().unwrap(), b"first");
+    let (start, got) = (std::sync::Barrier::new(8), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                start.wait();
+                got.fetch_add(usize::from(store.create("run-2", &[]).unwrap()), SeqCst);
+            });
+        }
+    });
+    assert_eq!(got.into_inner(), 1);
+}
+
+#[test]
 fn what_a_dead_writer_left_is_no_file_and_goes_in_time() {
     let folder = TempDir::new().unwrap();
     let store = FolderStore::new(folder.path());

@@ -1,7 +1,7 @@
 //! What was begun and appended is there again, in another process's eyes too; what cannot be understood is said.
 
-use levada_types::Offset;
 use levada_types::journal::{PartitionBounds, Taken};
+use levada_types::{Blame, Offset};
 
 use super::*;
 
@@ -10,6 +10,7 @@ fn header() -> JournalHeader {
         |source: &str, start, end| PartitionBounds { source: source.into(), start, end, later: false };
     JournalHeader {
         job: 7,
+        begun: 3,
         until_drained: false,
         partitions: vec![bounds("a", Some(Offset(3)), Some(Offset(9))), bounds("f", None, None)],
     }
@@ -129,4 +130,20 @@ fn a_journal_may_begin_behind_a_checkpoint() {
     let journal = LogJournal::new(folder.path());
     journal.writer().unwrap().begin(&header(), Some(77)).unwrap();
     assert_eq!(journal.recorded().unwrap().unwrap().trimmed, Some(77));
+}
+
+#[test]
+fn what_was_taken_from_the_beginning_of_a_journal_is_missed() {
+    let entries = |from: u64, trimmed| {
+        let mut reading = entries::Reading::new("the journal".into());
+        reading.take(from, &entries::header(&header(), trimmed).unwrap()).unwrap();
+        reading.take(from + 1, &entries::epochs(&[cut(9)]).unwrap()[0]).unwrap();
+        reading.end(from)
+    };
+    assert_eq!(entries(0, None).unwrap().unwrap().epochs, [cut(9)]);
+    assert_eq!(entries(5, Some(8)).unwrap().unwrap().epochs, [cut(9)], "a job has deleted it");
+    let error = entries(5, None).unwrap_err();
+    assert!(error.message.contains("entry 5 of the journal: the ones before it were deleted"), "{error}");
+    let error = entries::Reading::new("the journal".into()).end(5).unwrap_err();
+    assert!(error.message.contains("there is no header behind it"), "{error}");
 }

@@ -64,6 +64,55 @@ pub struct KafkaSinkConfig {
 impl KafkaSinkConfig {
     /// The fields that say how it is reached and how patiently: a job is the same whatever they say.
     pub const REACHED_BY: &[&str] = &["brokers", "replicas", "transactional_id", "properties"];
+
+    /// Who writes it, as the sink `sink` of the job `job`.
+    pub fn transactional_id(&self, job: &str, sink: &str) -> String {
+        self.transactional_id.clone().unwrap_or_else(|| format!("{job}.{sink}"))
+    }
+}
+
+/// A journal in a topic of Kafka, so that a machine that is lost with its disk loses nothing of what decides a job's
+/// output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KafkaJournalConfig {
+    /// What keeps it: `"kafka"`. (Without `[job.journal]` the folder that `--state` names does.)
+    pub connector: JournalConnector,
+    /// Some of the brokers, `host:port,host:port`; they name the others.
+    pub brokers: String,
+    /// The topic, of one partition, by default `JOB.journal`. It is created if there is none, to be kept for ever.
+    #[serde(default)]
+    pub topic: Option<String>,
+    /// How many copies of it to create; by default as many as the brokers say.
+    #[serde(default)]
+    pub replicas: Option<u32>,
+    /// Who writes it; of two runs with the same name the later one ends the earlier one. By default as the topic is
+    /// called.
+    #[serde(default)]
+    pub transactional_id: Option<String>,
+    /// Further settings of the client by librdkafka's names: `{ "security.protocol" = "ssl" }`.
+    #[serde(default)]
+    pub properties: Properties,
+}
+
+impl KafkaJournalConfig {
+    /// The topic of the journal of `job`.
+    pub fn topic(&self, job: &str) -> String {
+        self.topic.clone().unwrap_or_else(|| format!("{job}.journal"))
+    }
+
+    /// Who writes it.
+    pub fn transactional_id(&self, job: &str) -> String {
+        self.transactional_id.clone().unwrap_or_else(|| self.topic(job))
+    }
+}
+
+/// What can keep a journal, beside a folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum JournalConnector {
+    /// A topic of Apache Kafka.
+    Kafka,
 }
 
 /// What readers can rely on.

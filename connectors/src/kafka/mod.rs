@@ -1,13 +1,14 @@
-//! Topics of Apache Kafka as sources and sinks of jobs, by librdkafka.
+//! Topics of Apache Kafka as sources, sinks and journals of jobs, by librdkafka.
 //!
 //! ```text
 //!  broker ──► partition.rs ──► source.rs ──► RawRecords ─► … ─► RowEncoder ──► sink.rs ══QUEUED══► publisher.rs ──► broker
 //!             one queue a partition          (codec)                            worker's thread     its own thread,
 //!                                                                                                   a transaction a group
-//!  client.rs   a connection, and what is asked over it        writing.rs    transactions, and what becomes of them
-//!  watch.rs    what librdkafka tells on the side: outages     newest.rs     how far a topic has been published
-//!  topics.rs   topics that are made and deleted               claim.rs      who writes under a name
-//!  writer.rs   records outside of jobs
+//!  client.rs   a connection, and what is asked over it        writing.rs       a sink's epochs, a transaction a group
+//!  watch.rs    what librdkafka tells on the side: outages     journal.rs       a job's journal, the same way
+//!  topics.rs   topics that are made and deleted               transactions.rs  what becomes of transactions
+//!  writer.rs   records outside of jobs                        claim.rs         who writes under a name
+//!  producer.rs a client that writes                           newest.rs        what is committed, and what is last
 //! ```
 //!
 //! **Delivery.** A source reads what is committed, in the order of offsets, each record once. A sink with
@@ -28,6 +29,7 @@
 mod claim;
 mod client;
 mod config;
+mod journal;
 mod newest;
 mod partition;
 mod producer;
@@ -35,11 +37,15 @@ mod publisher;
 mod sink;
 mod source;
 mod topics;
+mod transactions;
 mod watch;
 mod writer;
 mod writing;
 
-pub use config::{Delivery, KafkaSinkConfig, KafkaSourceConfig, Properties, Setting};
+pub use config::{
+    Delivery, JournalConnector, KafkaJournalConfig, KafkaSinkConfig, KafkaSourceConfig, Properties, Setting,
+};
+pub use journal::{KafkaJournal, Trimming};
 pub use publisher::QUEUED_EPOCHS;
 pub use sink::KafkaSink;
 pub use source::KafkaSource;

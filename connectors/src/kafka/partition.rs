@@ -35,8 +35,8 @@ unsafe impl Send for Partition {}
 /// What came.
 pub(super) enum Message<'a> {
     Record(Record<'a>),
-    /// There is nothing further now.
-    End,
+    /// There is nothing further now: the next record will have this offset or a later one.
+    End(u64),
     Trouble(RDKafkaErrorCode),
 }
 
@@ -102,7 +102,7 @@ impl Partition {
                 let Some(found) = message.as_ref() else { continue };
                 each(match found.err {
                     RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => Message::Record(Record { message: found }),
-                    RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF => Message::End,
+                    RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF => Message::End(found.offset as u64),
                     code => Message::Trouble(code.into()),
                 });
                 sys::rd_kafka_message_destroy(message);

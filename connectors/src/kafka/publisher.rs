@@ -49,7 +49,8 @@ impl Publisher {
         settings: PublisherSettings,
     ) -> Result<Publisher, ConnectorError> {
         let abandoned = Arc::new(AtomicBool::new(false));
-        let writing = Writing::open(connection, settings, Arc::clone(&abandoned))?;
+        let ended = Arc::clone(&abandoned);
+        let writing = Writing::open(connection, settings, Arc::new(move || ended.load(Relaxed)))?;
         let (orders, waiting) = bounded(QUEUED_EPOCHS);
         let failure = Arc::new(Mutex::new(None));
         let told = Arc::clone(&failure);
@@ -125,7 +126,7 @@ impl Drop for Publisher {
 /// Publishes what comes until nothing will.
 fn serve(mut writing: Writing, orders: &Receiver<Order>) -> Result<(), ConnectorError> {
     while let Ok(first) = orders.recv() {
-        if writing.abandoned.load(Relaxed) {
+        if writing.has_ended() {
             break;
         }
         let (mut group, mut told, mut bytes) = (VecDeque::new(), Vec::new(), 0);

@@ -40,7 +40,7 @@ impl KafkaSink {
             properties: config.properties.clone(),
         };
         place.check()?;
-        let transactional_id = config.transactional_id.clone().unwrap_or_else(|| format!("{job}.{sink}"));
+        let transactional_id = config.transactional_id(job, sink);
         Ok(KafkaSink { place, config: config.clone(), transactional_id, existing })
     }
 

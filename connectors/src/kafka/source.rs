@@ -277,7 +277,7 @@ impl KafkaReader {
                     }
                     course.record(record.offset());
                 }
-                Message::End => course.told_end(),
+                Message::End(_) => course.told_end(),
                 Message::Trouble(code) => trouble = Some(code),
             }
         });

@@ -7,7 +7,8 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use levada_types::ConnectorError;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::TopicPartitionList;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::Properties;
@@ -37,9 +38,13 @@ impl Connection {
         // A record's timestamp is its event time, which may be years ago: nothing is deleted for its age, and a
         // little ahead of the broker's clock is no error.
         let plain = NewTopic::new(&self.place.topic, partitions as i32, TopicReplication::Fixed(replicas))
-            .set("retention.ms", "-1");
-        let newest = NewTopic::new(&self.place.topic, partitions as i32, TopicReplication::Fixed(replicas))
+            .set("cleanup.policy", "delete")
             .set("retention.ms", "-1")
+            .set("retention.bytes", "-1");
+        let newest = NewTopic::new(&self.place.topic, partitions as i32, TopicReplication::Fixed(replicas))
+            .set("cleanup.policy", "delete")
+            .set("retention.ms", "-1")
+            .set("retention.bytes", "-1")
             .set("message.timestamp.after.max.ms", "9223372036854775807");
         let options = AdminOptions::new().request_timeout(Some(ANSWER)).operation_timeout(Some(ANSWER));
         self.patiently("create", || {
@@ -64,6 +69,40 @@ impl Connection {
             rest(pause);
             pause = (pause * 2).min(PAUSES.1);
         }
+    }
+
+    /// What is set for the topic that makes the brokers forget some of its records, as `NAME = VALUE`. `None` also where
+    /// they do not tell.
+    pub fn forgets_by(&self) -> Result<Option<String>, ConnectorError> {
+        let admin: AdminClient<Watch> = self.place.client(&self.place.config(), &self.watch)?;
+        let options = AdminOptions::new().request_timeout(Some(ANSWER)).operation_timeout(Some(ANSWER));
+        let topic = ResourceSpecifier::Topic(&self.place.topic);
+        self.patiently("look at the settings of", || {
+            let set = match wait(admin.describe_configs([&topic], &options))?.into_iter().next() {
+                Some(Ok(set)) => set,
+                None | Some(Err(RDKafkaErrorCode::TopicAuthorizationFailed)) => return Ok(None),
+                Some(Err(code)) => return Err(KafkaError::AdminOp(code)),
+            };
+            let keeping = [("cleanup.policy", "delete"), ("retention.ms", "-1"), ("retention.bytes", "-1")];
+            let other = |(name, keeps): (&str, &str)| {
+                let value = set.get(name)?.value.as_ref()?;
+                (value != keeps).then(|| format!("{name} = {value}"))
+            };
+            Ok(keeping.into_iter().find_map(other))
+        })
+    }
+
+    /// Deletes the records of a partition that are before `offset`.
+    pub fn forget(&self, partition: u32, offset: u64) -> Result<(), ConnectorError> {
+        let admin: AdminClient<Watch> = self.place.client(&self.place.config(), &self.watch)?;
+        let options = AdminOptions::new().request_timeout(Some(ANSWER)).operation_timeout(Some(ANSWER));
+        self.patiently("delete records of", || {
+            let mut before = TopicPartitionList::new();
+            let offset = rdkafka::Offset::Offset(offset as i64);
+            before.add_partition_offset(&self.place.topic, partition as i32, offset)?;
+            let deleted = wait(admin.delete_records(&before, &options))?;
+            deleted.elements().iter().try_for_each(|partition| partition.error())
+        })
     }
 
     /// Deletes the topic, and waits until it is gone. Whether there was one.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use levada_types::ConnectorError;
+use levada_types::journal::Ended;
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
@@ -45,6 +46,8 @@ struct State {
     partitions: Option<usize>,
     /// How many there are now, if these are more.
     more: Option<usize>,
+    /// Whether the job has ended, where somebody knows.
+    ended: Option<Ended>,
 }
 
 impl Watch {
@@ -73,10 +76,19 @@ impl Watch {
         state.away || state.cut_off.contains(&i64::from(partition))
     }
 
+    /// Has whoever waits wait no longer than the job runs.
+    pub fn end_with(&self, ended: &Ended) {
+        self.state().ended = Some(Arc::clone(ended));
+    }
+
     /// # Errors
-    /// When the brokers do not take us for who we say we are.
+    /// When the brokers do not take us for who we say we are, and when the job has ended.
     pub fn check(&self) -> Result<(), ConnectorError> {
-        match &self.state().refused {
+        let state = self.state();
+        match &state.refused {
+            None if state.ended.as_ref().is_some_and(|ended| ended()) => {
+                Err(ConnectorError::outage(format!("use kafka topic {}: the job has ended", self.topic)))
+            }
             None => Ok(()),
             Some(reason) => Err(ConnectorError::configuration(format!(
                 "use kafka topic {}: authentication was refused: {reason}; see `properties`",
@@ -218,6 +230,22 @@ impl ProducerContext for Watch {
                 state.rejected = Some(error.to_string());
             }
         }
+    }
+}
+
+/// How long to wait before the next of several tries: twice as long each time.
+pub(super) struct Pause(Duration);
+
+impl Pause {
+    /// Of tries that cost the brokers little.
+    pub fn short() -> Pause {
+        Pause(Duration::from_millis(100))
+    }
+
+    pub fn next(&mut self) -> Duration {
+        let next = self.0;
+        self.0 = (next * 2).min(Duration::from_secs(5));
+        next
     }
 }
 

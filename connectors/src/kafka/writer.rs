@@ -1,16 +1,16 @@
 //! Records outside of jobs: a topic that is filled with recorded or made-up events.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use levada_types::ConnectorError;
-use rdkafka::error::RDKafkaErrorCode;
+use levada_types::journal::Ended;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::BaseRecord;
 
 use super::Properties;
 use super::client::Place;
-use super::producer::{Client, flush, patient};
-use super::watch::{Watch, rest};
+use super::producer::{Failed, Outgoing};
 use crate::log::{RecordIn, partition_of};
 
 /// Writes to a topic of Kafka as a topic of the embedded log is written: what is of one key goes to one partition,
@@ -19,9 +19,7 @@ use crate::log::{RecordIn, partition_of};
 /// There are no transactions; records are delivered once and in order while the writer lives, whatever the brokers
 /// do meanwhile.
 pub struct KafkaWriter {
-    place: Place,
-    producer: Client,
-    watch: Watch,
+    out: Outgoing,
     partitions: u32,
 }
 
@@ -53,8 +51,9 @@ impl KafkaWriter {
                 return Err(ConnectorError::configuration(message));
             }
         }
-        let (producer, watch) = patient(&place)?;
-        Ok(KafkaWriter { place, producer, watch, partitions })
+        let never: Ended = Arc::new(|| false);
+        let out = Outgoing::patient(&place, &never)?;
+        Ok(KafkaWriter { out, partitions })
     }
 
     /// Adds records, in this order within each partition. Waits while too many are on their way.
@@ -77,20 +76,17 @@ impl KafkaWriter {
     /// # Errors
     /// When the brokers refuse a record.
     pub fn flush(&self) -> Result<(), ConnectorError> {
-        while !flush(&self.producer) {
-            self.check()?;
-            self.watch.trouble(
-                &format!("write {}: not all is delivered yet", self.place.describe()),
-                Duration::ZERO,
-            );
+        while !self.out.flush() {
+            self.out.rejected().map_err(|failed| self.refused(failed))?;
+            self.out.trouble("not all is delivered yet", Duration::ZERO);
         }
-        self.check()
+        self.out.rejected().map_err(|failed| self.refused(failed))
     }
 
     fn send(&self, record: &RecordIn<'_>, partition: u32) -> Result<(), ConnectorError> {
         // To librdkafka 0 means now, and brokers take nothing that was before 1970.
         let timestamp = record.timestamp_ms.max(1);
-        let mut next = BaseRecord::<[u8], [u8]>::to(&self.place.topic)
+        let mut next = BaseRecord::<[u8], [u8]>::to(&self.out.place.topic)
             .partition(partition as i32)
             .payload(record.value)
             .timestamp(timestamp);
@@ -104,28 +100,17 @@ impl KafkaWriter {
             };
             next = next.headers(record.headers.iter().fold(headers, add));
         }
-        loop {
-            let (error, back) = match self.producer.send(next) {
-                Ok(()) => return Ok(()),
-                Err(refused) => refused,
-            };
-            self.check()?;
-            if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
-                return Err(self.place.failed("write", &error));
-            }
-            rest(Duration::from_millis(5));
-            next = back;
-        }
+        self.out.send(next).map_err(|failed| self.refused(failed))
     }
 
-    /// Whether a broker has refused something.
-    fn check(&self) -> Result<(), ConnectorError> {
-        self.watch.check()?;
-        match self.watch.rejected() {
-            None => Ok(()),
-            Some(why) => {
-                Err(ConnectorError::configuration(format!("write {}: {why}", self.place.describe())))
+    fn refused(&self, failed: Failed) -> ConnectorError {
+        let what = self.out.describe();
+        match failed {
+            Failed::Over(error) => error,
+            Failed::Aborted(why) | Failed::Unsure(why) => {
+                ConnectorError::outage(format!("write {what}: {why}"))
             }
+            Failed::Fenced => ConnectorError::outage(format!("write {what}: nothing more is taken")),
         }
     }
 }

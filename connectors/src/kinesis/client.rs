@@ -39,6 +39,8 @@ pub(super) enum Failure {
     Outage(String),
     /// An argument is wrong: what it names is not there any more, or never was.
     Invalid(String),
+    /// What is asked for is not there.
+    NotThere(String),
     /// Trying again cannot help.
     Wrong(String),
 }
@@ -52,6 +54,12 @@ pub(super) struct Client {
     credentials: Option<CredentialsFrom>,
     keys: Mutex<Option<Credentials>>,
     agent: Agent,
+}
+
+/// A request as it is sent: its headers, `host` among them, sorted but for the signature, and its body.
+pub(super) struct Signed {
+    pub headers: Vec<(&'static str, String)>,
+    pub body: Vec<u8>,
 }
 
 /// What an error's body says.
@@ -126,21 +134,10 @@ impl Client {
 
     /// An answer, or why there is none, and whether the keys were too old.
     fn attempt(&self, action: &str, arguments: &Value) -> Result<Vec<u8>, (Failure, bool)> {
-        let keys = self.keys().map_err(|failure| (failure, false))?;
-        let body = arguments.to_string().into_bytes();
-        let seconds = (now_ms() / 1000) as i64;
-        let scope = Scope { region: &self.region, service: "kinesis", seconds };
-        let (date, target) = (scope.date(), format!("Kinesis_20131202.{action}"));
-        let mut headers =
-            vec![("content-type", "application/x-amz-json-1.1"), ("host", &self.host), ("x-amz-date", &date)];
-        if let Some(token) = &keys.session_token {
-            headers.push(("x-amz-security-token", token));
-        }
-        headers.push(("x-amz-target", &target));
-        let signed = authorization(&keys, scope, "POST", "/", &headers, &body);
-        let mut post = self.agent.post(&self.url).header("authorization", &signed);
+        let Signed { headers, body } = self.signed(action, arguments).map_err(|failure| (failure, false))?;
+        let mut post = self.agent.post(&self.url);
         for (name, value) in headers.iter().filter(|(name, _)| *name != "host") {
-            post = post.header(*name, *value);
+            post = post.header(*name, value);
         }
         let away = |error: ureq::Error| (Failure::Outage(format!("{action}: {error}")), false);
         let mut answer = post.send(&body).map_err(away)?;
@@ -149,9 +146,55 @@ impl Client {
         if status.is_success() {
             return Ok(if bytes.is_empty() { b"null".to_vec() } else { bytes });
         }
-        let refusal: Refusal = serde_json::from_slice(&bytes).unwrap_or_default();
-        let kind = refusal.kind.rsplit('#').next().unwrap_or_default();
-        Err(understand(action, status.as_u16(), kind, &refusal.message))
+        Err(refusal(action, status.as_u16(), &bytes))
+    }
+
+    /// A request that calls `action`.
+    ///
+    /// # Errors
+    /// When there are no keys to sign it with.
+    pub fn signed(&self, action: &str, arguments: &Value) -> Result<Signed, Failure> {
+        let keys = self.keys()?;
+        let body = arguments.to_string().into_bytes();
+        let scope = Scope { region: &self.region, service: "kinesis", seconds: (now_ms() / 1000) as i64 };
+        let mut headers = vec![
+            ("content-type", "application/x-amz-json-1.1".to_string()),
+            ("host", self.host.clone()),
+            ("x-amz-date", scope.date()),
+        ];
+        headers.extend(keys.session_token.clone().map(|token| ("x-amz-security-token", token)));
+        headers.push(("x-amz-target", format!("Kinesis_20131202.{action}")));
+        let lines: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let signature = authorization(&keys, scope, "POST", "/", &lines, &body);
+        headers.push(("authorization", signature));
+        Ok(Signed { headers, body })
+    }
+
+    /// Where requests are posted to.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Why a request was refused that was not sent by [`Client::call`].
+    pub fn refused(&self, action: &str, status: u16, body: &[u8]) -> Failure {
+        self.noted(refusal(action, status, body))
+    }
+
+    /// What an exception means that came in the midst of an answer.
+    pub fn excepted(&self, action: &str, kind: &str, body: &[u8]) -> Failure {
+        let Refusal { message, .. } = serde_json::from_slice(body).unwrap_or_default();
+        self.noted(understand(action, 400, kind, &message))
+    }
+
+    /// Forgets keys that were too old, so that the next attempt looks for others.
+    fn noted(&self, (failure, too_old): (Failure, bool)) -> Failure {
+        match failure {
+            Failure::Wrong(why) if too_old => {
+                *self.keys.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                Failure::Outage(why)
+            }
+            failure => failure,
+        }
     }
 
     fn keys(&self) -> Result<Credentials, Failure> {
@@ -188,6 +231,13 @@ pub(super) fn patiently<T>(what: &str, ask: impl Fn() -> Result<T, Failure>) -> 
     }
 }
 
+/// What an answer means that is none, and whether the keys were too old.
+fn refusal(action: &str, status: u16, body: &[u8]) -> (Failure, bool) {
+    let refusal: Refusal = serde_json::from_slice(body).unwrap_or_default();
+    let kind = refusal.kind.rsplit('#').next().unwrap_or_default();
+    understand(action, status, kind, &refusal.message)
+}
+
 /// What a refusal means, and whether the keys were too old.
 fn understand(action: &str, status: u16, kind: &str, message: &str) -> (Failure, bool) {
     let colon = if message.is_empty() { "" } else { ": " };
@@ -199,11 +249,12 @@ fn understand(action: &str, status: u16, kind: &str, message: &str) -> (Failure,
         | "KMSThrottlingException"
         | "ThrottlingException" => Failure::Throttled(why),
         "ExpiredIteratorException" => Failure::ExpiredIterator,
-        // While a stream is made or changed.
+        // While a stream is made or changed, or a shard of it is subscribed to already.
         "ResourceInUseException" | "InternalFailure" | "InternalFailureException" | "ServiceUnavailable" => {
             Failure::Outage(why)
         }
         "InvalidArgumentException" => Failure::Invalid(why),
+        "ResourceNotFoundException" => Failure::NotThere(why),
         "ExpiredTokenException" | "ExpiredToken" => return (Failure::Wrong(why), true),
         _ if status == 429 => Failure::Throttled(why),
         _ if status >= 500 || status == 408 => Failure::Outage(why),
@@ -222,7 +273,7 @@ impl Failure {
             Failure::ExpiredIterator => {
                 ConnectorError::outage(format!("{what}: its iterators end before they are used"))
             }
-            Failure::Invalid(why) | Failure::Wrong(why) => {
+            Failure::Invalid(why) | Failure::NotThere(why) | Failure::Wrong(why) => {
                 ConnectorError::configuration(format!("{what}: {why}"))
             }
         }

@@ -40,6 +40,19 @@ pub struct KinesisSourceConfig {
     #[serde(default = "default_poll")]
     #[schemars(extend("pattern" = DURATION_PATTERN))]
     pub poll: String,
+    /// Has Kinesis push records to a consumer of its own (enhanced fan-out) instead of asking for them: no other reader
+    /// slows it down, records come sooner, and it is paid for. A shard that several lanes read is asked nonetheless.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fan_out: Option<FanOutConfig>,
+}
+
+/// A consumer of a stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FanOutConfig {
+    /// Its name, one of its own for each job that reads the stream so. It is registered when the job first runs, and stays,
+    /// and is paid for, until it is deregistered (`aws kinesis deregister-stream-consumer`).
+    pub consumer: String,
 }
 
 fn default_poll() -> String {
@@ -110,7 +123,7 @@ pub struct KinesisSinkConfig {
 
 impl KinesisSourceConfig {
     /// The fields that say how it is reached and how patiently: a job is the same whatever they say.
-    pub const REACHED_BY: &[&str] = &["region", "endpoint", "credentials", "poll"];
+    pub const REACHED_BY: &[&str] = &["region", "endpoint", "credentials", "poll", "fan_out"];
 
     /// What is wrong with it, and with which field.
     ///
@@ -120,6 +133,14 @@ impl KinesisSourceConfig {
         check_place(&self.stream, self.region.as_deref(), self.endpoint.as_deref())?;
         if self.lanes.is_some_and(|lanes| !(1..=MAX_LANES).contains(&lanes)) {
             return Err((Some("lanes"), format!("there are 1 to {MAX_LANES} of them")));
+        }
+        if let Some(FanOutConfig { consumer }) = &self.fan_out
+            && !is_name(consumer)
+        {
+            return Err((
+                Some("fan_out"),
+                "a consumer's name has 1 to 128 letters, digits, `_`, `.` and `-`".into(),
+            ));
         }
         self.start().map_err(|reason| (Some("start"), reason))?;
         self.poll_ms().map_err(|reason| (Some("poll"), reason))?;
@@ -174,13 +195,18 @@ impl KinesisSinkConfig {
     }
 }
 
+/// Whether it is a name as a stream or a consumer has one.
+fn is_name(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    (1..=128).contains(&name.len()) && name.bytes().all(allowed)
+}
+
 fn check_place(
     stream: &str,
     region: Option<&str>,
     endpoint: Option<&str>,
 ) -> Result<(), (Option<&'static str>, String)> {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-    if !(1..=128).contains(&stream.len()) || !stream.bytes().all(allowed) {
+    if !is_name(stream) {
         let what = match stream.starts_with("arn:") {
             true => "it is a name, not an ARN",
             false => "a stream's name has 1 to 128 letters, digits, `_`, `.` and `-`",
@@ -219,6 +245,7 @@ mod tests {
         assert_eq!(field(r#","lanes":0"#), Some("lanes"));
         assert_eq!(field(r#","start":{"time":"soon"}"#), Some("start"));
         assert_eq!(field(r#","poll":"0s""#), Some("poll"));
+        assert_eq!(field(r#","fan_out":{"consumer":"the job"}"#), Some("fan_out"));
         assert_eq!(field(r#","region":"Frankfurt""#), Some("region"));
         assert_eq!(field(r#","endpoint":"localhost:4567""#), Some("endpoint"));
         let named =

@@ -31,7 +31,7 @@ const ANSWER_BYTES: u64 = 64 << 10;
 
 /// Keys to sign with.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Credentials {
+pub(crate) struct Credentials {
     pub access_key_id: String,
     pub secret_access_key: String,
     pub session_token: Option<String>,
@@ -46,7 +46,7 @@ impl fmt::Debug for Credentials {
 }
 
 /// What is looked up outside: the environment, as a value, so that tests can have their own.
-pub(super) struct Surroundings<'a> {
+pub(crate) struct Surroundings<'a> {
     pub variable: &'a dyn Fn(&str) -> Option<String>,
 }
 

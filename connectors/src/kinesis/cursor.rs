@@ -1,6 +1,6 @@
-//! One shard being read: an iterator, and the records that were fetched and not taken yet.
+//! One shard being read: an iterator or a subscription, and the records that were fetched and not taken yet.
 //!
-//! An iterator lives for five minutes; where it has ended, another one is got behind the last record. Kinesis deletes
+//! Both live for five minutes; where one has ended, another one is got behind the last record. Kinesis deletes
 //! records by their age and leaves no trace of it. So a cursor knows up to which moment it has read everything: while
 //! that is younger than what the stream keeps, nothing can be missing. When it is not, the record that was read last is
 //! asked for once more: if it is still there, so is all behind it.
@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::client::{Client, Failure, Patience, now_ms};
+use super::fan_out::{FanOut, Subscription, Told};
 use super::lanes::KeyRange;
 use super::positions::Place;
 use super::shards::{Fetched, Record, Sequence};
@@ -20,7 +21,10 @@ use super::shards::{Fetched, Record, Sequence};
 /// The shortest time between two reads of a shard, which answers five a second.
 const APART: Duration = Duration::from_millis(200);
 
-/// Where an iterator begins.
+/// A time up to so long after now may be one of a clock that is ahead, in milliseconds.
+const AHEAD_MS: u64 = 300_000;
+
+/// Where an iterator or a subscription begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Begin {
     /// With this record, which has to be there.
@@ -31,6 +35,23 @@ enum Begin {
     Earliest,
 }
 
+impl Begin {
+    /// What AWS calls it, and the record that it names.
+    fn kind(&self) -> (&'static str, Option<&Sequence>) {
+        match self {
+            Begin::At(first) => ("AT_SEQUENCE_NUMBER", Some(first)),
+            Begin::After(last) => ("AFTER_SEQUENCE_NUMBER", Some(last)),
+            Begin::Since(_) => ("AT_TIMESTAMP", None),
+            Begin::Earliest => ("TRIM_HORIZON", None),
+        }
+    }
+
+    /// Seconds since the Unix epoch, of a beginning that is a time.
+    fn seconds(&self) -> Option<f64> {
+        if let Begin::Since(ms) = self { Some(*ms as f64 / 1000.0) } else { None }
+    }
+}
+
 /// What is to be read, and how.
 pub(super) struct Reading<'a> {
     pub client: &'a Client,
@@ -39,6 +60,18 @@ pub(super) struct Reading<'a> {
     pub retention_ms: u64,
     pub poll: Duration,
     pub lag: &'a SourceLag,
+    /// Where the shard is subscribed to instead of polled.
+    pub fan_out: Option<&'a FanOut>,
+}
+
+/// What came, by whichever way.
+struct Came {
+    records: Vec<Record>,
+    behind_ms: u64,
+    /// Whether there will never be more.
+    ends: bool,
+    /// All that had arrived by then has been looked at, in milliseconds.
+    asked_ms: u64,
 }
 
 /// A shard being read.
@@ -59,6 +92,11 @@ pub(super) struct Cursor {
     /// The last record that was fetched, if it has to be there still.
     anchor: Option<Sequence>,
     iterator: Option<String>,
+    subscription: Option<Subscription>,
+    /// Behind what the next subscription begins: what the last event that was taken said.
+    continuation: Option<Sequence>,
+    /// When it was last looked what the subscription has told.
+    heard: Instant,
     due: Instant,
     patience: Patience,
 }
@@ -88,6 +126,9 @@ impl Cursor {
             begin,
             anchor: None,
             iterator: None,
+            subscription: None,
+            continuation: None,
+            heard: Instant::now(),
             due: Instant::now(),
             patience: Patience::default(),
         }
@@ -100,7 +141,9 @@ impl Cursor {
 
     /// When it may be asked next.
     pub fn due(&self) -> Instant {
-        self.patience.until().map_or(self.due, |until| until.max(self.due))
+        let told = self.subscription.as_ref().is_some_and(Subscription::has_more);
+        let due = if told { self.heard } else { self.due };
+        self.patience.until().map_or(due, |until| until.max(due))
     }
 
     /// Whether it was asked in vain.
@@ -145,11 +188,15 @@ impl Cursor {
         if self.ended || self.due() > Instant::now() {
             return Ok(false);
         }
-        let asked_ms = now_ms();
-        match self.ask(reading, asked_ms) {
-            Ok(fetched) => {
+        let came = match reading.fan_out {
+            None => self.ask(reading, now_ms()).map(Some),
+            Some(fan_out) => self.hear(fan_out, reading),
+        };
+        match came {
+            Ok(None) => Ok(false),
+            Ok(Some(came)) => {
                 self.patience.worked(&format!("shard {}", self.shard));
-                self.came(reading, fetched, asked_ms)
+                self.came(reading, came)
             }
             Err(Failure::ExpiredIterator) => {
                 self.iterator = None;
@@ -175,20 +222,29 @@ impl Cursor {
         format!("failed to {}, shard {}: {why}", reading.what, self.shard)
     }
 
-    fn ask(&mut self, reading: &Reading<'_>, now_ms: u64) -> Result<Fetched, Failure> {
+    /// Has the record that was read last asked for once more, if it may be gone: whether a new beginning is needed.
+    fn anchors(&mut self, reading: &Reading<'_>, now_ms: u64) -> bool {
         if is_too_old(self.seen_ms, now_ms, reading.retention_ms)
             && self.anchor.is_none()
             && let Begin::After(last) = &self.begin
         {
-            (self.anchor, self.iterator) = (Some(last.clone()), None);
+            self.anchor = Some(last.clone());
+            return true;
+        }
+        false
+    }
+
+    /// Asks for records.
+    fn ask(&mut self, reading: &Reading<'_>, now_ms: u64) -> Result<Came, Failure> {
+        if self.anchors(reading, now_ms) {
+            self.iterator = None;
         }
         let iterator = match self.iterator.clone() {
             Some(iterator) => iterator,
             None => {
-                let Iterator { shard_iterator } = match self.iterator(reading, &self.anchor) {
+                let Iterator { shard_iterator } = match self.iterator(reading) {
                     // Clocks differ.
-                    Err(Failure::Invalid(_)) if matches!(self.begin, Begin::Since(ms) if ms + 300_000 > now_ms) =>
-                    {
+                    Err(Failure::Invalid(_)) if self.is_ahead(now_ms) => {
                         let mut arguments = self.of_shard(reading);
                         arguments["ShardIteratorType"] = "LATEST".into();
                         reading.client.call("GetShardIterator", &arguments)?
@@ -200,41 +256,90 @@ impl Cursor {
         };
         let arguments = json!({ "ShardIterator": iterator });
         self.iterator = Some(iterator);
-        reading.client.call("GetRecords", &arguments)
+        let fetched: Fetched = reading.client.call("GetRecords", &arguments)?;
+        let Fetched { records, next_shard_iterator, millis_behind_latest } = fetched;
+        let ends = next_shard_iterator.is_none();
+        self.iterator = next_shard_iterator;
+        Ok(Came { records, behind_ms: millis_behind_latest, ends, asked_ms: now_ms })
+    }
+
+    /// Takes what a subscription has told, if it has; subscribes if there is none.
+    fn hear(&mut self, fan_out: &FanOut, reading: &Reading<'_>) -> Result<Option<Came>, Failure> {
+        let now_ms = now_ms();
+        if self.anchors(reading, now_ms) {
+            self.subscription = None;
+        }
+        let subscription = match &mut self.subscription {
+            Some(subscription) => subscription,
+            none => none.insert(
+                fan_out.subscribe(&self.shard, position(&self.anchor, &self.continuation, &self.begin))?,
+            ),
+        };
+        self.heard = Instant::now();
+        let (told, asked_ms, has_told) = (subscription.next(), subscription.asked_ms, subscription.has_told);
+        match told {
+            None => {
+                // It wakes whoever waits.
+                self.due = self.heard + reading.poll;
+                return Ok(None);
+            }
+            Some(Told::Event(event)) => {
+                let ends = event.ends();
+                if event.continuation_sequence_number.is_some() {
+                    self.continuation = event.continuation_sequence_number;
+                }
+                let behind_ms = event.millis_behind_latest;
+                return Ok(Some(Came { records: event.records, behind_ms, ends, asked_ms }));
+            }
+            Some(Told::Over) if has_told => {
+                tracing::debug!(shard = self.shard, "a subscription is over, and renewed")
+            }
+            Some(Told::Over) => {
+                return self.unsubscribed(Failure::Outage("SubscribeToShard: it told nothing".into()));
+            }
+            // Clocks differ: what is there by then is asked for when it is then.
+            Some(Told::Failed(Failure::Invalid(why))) if self.is_ahead(now_ms) => {
+                return self.unsubscribed(Failure::Outage(why));
+            }
+            Some(Told::Failed(failure)) => return self.unsubscribed(failure),
+        }
+        self.subscription = None;
+        Ok(None)
+    }
+
+    fn unsubscribed<T>(&mut self, failure: Failure) -> Result<T, Failure> {
+        self.subscription = None;
+        Err(failure)
+    }
+
+    /// Whether it begins with what comes, by a clock that may be ahead of that of Kinesis.
+    fn is_ahead(&self, now_ms: u64) -> bool {
+        matches!(self.begin, Begin::Since(ms) if ms + AHEAD_MS > now_ms)
     }
 
     fn of_shard(&self, reading: &Reading<'_>) -> Value {
         json!({ "StreamName": reading.client.stream, "ShardId": self.shard })
     }
 
-    fn iterator(&self, reading: &Reading<'_>, anchor: &Option<Sequence>) -> Result<Iterator, Failure> {
+    fn iterator(&self, reading: &Reading<'_>) -> Result<Iterator, Failure> {
+        let anchor = self.anchor.clone().map(Begin::At);
+        let begin = anchor.as_ref().unwrap_or(&self.begin);
         let mut arguments = self.of_shard(reading);
-        let (kind, number) = match (anchor, &self.begin) {
-            (Some(anchor), _) => ("AT_SEQUENCE_NUMBER", Some(anchor)),
-            (None, Begin::At(first)) => ("AT_SEQUENCE_NUMBER", Some(first)),
-            (None, Begin::After(last)) => ("AFTER_SEQUENCE_NUMBER", Some(last)),
-            (None, Begin::Since(_)) => ("AT_TIMESTAMP", None),
-            (None, Begin::Earliest) => ("TRIM_HORIZON", None),
-        };
+        let (kind, number) = begin.kind();
         arguments["ShardIteratorType"] = kind.into();
         if let Some(number) = number {
             arguments["StartingSequenceNumber"] = number.0.as_str().into();
         }
-        if let (None, Begin::Since(ms)) = (anchor, &self.begin) {
-            arguments["Timestamp"] = json!(*ms as f64 / 1000.0);
+        if let Some(seconds) = begin.seconds() {
+            arguments["Timestamp"] = json!(seconds);
         }
         reading.client.call("GetShardIterator", &arguments)
     }
 
-    fn came(
-        &mut self,
-        reading: &Reading<'_>,
-        fetched: Fetched,
-        asked_ms: u64,
-    ) -> Result<bool, ConnectorError> {
-        let Fetched { mut records, next_shard_iterator, millis_behind_latest } = fetched;
+    fn came(&mut self, reading: &Reading<'_>, came: Came) -> Result<bool, ConnectorError> {
+        let Came { mut records, behind_ms, ends, asked_ms } = came;
         if let Some(anchor) = &self.anchor
-            && (!records.is_empty() || next_shard_iterator.is_none() || millis_behind_latest == 0)
+            && (!records.is_empty() || ends || behind_ms == 0)
         {
             if records.first().is_none_or(|first| first.sequence != *anchor) {
                 return Err(self.gone(reading, "the last record that was read is not there any more"));
@@ -243,9 +348,11 @@ impl Cursor {
             self.anchor = None;
         }
         let came = !records.is_empty();
-        self.at_tip = !came && millis_behind_latest == 0;
-        self.ended = next_shard_iterator.is_none();
-        self.iterator = next_shard_iterator;
+        self.at_tip = !came && behind_ms == 0;
+        self.ended = ends;
+        if ends {
+            self.subscription = None;
+        }
         if let Some(last) = records.last() {
             self.begin = match &self.begin {
                 // Until its first record was seen.
@@ -256,12 +363,12 @@ impl Cursor {
             };
         }
         self.seen_ms = match records.last() {
-            _ if self.at_tip && !self.ended => asked_ms,
+            _ if self.at_tip && !self.ended => self.seen_ms.max(asked_ms),
             Some(last) => last.arrived_ms,
             None => self.seen_ms,
         };
         self.due = Instant::now() + if came { APART.min(reading.poll) } else { reading.poll };
-        reading.lag.set(&self.shard, if self.ended && !came { None } else { Some(millis_behind_latest) });
+        reading.lag.set(&self.shard, if self.ended && !came { None } else { Some(behind_ms) });
         self.buffer.extend(records);
         Ok(came)
     }
@@ -277,6 +384,24 @@ impl Cursor {
             reading.retention_ms / 3_600_000
         ))
     }
+}
+
+/// Where a subscription begins: with the anchor, behind what the one before it told, or where the cursor does.
+fn position(anchor: &Option<Sequence>, continuation: &Option<Sequence>, begin: &Begin) -> Value {
+    let begin = match (anchor, continuation) {
+        (Some(anchor), _) => &Begin::At(anchor.clone()),
+        (None, Some(last)) => &Begin::After(last.clone()),
+        (None, None) => begin,
+    };
+    let (kind, number) = begin.kind();
+    let mut position = json!({ "Type": kind });
+    if let Some(number) = number {
+        position["SequenceNumber"] = number.0.as_str().into();
+    }
+    if let Some(seconds) = begin.seconds() {
+        position["Timestamp"] = json!(seconds);
+    }
+    position
 }
 
 /// Whether records that arrived after `seen_ms` may have been deleted by now.

@@ -25,6 +25,7 @@ use levada_types::{ConnectorError, Read, RecordReader, SourceLag};
 
 use super::client::{Client, Failure, Patience, now_ms, pause};
 use super::cursor::{Cursor, Reading};
+use super::fan_out::FanOut;
 use super::lanes::KeyRange;
 use super::merge::{merge, next};
 use super::positions::{Entry, LaneOf, Opened, Part, Place, Scribe};
@@ -45,6 +46,22 @@ pub(super) struct Settings {
     pub poll: Duration,
     pub retention_ms: u64,
     pub lag: Arc<SourceLag>,
+    pub fan_out: Option<Arc<FanOut>>,
+}
+
+impl Settings {
+    /// How a shard with the keys `shard` is read by a lane with the keys `lane`: it is subscribed to where it is no other
+    /// lane's as well.
+    fn reading(&self, lane: KeyRange, shard: KeyRange) -> Reading<'_> {
+        Reading {
+            client: &self.client,
+            what: &self.what,
+            retention_ms: self.retention_ms,
+            poll: self.poll,
+            lag: &self.lag,
+            fan_out: self.fan_out.as_deref().filter(|_| lane.covers(shard)),
+        }
+    }
 }
 
 /// What a lane has done to get on.
@@ -208,9 +225,8 @@ impl LaneReader {
     }
 
     fn fetch_of(&mut self, shard: &str) -> Result<bool, ConnectorError> {
-        let Settings { client, what, poll, retention_ms, lag } = &self.settings;
-        let reading = Reading { client, what, retention_ms: *retention_ms, poll: *poll, lag };
-        self.cursors.get_mut(shard).map_or(Ok(false), |cursor| cursor.fetch(&reading))
+        let Some(cursor) = self.cursors.get_mut(shard) else { return Ok(false) };
+        cursor.fetch(&self.settings.reading(self.lane.keys, cursor.range))
     }
 
     /// How many of each cursor's records can be merged now: live, all of them; of a history, as long as every shard

@@ -30,6 +30,10 @@ impl KeyRange {
         (self.first..=self.last).contains(&key)
     }
 
+    pub fn covers(self, other: KeyRange) -> bool {
+        self.first <= other.first && other.last <= self.last
+    }
+
     pub fn overlaps(self, other: KeyRange) -> bool {
         self.first <= other.last && other.first <= self.last
     }

@@ -22,18 +22,24 @@
 //! A record that is sent again is the same, byte for byte. A reader that keeps the greatest (EPOCH, POSITION) of each
 //! partition key and RUN, and leaves what is not greater, has each record once.
 //!
-//! The API is JSON over HTTP, signed: `client`, `sign`, `credentials`. Shards are polled; enhanced fan-out, which needs
-//! event streams over HTTP/2, is not supported.
+//! The API is JSON over HTTP, signed: `client`, `sign`, `credentials`. Shards are polled, or, with a consumer of the job's
+//! own, subscribed to: `fan_out`, over `http2`, in `frames`.
 
 #[cfg(feature = "kinesis")]
 mod aggregate;
 #[cfg(feature = "kinesis")]
 mod client;
 mod config;
-#[cfg(feature = "kinesis")]
-mod credentials;
+#[cfg(any(feature = "kinesis", feature = "s3"))]
+pub(crate) mod credentials;
 #[cfg(feature = "kinesis")]
 mod cursor;
+#[cfg(feature = "kinesis")]
+mod fan_out;
+#[cfg(feature = "kinesis")]
+mod frames;
+#[cfg(feature = "kinesis")]
+mod http2;
 #[cfg(feature = "kinesis")]
 mod lane;
 #[cfg(feature = "kinesis")]
@@ -53,7 +59,9 @@ mod sink;
 #[cfg(feature = "kinesis")]
 mod source;
 
-pub use config::{CredentialsFrom, KinesisSinkConfig, KinesisSourceConfig, MAX_LANES, StartFrom};
+pub use config::{
+    CredentialsFrom, FanOutConfig, KinesisSinkConfig, KinesisSourceConfig, MAX_LANES, StartFrom,
+};
 #[cfg(feature = "kinesis")]
 pub use sink::KinesisSink;
 #[cfg(feature = "kinesis")]

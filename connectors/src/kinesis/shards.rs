@@ -123,6 +123,9 @@ struct Described {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Summary {
+    /// Its full name (ARN).
+    #[serde(rename = "StreamARN")]
+    pub arn: String,
     /// How long it keeps its records.
     pub retention_period_hours: u64,
     /// When it was made, in seconds since the Unix epoch.

@@ -10,7 +10,8 @@ use levada_types::{
 
 use super::KinesisSourceConfig;
 use super::client::{Client, now_ms, patiently};
-use super::config::Start;
+use super::config::{FanOutConfig, Start};
+use super::fan_out::FanOut;
 use super::lane::{LaneReader, Settings, begin};
 use super::lanes::{KeyRange, divide, one_each};
 use super::positions::{Entry, Positions};
@@ -28,6 +29,8 @@ pub struct KinesisSource {
     /// Where the positions are kept; without it a run cannot go on.
     positions: Option<Positions>,
     lag: Arc<SourceLag>,
+    /// The consumer, once it is registered.
+    fan_out: Mutex<Option<Arc<FanOut>>>,
     /// How the stream was when it was last looked at.
     seen: Mutex<Option<Seen>>,
 }
@@ -59,6 +62,7 @@ impl KinesisSource {
             poll: Duration::from_millis(config.poll_ms().map_err(|why| (Some("poll"), why))?),
             positions: state.map(|state| Positions::new(state, name)),
             lag: Arc::default(),
+            fan_out: Mutex::default(),
             seen: Mutex::default(),
         })
     }
@@ -129,7 +133,20 @@ impl KinesisSource {
             poll: self.poll,
             retention_ms: seen.summary.retention_ms(),
             lag: Arc::clone(&self.lag),
+            fan_out: self.config.fan_out.as_ref().map(|config| self.fan_out(config, seen)).transpose()?,
         })
+    }
+
+    /// The consumer that all lanes are.
+    fn fan_out(&self, config: &FanOutConfig, seen: &Seen) -> Result<Arc<FanOut>, ConnectorError> {
+        let mut fan_out = self.fan_out.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(fan_out) = &*fan_out {
+            return Ok(Arc::clone(fan_out));
+        }
+        let client = self.client()?;
+        let what = format!("{} as consumer {}", self.what(), config.consumer);
+        let register = || FanOut::register(Arc::clone(&client), &seen.summary.arn, &config.consumer);
+        Ok(Arc::clone(fan_out.insert(Arc::new(patiently(&what, register)?))))
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, Field, SchemaRef};
 use levada_types::{
     Batch, ConnectorError, Offset, PartitionId, RecordReader, SourceFactory, SourceLag, StartAt,
 };
@@ -104,10 +104,17 @@ impl SqlSource {
     }
 }
 
-/// The columns of a record, with what each is to hold.
+/// The columns of a record, with what each is to hold, in the words of a job file: receipts of earlier releases have them.
 fn named(place: &Place) -> Vec<String> {
-    let fields = place.columns.fields().iter();
-    fields.map(|field| format!("{} {} {}", field.name(), field.data_type(), Batch::is_json(field))).collect()
+    let word = |field: &Field| match field.data_type() {
+        DataType::Int64 => "int",
+        DataType::Float64 => "float",
+        DataType::Boolean => "bool",
+        DataType::Timestamp(..) => "timestamp",
+        _ if Batch::is_json(field) => "json",
+        _ => "string",
+    };
+    place.columns.fields().iter().map(|field| format!("{} {}", field.name(), word(field))).collect()
 }
 
 impl SourceFactory for SqlSource {

@@ -10,6 +10,7 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use timely::scheduling::activate::Activator;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// The number of the live epoch that is open now: all workers of a job agree on it to within the
 /// difference of their clocks.
@@ -26,6 +27,12 @@ pub(super) fn until_after(epoch: u64, interval_ms: u64) -> Duration {
 /// The time of day in milliseconds since the Unix epoch UTC.
 pub(super) fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+}
+
+/// A number that no other beginning of a job has.
+pub(super) fn beginning() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos());
+    xxh3_64(format!("{now} {}", std::process::id()).as_bytes())
 }
 
 /// Measures for the metrics.

@@ -235,16 +235,19 @@ pub(super) struct Feeder {
     stop: Arc<AtomicBool>,
     /// Whether the source found nothing when it last looked, and is to be woken.
     starving: Arc<AtomicBool>,
+    /// Set when nobody receives any more: the thread may have nothing to send by which it would notice.
+    dropped: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Feeder {
     fn start(mut reading: Reading) -> Result<Feeder, ConnectorError> {
         let (sender, receiver) = bounded(AHEAD);
-        let starving = Arc::new(AtomicBool::new(true));
+        let (starving, dropped) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(false)));
         let to = Outlet {
             sender,
             stop: Arc::clone(&reading.plan.stop),
+            dropped: Arc::clone(&dropped),
             awaited: Arc::clone(&starving),
             wake: Arc::clone(&reading.plan.wake),
         };
@@ -256,7 +259,7 @@ impl Feeder {
             }
         });
         let thread = thread.map_err(|error| ConnectorError::outage(format!("start a thread: {error}")))?;
-        Ok(Feeder { name, receiver, rest: None, stop, starving, thread: Some(thread) })
+        Ok(Feeder { name, receiver, rest: None, stop, starving, dropped, thread: Some(thread) })
     }
 
     /// Waits for records: none if the job is to stop, and no error but `None` where none will come.
@@ -296,6 +299,7 @@ impl Drop for Feeder {
         // Dropping the receiver first lets a feeder that waits for room go.
         let (_, receiver) = bounded(0);
         self.receiver = receiver;
+        self.dropped.store(true, Relaxed);
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -307,15 +311,21 @@ impl Drop for Feeder {
 struct Outlet {
     sender: Sender<Fed>,
     stop: Arc<AtomicBool>,
+    dropped: Arc<AtomicBool>,
     awaited: Arc<AtomicBool>,
     wake: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl Outlet {
+    /// Whether nothing is wanted any more, as the job is to stop or has failed.
+    fn is_over(&self) -> bool {
+        self.stop.load(Relaxed) || self.dropped.load(Relaxed)
+    }
+
     /// Hands over; false when nobody wants more.
     fn send(&self, mut fed: Fed) -> bool {
         loop {
-            if self.stop.load(Relaxed) {
+            if self.is_over() {
                 return false;
             }
             match self.sender.send_timeout(fed, LOOK_AROUND) {
@@ -346,7 +356,7 @@ impl Reading {
                     }
                 }
                 None => {
-                    if to.stop.load(Relaxed) {
+                    if to.is_over() {
                         return Ok(());
                     }
                 }
@@ -376,7 +386,7 @@ impl Reading {
                     said = false;
                 }
                 read @ (Read::Nothing | Read::CaughtUp) => {
-                    if to.stop.load(Relaxed) {
+                    if to.is_over() {
                         return Ok(());
                     }
                     // What is out of reach is not silent.

@@ -19,6 +19,7 @@ use levada_types::journal::{EpochCut, JournalHeader, PartitionBounds, Recorded, 
 use levada_types::{Blame, ConnectorError, Journal, JournalWriter, Offset, PartitionId};
 use timely::scheduling::SyncActivator;
 
+use super::clock::beginning;
 use super::watermark::{Mark, Progress};
 use super::{EngineError, Run, Shared, checkpoint};
 use crate::plan::Plan;
@@ -43,7 +44,10 @@ impl fmt::Debug for JobJournal {
 /// A journal that has begun, to be written on.
 pub(super) struct Begun {
     writer: Box<dyn JournalWriter>,
-    header: JournalHeader,
+    /// How it began.
+    pub header: JournalHeader,
+    /// The number under which the run makes checkpoints, if it does.
+    pub claim: Option<checkpoint::Run>,
     /// It need not hold this epoch any more, nor what is before it.
     pub trim: Arc<AtomicU64>,
 }
@@ -63,10 +67,11 @@ pub(super) fn begin(
         }
         check(journal, &recorded.header, plan, how.until_drained, histories).map_err(refused)?;
         let header = grown(&recorded.header, plan, histories);
+        let claim = claim(plan, how, header.begun, false)?;
         if header != recorded.header {
             writer.grow(&recorded, &header).map_err(refused)?;
         }
-        return Ok(Begun { writer, header, trim: Arc::default() });
+        return Ok(Begun { writer, header, claim, trim: Arc::default() });
     }
     let mut partitions = Vec::new();
     for (source, history) in plan.sources.iter().zip(histories) {
@@ -75,13 +80,31 @@ pub(super) fn begin(
             partitions.push(PartitionBounds { source: source.name.clone(), start, end, later: false });
         }
     }
-    let header = JournalHeader { job: journal.job, until_drained: how.until_drained, partitions };
-    let behind = match &how.checkpoints {
-        Some(checkpoints) => checkpoint::begin(checkpoints).map_err(EngineError::Checkpoint)?,
-        None => None,
+    let begun = beginning();
+    let header = JournalHeader { job: journal.job, begun, until_drained: how.until_drained, partitions };
+    let claim = claim(plan, how, begun, true)?;
+    let behind = match (&how.checkpoints, &claim) {
+        (Some(checkpoints), Some(claim)) => {
+            let first = || checkpoint::begin(checkpoints, claim.number, begun);
+            checkpoint::at_start(checkpoints, &how.stop, first).map_err(EngineError::Checkpoint)?
+        }
+        _ => None,
     };
     writer.begin(&header, behind).map_err(refused)?;
-    Ok(Begun { writer, header, trim: Arc::default() })
+    Ok(Begun { writer, header, claim, trim: Arc::default() })
+}
+
+/// Takes the number under which the run makes checkpoints, if it is to make some.
+fn claim(plan: &Plan, how: &Run, begun: u64, new: bool) -> Result<Option<checkpoint::Run>, EngineError> {
+    let Some(checkpoints) = &how.checkpoints else { return Ok(None) };
+    let who = checkpoint::Who { name: &plan.name, begun, new };
+    let claim = checkpoint::at_start(checkpoints, &how.stop, || {
+        if new {
+            checkpoint::is_free(&*checkpoints.store)?;
+        }
+        checkpoint::Run::take(&*checkpoints.store, who)
+    });
+    claim.map(Some).map_err(EngineError::Checkpoint)
 }
 
 /// Begins the journal anew, for a job that was changed, behind the last checkpoint of the former one.
@@ -104,7 +127,7 @@ fn change(
     contents.may_change(recorded, plan).map_err(refused)?;
     let old = &recorded.header;
     let partitions = bounds(old, plan).into_iter().flatten().collect();
-    let header = JournalHeader { job: journal.job, until_drained: old.until_drained, partitions };
+    let header = JournalHeader { job: journal.job, partitions, ..old.clone() };
     writer.begin(&header, Some(contents.manifest.epoch)).map_err(EngineError::Journal)?;
     Ok(header)
 }
@@ -233,11 +256,13 @@ pub(super) struct Recorder {
 impl Recorder {
     /// A thread that waits for the disk; wakes `ticks` when something has become durable.
     pub(super) fn start(
-        Begun { mut writer, header, trim }: Begun,
+        Begun { mut writer, header, trim, .. }: Begun,
         shared: Arc<Shared>,
         ticks: SyncActivator,
     ) -> Result<Recorder, EngineError> {
         let spawner = Arc::clone(&shared);
+        let over = Arc::clone(&shared);
+        writer.end_with(Arc::new(move || over.has_failed()));
         let (cuts, waiting) = unbounded::<EpochCut>();
         let durable = Arc::new(AtomicU64::new(0));
         let done = Arc::clone(&durable);
@@ -247,6 +272,8 @@ impl Recorder {
                 let last = epochs.last().map_or(0, |cut| cut.epoch);
                 match writer.append(&epochs) {
                     Ok(()) => done.store(last + 1, SeqCst),
+                    // It gave up because the job has ended.
+                    Err(_) if shared.has_failed() => return,
                     Err(error) => shared.fail(EngineError::Journal(error)),
                 }
                 // A worker that is gone needs no waking.

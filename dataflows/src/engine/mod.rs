@@ -18,6 +18,7 @@ mod decode;
 mod epochs;
 mod feed;
 mod journal;
+mod resume;
 mod shared;
 mod sink;
 mod source;
@@ -54,15 +55,16 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::metrics::Metrics;
 use crate::operator::OperatorError;
-use crate::plan::{Plan, SinkOrder, SourcePlan, StreamId};
+use crate::plan::{Plan, SinkOrder, StreamId};
 pub use checkpoint::Checkpoints;
-use checkpoint::{Committer, Manifest, Trigger};
+use checkpoint::{Committer, Trigger};
 use epochs::Board;
 use feed::{Feed, FeedPlan};
 pub use journal::JobJournal;
+use resume::{GoneOn, go_on, partition_names};
 pub(crate) use shared::Shared;
 use sink::{SinkSetup, sink};
-use source::{GoOn, OwnPartition, SourceSetup, sources};
+use source::{OwnPartition, SourceSetup, sources};
 use watermark::{PartitionSetup, TickSetup, TickStreams, Watermarks, ticks};
 
 /// Where a job runs.
@@ -162,7 +164,15 @@ pub fn run(plan: Arc<Plan>, how: &Run, metrics: Arc<Metrics>) -> Result<(), Engi
         Some(journal) if how.cluster.process == 0 => Some(journal::begin(journal, &plan, how, &histories)?),
         _ => None,
     };
+    let claim = begun.as_ref().and_then(|begun| begun.claim.clone());
     let shared = Arc::new(Shared::new(how.cluster.workers, begun, how.checkpoints.is_some()));
+    if let (Some(journal), Some(checkpoints), Some(claim)) = (&how.journal, &how.checkpoints, claim) {
+        // Before the other processes ask, as they go on from the same one.
+        let recorded = shared.recorded(|| journal::recorded(journal, &plan, how, &histories));
+        let recorded = recorded.map_err(EngineError::Journal)?;
+        let gone_on = resume::choose(checkpoints, &claim, &recorded, &plan, &histories, &how.stop);
+        shared.goes_on(gone_on.map_err(EngineError::Checkpoint)?);
+    }
     let how_each = how.clone();
     let for_workers = Arc::clone(&shared);
     let config = Config { communication, worker: WorkerConfig::default() };
@@ -233,15 +243,10 @@ fn build(
         };
         let bounds = recorded.as_ref().map(|recorded| journal::bounds(&recorded.header, plan));
         let histories = &*journal::histories(histories, bounds.as_deref());
-        let restored = match &how.checkpoints {
-            None => None,
-            Some(how) => {
-                let trimmed = recorded.as_ref().and_then(|recorded| recorded.trimmed);
-                let names = partition_names(plan, histories);
-                let read = || {
-                    let restored = checkpoint::load(&*how.store, trimmed)?;
-                    Ok(restored.map(|restored| restored.with_partitions(&names)))
-                };
+        let GoneOn { run, from: restored } = match &how.checkpoints {
+            None => GoneOn::default(),
+            Some(checkpoints) => {
+                let read = || resume::follow(checkpoints, plan, histories, &how.stop);
                 shared.restored(read).map_err(EngineError::Checkpoint)?
             }
         };
@@ -300,6 +305,8 @@ fn build(
                     how: checkpoints.clone(),
                     name: plan.name.clone(),
                     job: journal.job,
+                    begun: begun.header.begun,
+                    run,
                     steps: plan.steps.iter().map(|step| (step.name.clone(), step.identity)).collect(),
                     sources: plan
                         .sources
@@ -308,12 +315,13 @@ fn build(
                         .map(|(source, history)| (Arc::clone(&source.reader), history.len()))
                         .collect(),
                     files: Vec::new(),
+                    at_hand: BTreeMap::new(),
                     trigger: Arc::clone(trigger),
                     trim: Arc::clone(&begun.trim),
                     metrics: Arc::clone(metrics),
                 };
                 if let Some(restored) = &restored {
-                    committer.go_on(&restored.manifest);
+                    committer.go_on(restored);
                 }
                 Some(committer)
             }
@@ -422,8 +430,10 @@ fn build(
             let dead = scope.concatenate(dead);
             states.push(sink(scope, dead, durable, for_sinks, setup, probe, Arc::clone(shared))?);
         }
-        if let Some(how) = &how.checkpoints {
-            checkpoint::checkpoints(scope, states, Arc::clone(&how.store), committer, Arc::clone(shared))?;
+        if let Some(checkpoints) = &how.checkpoints {
+            let (store, stop) = (Arc::clone(&checkpoints.store), Arc::clone(&how.stop));
+            let writing = checkpoint::Writing { store, run, committer, stop };
+            checkpoint::checkpoints(scope, states, writing, Arc::clone(shared))?;
         }
         Ok(Some(activator))
     })
@@ -431,27 +441,6 @@ fn build(
 
 /// The sink of bad records, as checkpoints call it: no sink of a job file can be called so.
 pub(crate) const DEAD_LETTERS: &str = "dead letters";
-
-/// Has a run go on behind a checkpoint: what is known of the partitions then is known now.
-fn go_on(manifest: &Manifest, watermarks: &mut Watermarks, board: &mut Board) -> GoOn {
-    let places = &manifest.partitions;
-    let epoch = manifest.epoch;
-    let mut before = watermarks.view().to_vec();
-    before.iter_mut().zip(places).for_each(|(view, place)| view.restore(&place.seen_before));
-    watermarks.restore(manifest.watermark, places);
-    board.note(epoch.saturating_sub(1), epoch, &Rc::new(before));
-    board.note(epoch, epoch + 1, watermarks.view());
-    GoOn { epoch: epoch + 1, allotted: places.iter().map(|place| place.allotted).collect() }
-}
-
-/// Of each partition of the job the source's name and its number there.
-fn partition_names(plan: &Plan, histories: &[Vec<Option<Offset>>]) -> Vec<(String, u32)> {
-    let of = |(source, history): (&SourcePlan, &Vec<_>)| {
-        let name = source.name.clone();
-        (0..history.len() as u32).map(move |number| (name.clone(), number)).collect::<Vec<_>>()
-    };
-    plan.sources.iter().zip(histories).flat_map(of).collect()
-}
 
 fn partition_setups(
     plan: &Plan,

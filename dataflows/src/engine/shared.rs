@@ -11,8 +11,8 @@ use levada_types::journal::Recorded;
 use timely::scheduling::SyncActivator;
 
 use super::EngineError;
-use super::checkpoint::Restored;
 use super::journal::Begun;
+use super::resume::GoneOn;
 
 /// What the workers of a process share outside the dataflow.
 pub(crate) struct Shared {
@@ -27,8 +27,9 @@ pub(crate) struct Shared {
     journal: Mutex<Option<Begun>>,
     /// What stood in the journal when the job began.
     recorded: Mutex<Option<Arc<Recorded>>>,
-    /// The checkpoint from which the run goes on, once it has been looked for, until all workers have had it.
-    restored: Mutex<Option<(usize, Option<Arc<Restored>>)>>,
+    /// The run's number and the checkpoint from which it goes on, once it has been looked for, until all workers have
+    /// had it.
+    restored: Mutex<Option<(usize, GoneOn)>>,
     /// Whether checkpoints are made.
     pub(super) remembers: bool,
     /// The first epoch of this process that is live; `u64::MAX` before.
@@ -98,19 +99,27 @@ impl Shared {
         Ok(Arc::clone(recorded.insert(Arc::new(read()?))))
     }
 
-    /// The checkpoint from which the run goes on, read by the first worker of the process that asks. Each asks once.
+    /// The checkpoint from which the run goes on, read by the first worker of the process that asks, if nobody has read
+    /// it before them. Each asks once.
     pub(super) fn restored(
         &self,
-        read: impl FnOnce() -> Result<Option<Restored>, ConnectorError>,
-    ) -> Result<Option<Arc<Restored>>, ConnectorError> {
+        read: impl FnOnce() -> Result<GoneOn, ConnectorError>,
+    ) -> Result<GoneOn, ConnectorError> {
         let mut slot = self.restored.lock().unwrap_or_else(PoisonError::into_inner);
-        if slot.is_none() {
-            *slot = Some((self.decoding.workers(), read()?.map(Arc::new)));
-        }
-        let Some((missing, restored)) = slot.as_mut() else { return Ok(None) };
+        let (missing, gone_on) = match slot.as_mut() {
+            Some(read) => read,
+            None => slot.insert((self.decoding.workers(), read()?)),
+        };
         *missing = missing.saturating_sub(1);
         // It may be large: nobody holds it longer than it takes to take it up.
-        Ok(if *missing == 0 { restored.take() } else { restored.clone() })
+        let from = if *missing == 0 { gone_on.from.take() } else { gone_on.from.clone() };
+        Ok(GoneOn { run: gone_on.run, from })
+    }
+
+    /// Notes what the run goes on from, before the workers ask.
+    pub(super) fn goes_on(&self, gone_on: GoneOn) {
+        *self.restored.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some((self.decoding.workers(), gone_on));
     }
 
     /// A thread that the end of the run waits for. It is to end when the dataflow does.

@@ -3,6 +3,7 @@
 mod checkpoints;
 mod disorder;
 mod journal;
+mod takeover;
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -26,6 +27,9 @@ use crate::plan::{
 
 /// A record: event time, key, value. A negative key does not decode.
 type Row = (i64, i64, i64);
+
+/// The key of a record that cannot be read: the topic fails there.
+const GONE: i64 = i64::MIN;
 
 /// Partitions in memory, to which a test may append.
 #[derive(Clone)]
@@ -131,6 +135,9 @@ impl RecordReader for TopicReader {
         let end = rows.len().min(self.next + max_records.min(self.chunk));
         if end == self.next {
             return Ok(Read::CaughtUp);
+        }
+        if rows[self.next..end].iter().any(|(_, key, _)| *key == GONE) {
+            return Err(ConnectorError::outage("read memory: it is gone"));
         }
         let mut data = Vec::new();
         let mut records = RawRecords::default();

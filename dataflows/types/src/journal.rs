@@ -4,6 +4,8 @@
 //! began and where its history ended. What comes live is cut by the clock, and every such epoch has an entry:
 //! how many records of each partition, and when a partition was declared idle.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{ConnectorError, Offset};
@@ -13,6 +15,9 @@ use crate::{ConnectorError, Offset};
 pub struct JournalHeader {
     /// The job, as a hash of all that decides what it computes.
     pub job: u64,
+    /// This beginning of it: no other has the same number, so that checkpoints of another one are told apart.
+    #[serde(default)]
+    pub begun: u64,
     /// Whether the job ends with its history.
     pub until_drained: bool,
     /// All partitions of all sources, in the job's order.
@@ -104,10 +109,23 @@ pub trait Journal: Send + Sync {
     /// # Errors
     /// When it cannot be read or understood.
     fn recorded(&self) -> Result<Option<Recorded>, ConnectorError>;
+
+    /// Deletes it; false if there is none.
+    ///
+    /// # Errors
+    /// When it cannot be deleted, or may not be while a job writes it.
+    fn delete(&self) -> Result<bool, ConnectorError>;
 }
+
+/// Whether the job has ended, and nothing need be waited for any more.
+pub type Ended = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// Writes a journal.
 pub trait JournalWriter: Send {
+    /// Has a writer that waits for what is out of reach wait no longer than the job runs; what it was to write then
+    /// is an error. One that never waits need not listen.
+    fn end_with(&mut self, _: Ended) {}
+
     /// Begins it, where a checkpoint holds what led up to epoch `behind`, if one does. Durable on return.
     ///
     /// # Errors
@@ -143,7 +161,7 @@ mod tests {
     fn partitions_keep_their_epochs_when_there_are_more_of_them() {
         let bounds =
             |source: &str, later| PartitionBounds { source: source.into(), start: None, end: None, later };
-        let header = |partitions| JournalHeader { job: 1, until_drained: false, partitions };
+        let header = |partitions| JournalHeader { job: 1, begun: 1, until_drained: false, partitions };
         let taken = |partition, count| (partition, vec![Taken::Records(count)]);
         let before = header(vec![bounds("a", false), bounds("a", false), bounds("b", false)]);
         let now = header(vec![

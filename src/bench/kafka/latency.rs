@@ -6,9 +6,9 @@
 //!
 //! A record carries the time at which it was sent, and so does the row that becomes of it. The producer keeps to its
 //! rate whether or not the job keeps up, so what waits is counted as waiting. The job is a process of its own, with
-//! its journal and checkpoints in a folder, exactly once and at least once one after the other; what Kafka alone takes,
-//! from the producer to the consumer without a job, is measured beside them. What is sent in the first seconds after
-//! the first row was seen is not counted.
+//! its journal and checkpoints in a folder, exactly once and at least once one after the other, and if that is asked for
+//! both again with its journal in a topic; what Kafka alone takes, from the producer to the consumer without a job, is
+//! measured beside them. What is sent in the first seconds after the first row was seen is not counted.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -51,6 +51,8 @@ pub struct Options {
     pub checkpoint: String,
     /// Worker threads of the job.
     pub workers: usize,
+    /// Whether to measure with the journal in a topic, too.
+    pub journal: bool,
 }
 
 /// What was measured.
@@ -63,6 +65,11 @@ pub struct Report {
     workers: usize,
     exactly_once: Latency,
     at_least_once: Latency,
+    /// With the journal in a topic.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exactly_once_kafka_journal: Option<Latency>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at_least_once_kafka_journal: Option<Latency>,
     /// From the producer to the consumer without a job.
     kafka_alone: Latency,
 }
@@ -76,6 +83,26 @@ struct Latency {
     p99_ms: f64,
     p999_ms: f64,
     max_ms: f64,
+}
+
+/// How a row gets from the producer to the consumer.
+#[derive(Clone, Copy)]
+enum Way {
+    Alone,
+    /// By a job with this `delivery`, whose journal is a folder.
+    Folder(&'static str),
+    /// The same with its journal in a topic.
+    Topic(&'static str),
+}
+
+impl Way {
+    fn name(self) -> String {
+        match self {
+            Way::Alone => "alone".into(),
+            Way::Folder(delivery) => delivery.into(),
+            Way::Topic(delivery) => format!("{delivery}-kafka-journal"),
+        }
+    }
 }
 
 /// A job of this binary, which ends with this.
@@ -94,30 +121,45 @@ impl Drop for Job {
 /// # Errors
 /// When the job, the producer or the consumer fails.
 pub fn run(options: &Options) -> Result<Report, BenchError> {
+    let with_journal = |delivery| match options.journal {
+        true => measure(options, Way::Topic(delivery)).map(Some),
+        false => Ok(None),
+    };
     Ok(Report {
         rate: options.rate,
         seconds: options.seconds,
         warm_up_s: WARM_UP_US / 1_000_000,
         checkpoint: options.checkpoint.clone(),
         workers: options.workers,
-        exactly_once: measure(options, Some("exactly_once"))?,
-        at_least_once: measure(options, Some("at_least_once"))?,
-        kafka_alone: measure(options, None)?,
+        exactly_once: measure(options, Way::Folder("exactly_once"))?,
+        at_least_once: measure(options, Way::Folder("at_least_once"))?,
+        exactly_once_kafka_journal: with_journal("exactly_once")?,
+        at_least_once_kafka_journal: with_journal("at_least_once")?,
+        kafka_alone: measure(options, Way::Alone)?,
     })
 }
 
-fn measure(options: &Options, delivery: Option<&str>) -> Result<Latency, BenchError> {
+fn measure(options: &Options, way: Way) -> Result<Latency, BenchError> {
     let folder = tempfile::tempdir()?;
-    let name = delivery.unwrap_or("alone");
-    let input = Topic::named(&options.brokers, &format!("{name}-in"));
-    let output = Topic::named(&options.brokers, &format!("{name}-out"));
+    let [input, output, journal] = ["in", "out", "journal"]
+        .map(|what| Topic::named(&options.brokers, &format!("{}-{what}", way.name())));
     let writer = KafkaWriter::fresh(&options.brokers, &Properties::default(), &input.name, 1)?;
-    let (read, mut job) = match delivery {
+    let text = match way {
+        Way::Alone => None,
+        Way::Folder(delivery) => Some(job(options, delivery, &input.name, &output.name)),
+        Way::Topic(delivery) => {
+            let (brokers, topic) = (&options.brokers, &journal.name);
+            let kept =
+                format!("\n[job.journal]\nconnector = \"kafka\"\nbrokers = {brokers:?}\ntopic = {topic:?}\n");
+            Some(job(options, delivery, &input.name, &output.name) + &kept)
+        }
+    };
+    let (read, mut job) = match text {
         None => (&input, None),
-        Some(delivery) => {
+        Some(text) => {
             KafkaWriter::fresh(&options.brokers, &Properties::default(), &output.name, 1)?;
             let file = folder.path().join("job.toml");
-            std::fs::write(&file, job(options, delivery, &input.name, &output.name))?;
+            std::fs::write(&file, text)?;
             (&output, Some(start(&file, folder.path(), options.workers)?))
         }
     };

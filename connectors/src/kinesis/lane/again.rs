@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use levada_types::ConnectorError;
 
-use super::super::cursor::{Cursor, Reading};
+use super::super::cursor::Cursor;
 use super::super::lanes::KeyRange;
 use super::super::merge::merge;
 use super::super::positions::{Entry, Part, Place};
-use super::{LaneReader, Settings, Step};
+use super::{LaneReader, Step};
 
 impl LaneReader {
     /// Reads again what an entry tells of.
@@ -59,8 +59,7 @@ impl LaneReader {
                  goes on from its inputs, so have the stream keep them longer, and begin afresh (--fresh)"
             ))
         })?;
-        let Settings { client, what, poll, retention_ms, lag } = &self.settings;
-        let reading = Reading { client, what, retention_ms: *retention_ms, poll: *poll, lag };
+        let reading = self.settings.reading(self.lane.keys, range);
         let cursor = self.cursors.entry(part.shard.clone());
         let cursor = cursor.or_insert_with(|| Cursor::again(&part.shard, range, &part.first));
         while cursor.buffer.front().is_some_and(|front| front.sequence < part.first) {

@@ -11,7 +11,7 @@ use levada_types::journal::Recorded;
 use levada_types::{CheckpointStore, ConnectorError, StateChange};
 
 use super::load::read;
-use super::manifest::{Manifest, is_savepoint, manifests};
+use super::manifest::{Manifest, checkpoints};
 use crate::engine::DEAD_LETTERS;
 use crate::host::Host;
 use crate::plan::Plan;
@@ -55,9 +55,7 @@ impl Change {
 /// When the store cannot be read.
 pub fn newest(store: &dyn CheckpointStore) -> Result<Option<Contents>, ConnectorError> {
     let names = store.list()?;
-    let mut newest: Vec<&String> = manifests(&names).filter(|name| !is_savepoint(name)).collect();
-    newest.reverse();
-    for name in newest {
+    for name in checkpoints(&names).into_iter().rev() {
         let Ok(restored) = read(store, name)? else { continue };
         let count = |entries: Vec<_>| {
             let own = |entry: &StateChange<'_>| !Host::is_shared(entry.key);
@@ -100,6 +98,9 @@ impl Contents {
     /// # Errors
     /// Why not, as a sentence without its end.
     pub fn may_change(&self, recorded: &Recorded, plan: &Plan) -> Result<(), String> {
+        if self.manifest.begun != recorded.header.begun {
+            return Err("its newest checkpoint is of another beginning of the job than its journal".into());
+        }
         if recorded.header.until_drained {
             return Err("the job ended with its history, and there is nothing to go on with".into());
         }

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use levada_types::journal::Recorded;
 use levada_types::{Blame, CheckpointStore, ConnectorError, StateChange, StateChanges};
 
 use super::Checkpoints;
-use super::manifest::{Manifest, PartitionPlace, Seen, StateFile, is_savepoint, manifests, savepoint_file};
+use super::claim::{self, Chosen, Run};
+use super::manifest::{Manifest, PartitionPlace, Seen, StateFile, checkpoints, savepoint_file};
 use super::state::{self, Section};
 use crate::host::Host;
 use crate::plan::StepPlan;
@@ -16,7 +18,12 @@ pub(in crate::engine) struct Restored {
     pub manifest: Manifest,
     /// The entries of each step, file by file.
     steps: BTreeMap<String, Vec<Section>>,
+    /// The files as they were read, by name. The entries are parts of them.
+    pub files: Files,
 }
+
+/// Files of state, by name.
+pub(in crate::engine) type Files = BTreeMap<String, Bytes>;
 
 impl Restored {
     /// The same, for a job with these partitions, by source and number: of one that it does not know nothing has been
@@ -40,29 +47,81 @@ fn new((source, number): &(String, u32)) -> PartitionPlace {
     PartitionPlace { source, number, next: None, idle: true, allotted: 0, seen, seen_before: seen }
 }
 
-/// Reads the newest checkpoint that is whole and not before `from`; says which are not, and why. `None` if there
-/// is none.
+/// For the first process of a run, which has the number `run`: chooses the newest checkpoint that is whole and that the
+/// journal goes with, reads it, and tells the other processes. `None` is the beginning.
 ///
 /// # Errors
-/// When the store cannot be read, and when there are checkpoints, none is whole, and the job cannot begin at its
-/// beginning either because the journal begins with `from`.
-pub(in crate::engine) fn load(
+/// When the store cannot be read or written, and when there are checkpoints, none is whole, and the job cannot begin at
+/// its beginning either because the journal does not reach back to it.
+pub(in crate::engine) fn choose(
     store: &dyn CheckpointStore,
-    from: Option<u64>,
+    run: &Run,
+    recorded: &Recorded,
 ) -> Result<Option<Restored>, ConnectorError> {
-    let names = store.list()?;
-    let mut newest: Vec<&String> = manifests(&names).filter(|name| !is_savepoint(name)).collect();
-    newest.reverse();
+    let restored = load(store, recorded)?;
+    let from = match &restored {
+        Some(restored) => Chosen::Checkpoint(restored.manifest.file_name()),
+        None => Chosen::Beginning,
+    };
+    run.choose(store, from)?;
+    Ok(restored)
+}
+
+/// For the other processes: the run's number, and what the first one has chosen.
+///
+/// # Errors
+/// When the store cannot be read, or it is not whole any more.
+pub(in crate::engine) fn follow(
+    store: &dyn CheckpointStore,
+) -> Result<(u64, Option<Restored>), ConnectorError> {
+    let (run, from) = claim::chosen(store)?;
+    let Chosen::Checkpoint(name) = from else { return Ok((run, None)) };
+    match read(store, &name)? {
+        Ok(restored) => Ok((run, Some(restored))),
+        Err(why) => {
+            let message =
+                format!("go on from {name} of {}, as the first process does: {why}", store.describe());
+            Err(ConnectorError::damage(message))
+        }
+    }
+}
+
+/// Reads the newest checkpoint that is whole and goes with the journal; says which are not, and why.
+fn load(store: &dyn CheckpointStore, recorded: &Recorded) -> Result<Option<Restored>, ConnectorError> {
+    let mut names = store.list()?;
+    loop {
+        let wrong = match newest_of(store, &names, recorded)? {
+            Ok(restored) => return Ok(Some(restored)),
+            Err(wrong) => wrong,
+        };
+        // A run of before that was on its way out may have put others in their place.
+        let now = store.list()?;
+        if names == now {
+            return nothing(store, recorded, wrong);
+        }
+        names = now;
+    }
+}
+
+/// The newest of these; or what is wrong with each.
+fn newest_of(
+    store: &dyn CheckpointStore,
+    names: &[String],
+    recorded: &Recorded,
+) -> Result<Result<Restored, Vec<String>>, ConnectorError> {
     let mut wrong = Vec::new();
-    for name in &newest {
+    for name in checkpoints(names).into_iter().rev() {
         match read(store, name)? {
-            Ok(restored) if from.is_some_and(|from| restored.manifest.epoch < from) => {
+            Ok(restored) if restored.manifest.begun != recorded.header.begun => {
+                let (name_of, begun) = (&restored.manifest.name, "of another beginning than the journal");
+                wrong.push(format!("{name}: it is of the job `{name_of}`, {begun}"));
+            }
+            Ok(restored) if recorded.trimmed.is_some_and(|from| restored.manifest.epoch < from) => {
                 wrong.push(format!("{name}: the journal no longer holds what came after it"));
-                break;
             }
             Ok(restored) => {
                 tracing::info!("going on behind {name} of {}", store.describe());
-                return Ok(Some(restored));
+                return Ok(Ok(restored));
             }
             Err(why) => {
                 tracing::warn!("{name} in {} is not whole: {why}; trying the one before", store.describe());
@@ -70,7 +129,16 @@ pub(in crate::engine) fn load(
             }
         }
     }
-    match from {
+    Ok(Err(wrong))
+}
+
+/// What it means that there is no checkpoint to go on from.
+fn nothing(
+    store: &dyn CheckpointStore,
+    recorded: &Recorded,
+    wrong: Vec<String>,
+) -> Result<Option<Restored>, ConnectorError> {
+    match recorded.trimmed {
         Some(_) => {
             let why = if wrong.is_empty() { "there is none".into() } else { wrong.join("; ") };
             let message = format!(
@@ -90,21 +158,18 @@ pub(in crate::engine) fn load(
     }
 }
 
-/// Before a job writes anything: has it begin with the savepoint that it is to begin with, if there is one, and
-/// gives its epoch.
+/// Before a job writes anything: has run `run` of the beginning `begun` begin with the savepoint that it is to begin
+/// with, if there is one, and gives its epoch.
 ///
 /// # Errors
 /// When that is not whole, and when there are checkpoints already: what came after them the journal would have to
 /// tell.
-pub(in crate::engine) fn begin(how: &Checkpoints) -> Result<Option<u64>, ConnectorError> {
+pub(in crate::engine) fn begin(
+    how: &Checkpoints,
+    run: u64,
+    begun: u64,
+) -> Result<Option<u64>, ConnectorError> {
     let store = &*how.store;
-    let names = store.list()?;
-    if let Some(name) = manifests(&names).find(|name| !is_savepoint(name)) {
-        return Err(ConnectorError::damage(format!(
-            "go on from {}: there is {name}, but the journal with what came after it is missing",
-            store.describe()
-        )));
-    }
     let Some(name) = &how.begin_with else { return Ok(None) };
     let manifest = match read(store, &savepoint_file(name))? {
         Ok(restored) => restored.manifest,
@@ -113,11 +178,25 @@ pub(in crate::engine) fn begin(how: &Checkpoints) -> Result<Option<u64>, Connect
             return Err(ConnectorError::configuration(message));
         }
     };
-    let first = Manifest { savepoint: None, ..manifest };
+    let first = Manifest { savepoint: None, run, begun, ..manifest };
     let bytes =
         first.encode().map_err(|error| ConnectorError::outage(format!("write a manifest: {error}")))?;
     store.put(&first.file_name(), &[bytes.into()])?;
     Ok(Some(first.epoch))
+}
+
+/// That a job which begins finds no checkpoints.
+///
+/// # Errors
+/// When there are some.
+pub(in crate::engine) fn is_free(store: &dyn CheckpointStore) -> Result<(), ConnectorError> {
+    let names = store.list()?;
+    let Some(name) = checkpoints(&names).pop() else { return Ok(()) };
+    Err(ConnectorError::damage(format!(
+        "go on from {}: there is {name}, but the journal with what came after it is missing; --fresh deletes it and \
+         begins anew, and a job that has nothing to do with it needs a place of its own",
+        store.describe()
+    )))
 }
 
 /// Reads one checkpoint; or says why it is not whole.
@@ -126,21 +205,35 @@ pub(super) fn read(
     name: &str,
 ) -> Result<Result<Restored, String>, ConnectorError> {
     let Some(bytes) = store.get(name)? else { return Ok(Err("it is gone".into())) };
-    let mut manifest = match Manifest::decode(&bytes) {
-        Ok(manifest) => manifest,
-        Err(why) => return Ok(Err(why)),
-    };
-    let mut steps: BTreeMap<String, Vec<Section>> = BTreeMap::new();
+    match Manifest::decode(&bytes) {
+        Ok(manifest) => read_all(store, manifest, &Files::new()),
+        Err(why) => Ok(Err(why)),
+    }
+}
+
+/// Reads what a checkpoint is made of, except what is at hand; or says why it is not whole.
+pub(super) fn read_all(
+    store: &dyn CheckpointStore,
+    mut manifest: Manifest,
+    at_hand: &Files,
+) -> Result<Result<Restored, String>, ConnectorError> {
+    let (mut steps, mut files) = (BTreeMap::<String, Vec<Section>>::new(), Files::new());
     for file in &mut manifest.files {
-        let mut of_file = match read_file(store, file)? {
+        let bytes = match at_hand.get(&file.name) {
+            Some(bytes) => Some(bytes.clone()),
+            None => store.get(&file.name)?.map(Bytes::from),
+        };
+        let Some(bytes) = bytes else { return Ok(Err(format!("its file {}: it is missing", file.name))) };
+        let mut of_file = match decode(file, &bytes) {
             Ok(of_file) => of_file,
             Err(why) => return Ok(Err(format!("its file {}: {why}", file.name))),
         };
+        files.insert(file.name.clone(), bytes);
         of_file.retain(|(step, _)| file.counts(step));
         file.steps = of_file.iter().map(|(step, _)| step.clone()).collect();
         of_file.into_iter().for_each(|(step, entries)| steps.entry(step).or_default().push(entries));
     }
-    Ok(Ok(Restored { manifest, steps }))
+    Ok(Ok(Restored { manifest, steps, files }))
 }
 
 /// Reads a file of state, and checks that it is the one that the manifest knows.
@@ -148,14 +241,20 @@ pub(super) fn read_file(
     store: &dyn CheckpointStore,
     file: &StateFile,
 ) -> Result<Result<Vec<(String, Section)>, String>, ConnectorError> {
-    let Some(bytes) = store.get(&file.name)? else { return Ok(Err("it is missing".into())) };
+    match store.get(&file.name)? {
+        Some(bytes) => Ok(decode(file, &Bytes::from(bytes))),
+        None => Ok(Err("it is missing".into())),
+    }
+}
+
+fn decode(file: &StateFile, bytes: &Bytes) -> Result<Vec<(String, Section)>, String> {
     if bytes.len() as u64 != file.bytes {
-        return Ok(Err(format!("it has {} bytes instead of {}", bytes.len(), file.bytes)));
+        return Err(format!("it has {} bytes instead of {}", bytes.len(), file.bytes));
     }
-    if crc32c::crc32c(&bytes) != file.crc {
-        return Ok(Err("its checksum is another: it is damaged".into()));
+    if crc32c::crc32c(bytes) != file.crc {
+        return Err("its checksum is another: it is damaged".into());
     }
-    Ok(state::decode(&Bytes::from(bytes)))
+    state::decode(bytes)
 }
 
 impl Restored {

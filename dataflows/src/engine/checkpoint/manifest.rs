@@ -20,6 +20,12 @@ pub struct Manifest {
     pub name: String,
     /// The job, as a hash of all that decides what it computes.
     pub job: u64,
+    /// The beginning of the job whose journal it goes with: the journal's header has the same.
+    #[serde(default)]
+    pub begun: u64,
+    /// The run that made it; see [`claim`](super::claim).
+    #[serde(default)]
+    pub run: u64,
     /// The last epoch that is in it.
     pub epoch: u64,
     /// When it was made, in milliseconds since the Unix epoch UTC; for people.
@@ -96,14 +102,16 @@ impl StateFile {
 
 /// What the names of manifests begin with.
 const CHECKPOINT: &str = "checkpoint-";
-const SAVEPOINT: &str = "savepoint-";
+pub(super) const SAVEPOINT: &str = "savepoint-";
 
 impl Manifest {
-    /// What its file is called. Checkpoints sort by their epoch.
+    /// What its file is called.
     pub fn file_name(&self) -> String {
-        match &self.savepoint {
-            None => format!("{CHECKPOINT}{:020}", self.epoch),
-            Some(name) => savepoint_file(name),
+        match (&self.savepoint, self.run) {
+            // Before runs had numbers.
+            (None, 0) => format!("{CHECKPOINT}{:020}", self.epoch),
+            (None, run) => of_run(&format!("{CHECKPOINT}{:020}", self.epoch), run),
+            (Some(name), _) => savepoint_file(name),
         }
     }
 
@@ -149,15 +157,33 @@ pub fn savepoint_file(name: &str) -> String {
     format!("{SAVEPOINT}{name}")
 }
 
-/// Of the names of a store those of manifests, checkpoints before savepoints and the older before the newer.
-pub(super) fn manifests(names: &[String]) -> impl Iterator<Item = &String> {
-    let of = move |kind| names.iter().filter(move |name| name.starts_with(kind));
-    of(CHECKPOINT).chain(of(SAVEPOINT))
+/// The names of the checkpoints among those of a store, the older before the newer: a later run's are behind those
+/// of the runs before it, whatever their epochs.
+pub(super) fn checkpoints(names: &[String]) -> Vec<&String> {
+    let mut checkpoints: Vec<&String> = names.iter().filter(|name| name.starts_with(CHECKPOINT)).collect();
+    checkpoints.sort_by_key(|name| (run_of(name), epoch_of(name), name.as_str()));
+    checkpoints
 }
 
-/// Whether a manifest's name is that of a savepoint.
-pub(super) fn is_savepoint(name: &str) -> bool {
-    name.starts_with(SAVEPOINT)
+/// The names of the savepoints among those of a store.
+pub(super) fn savepoints(names: &[String]) -> impl Iterator<Item = &String> {
+    names.iter().filter(|name| name.starts_with(SAVEPOINT))
+}
+
+/// A name that only the run of this number gives.
+pub(super) fn of_run(name: &str, run: u64) -> String {
+    format!("{name}-r{run}")
+}
+
+/// The run that gave a checkpoint or a file of state its name; 0 before runs had numbers.
+pub(super) fn run_of(name: &str) -> u64 {
+    let last = name.rsplit('-').next().unwrap_or_default();
+    last.strip_prefix('r').and_then(|run| run.parse().ok()).unwrap_or(0)
+}
+
+/// The epoch of a checkpoint or a file of state.
+pub(super) fn epoch_of(name: &str) -> Option<u64> {
+    name.split('-').nth(1)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -170,6 +196,8 @@ pub(super) mod tests {
             version: VERSION,
             name: "job".into(),
             job: u64::MAX,
+            begun: 9,
+            run: 3,
             epoch: 42,
             made_ms: 1_700_000_000_000,
             savepoint: None,
@@ -198,7 +226,7 @@ pub(super) mod tests {
     #[test]
     fn what_is_written_is_read() {
         let manifest = example();
-        assert_eq!(manifest.file_name(), "checkpoint-00000000000000000042");
+        assert_eq!(manifest.file_name(), "checkpoint-00000000000000000042-r3");
         let bytes = manifest.encode().unwrap();
         assert_eq!(Manifest::decode(&bytes), Ok(manifest.clone()));
         // So it was before files told their steps.
@@ -210,6 +238,28 @@ pub(super) mod tests {
         let named = Manifest { savepoint: Some("before-upgrade".into()), ..manifest };
         assert_eq!(named.file_name(), "savepoint-before-upgrade");
         assert_eq!(Manifest::decode(&named.encode().unwrap()), Ok(named));
+    }
+
+    #[test]
+    fn what_was_written_before_runs_had_numbers_is_read() {
+        let before = Manifest { begun: 0, run: 0, ..example() };
+        assert_eq!(before.file_name(), "checkpoint-00000000000000000042");
+        let text = String::from_utf8(before.encode().unwrap()).unwrap();
+        let json = text.lines().next().unwrap().replace(r#""begun":0,"run":0,"#, "");
+        let crc = crc32c::crc32c(json.as_bytes());
+        assert_eq!(Manifest::decode(format!("{json}\ncrc32c {crc:08x}\n").as_bytes()), Ok(before));
+    }
+
+    #[test]
+    fn a_later_run_s_checkpoints_are_newer_whatever_their_epochs() {
+        let names = ["checkpoint-0000000005-r10", "checkpoint-0000000009-r9", "checkpoint-0000000011"];
+        let others = ["savepoint-r99", "state-0000000007-0-r9", "run-10"];
+        let names: Vec<String> = names.iter().chain(&others).map(|name| (*name).into()).collect();
+        assert_eq!(checkpoints(&names), [&names[2], &names[1], &names[0]]);
+        assert_eq!(savepoints(&names).collect::<Vec<_>>(), [&names[3]]);
+        assert_eq!((run_of("state-0000000007-0-r9"), epoch_of("state-0000000007-0-r9")), (9, Some(7)));
+        // As they were called before runs had numbers.
+        assert_eq!((run_of("state-0000000007-all-1ab"), epoch_of("state-0000000007-all-1ab")), (0, Some(7)));
     }
 
     #[test]

@@ -17,9 +17,11 @@
 //! more than what they change, the committer makes one file of all.
 
 mod change;
+mod claim;
 mod inspect;
 mod load;
 mod manifest;
+mod patience;
 mod state;
 mod write;
 
@@ -33,10 +35,12 @@ use levada_types::CheckpointStore;
 use super::clock::Stopwatch;
 
 pub use change::{Change, Contents, newest};
-pub use inspect::{Listed, forget, list, verify};
-pub(super) use load::{Restored, begin, load};
+pub(super) use claim::{Run, Who};
+pub use inspect::{Listed, forget, kept_by, list, missing, verify};
+pub(super) use load::{Restored, begin, choose, follow, is_free};
 pub use manifest::{Manifest, PartitionPlace, Seen, StateFile, VERSION, savepoint_file};
-pub(super) use write::{Committer, Part, ProgressPart, checkpoints};
+pub(super) use patience::at_start;
+pub(super) use write::{Committer, Part, ProgressPart, Writing, checkpoints};
 
 /// How a job keeps checkpoints.
 #[derive(Clone)]

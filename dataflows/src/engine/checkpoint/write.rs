@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
+use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use levada_types::{CheckpointStore, ConnectorError, EventTime, Offset, SourceFactory, StateChanges};
 use serde::{Deserialize, Serialize};
@@ -13,10 +14,14 @@ use timely::dataflow::operators::{Capability, Concatenate};
 use timely::dataflow::{Scope, Stream};
 use timely::scheduling::SyncActivator;
 
-use super::load;
-use super::manifest::{Manifest, PartitionPlace, StateFile, VERSION, is_savepoint, manifests};
+use super::claim;
+use super::load::{self, Files, Restored};
+use super::manifest::{
+    self, Manifest, PartitionPlace, StateFile, VERSION, epoch_of, of_run, run_of, savepoints,
+};
+use super::patience::Patience;
 use super::state;
-use super::state::Encoder;
+use super::state::{Encoded, Encoder};
 use super::{Checkpoints, Done, Trigger};
 use crate::engine::clock::unix_ms;
 use crate::engine::{EngineError, Shared};
@@ -53,6 +58,19 @@ struct Share {
     unchanged: u64,
 }
 
+/// What writes checkpoints on this worker.
+pub(in crate::engine) struct Writing {
+    pub store: Arc<dyn CheckpointStore>,
+    /// The run's number.
+    pub run: u64,
+    /// What commits them, on worker 0.
+    pub committer: Option<Committer>,
+    /// Whether the job is to stop.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// What the names of files of state begin with.
+const STATE: &str = "state-";
 /// Sets of changes that weigh more than this, and than what they change, become one with it.
 const COMPACT_BYTES: u64 = 4 << 20;
 /// Files that a checkpoint is made of at most, before they become one.
@@ -62,16 +80,18 @@ const MAX_FILES: usize = 64;
 pub(in crate::engine) fn checkpoints<'scope>(
     scope: Scope<'scope, u64>,
     parts: Vec<Stream<'scope, u64, Vec<Part>>>,
-    store: Arc<dyn CheckpointStore>,
-    committer: Option<Committer>,
+    writing: Writing,
     shared: Arc<Shared>,
 ) -> Result<(), EngineError> {
+    let Writing { store, run, committer, stop } = writing;
     let me = scope.index();
     let mut builder = OperatorBuilder::new("Checkpoint".into(), scope);
     let mut input = builder.new_input(scope.concatenate(parts), Pipeline);
     let (mut output, shares) = builder.new_output::<Vec<Share>>();
     let wake = scope.worker().sync_activator_for(builder.operator_info().address.to_vec());
-    let writer = Writer::start(me, store, Arc::clone(&shared), wake)?;
+    let names = Names { me, run };
+    let patience = Patience::new(Arc::clone(&shared), Arc::clone(&stop));
+    let writer = Writer::start(names, store, patience, wake)?;
     let failed = Arc::clone(&shared);
     builder.build(move |_| {
         let mut pending: BTreeMap<u64, (Capability<u64>, Vec<Part>)> = BTreeMap::new();
@@ -101,7 +121,8 @@ pub(in crate::engine) fn checkpoints<'scope>(
 
     let mut builder = OperatorBuilder::new("Commit".into(), scope);
     let mut input = builder.new_input(shares, Exchange::new(|_: &Share| 0));
-    let commit = committer.map(|committer| committer.start(Arc::clone(&shared))).transpose()?;
+    let commit =
+        committer.map(|committer| committer.start(Patience::new(Arc::clone(&shared), stop))).transpose()?;
     builder.build(move |_| {
         let mut pending: BTreeMap<u64, Vec<Share>> = BTreeMap::new();
         move |frontiers| {
@@ -121,6 +142,13 @@ pub(in crate::engine) fn checkpoints<'scope>(
     Ok(())
 }
 
+/// Whose a file of state is.
+#[derive(Clone, Copy)]
+struct Names {
+    me: usize,
+    run: u64,
+}
+
 /// A worker's thread that encodes its shares and waits for the disk.
 struct Writer {
     parts: Sender<(u64, Vec<Part>)>,
@@ -129,19 +157,19 @@ struct Writer {
 
 impl Writer {
     fn start(
-        me: usize,
+        names: Names,
         store: Arc<dyn CheckpointStore>,
-        shared: Arc<Shared>,
+        patience: Patience,
         wake: SyncActivator,
     ) -> Result<Writer, EngineError> {
         let (parts, waiting) = unbounded::<(u64, Vec<Part>)>();
         let (done, shares) = unbounded();
-        let ending = Arc::clone(&shared);
-        shared.spawn(format!("checkpoint {me}"), move || {
+        let shared = Arc::clone(&patience.shared);
+        shared.spawn(format!("checkpoint {}", names.me), move || {
             for (epoch, parts) in waiting {
-                match write(&*store, epoch, me, parts) {
+                match write(&*store, &patience, epoch, names, parts) {
                     Ok(share) => drop(done.send((epoch, share))),
-                    Err(error) => return ending.fail(EngineError::Checkpoint(error)),
+                    Err(error) => return patience.end(&*store, error),
                 }
                 // A worker that is gone needs no waking.
                 let _ = wake.activate();
@@ -153,8 +181,9 @@ impl Writer {
 
 fn write(
     store: &dyn CheckpointStore,
+    patience: &Patience,
     epoch: u64,
-    me: usize,
+    Names { me, run }: Names,
     parts: Vec<Part>,
 ) -> Result<Share, ConnectorError> {
     let mut share = Share::default();
@@ -174,22 +203,27 @@ fn write(
         }
     }
     share.whole = whole.steps();
-    let now = unix_ms();
     for (what, encoder) in [("whole-", whole), ("", changed)] {
         if encoder.entries() > 0 {
-            share.files.push(put(store, format!("state-{epoch:020}-{what}{me}-{now:x}"), encoder)?);
+            let name = of_run(&format!("{STATE}{epoch:020}-{what}{me}"), run);
+            share.files.push(put(store, patience, name, encoder)?);
         }
     }
     Ok(share)
 }
 
-/// Writes a file of state. Its name says when, so that no later run writes another under the same name, which an
+/// Writes a file of state. Its name says the run, so that no other one writes another under the same name, which an
 /// older manifest may name.
-fn put(store: &dyn CheckpointStore, name: String, encoder: Encoder) -> Result<StateFile, ConnectorError> {
+fn put(
+    store: &dyn CheckpointStore,
+    patience: &Patience,
+    name: String,
+    encoder: Encoder,
+) -> Result<StateFile, ConnectorError> {
     let (entries, steps) = (encoder.entries(), encoder.steps());
-    let file = encoder.finish();
-    store.put(&name, &file.parts)?;
-    Ok(StateFile { name, bytes: file.bytes, crc: file.crc, entries, steps })
+    let Encoded { parts, bytes, crc } = encoder.finish();
+    patience.insist(store, || store.put(&name, &parts))?;
+    Ok(StateFile { name, bytes, crc, entries, steps })
 }
 
 /// Commits checkpoints: writes their manifests, keeps the newest, deletes what no manifest names.
@@ -197,11 +231,18 @@ pub(in crate::engine) struct Committer {
     pub how: Checkpoints,
     pub name: String,
     pub job: u64,
+    /// The beginning of the job that its journal is of.
+    pub begun: u64,
+    /// The run's number.
+    pub run: u64,
     pub steps: BTreeMap<String, u64>,
     /// Each source, to be told, and how many partitions it has.
     pub sources: Vec<(Arc<dyn SourceFactory>, usize)>,
-    /// What the checkpoint from which the run goes on is made of.
+    /// What the last checkpoint is made of; at first the one from which the run goes on.
     pub files: Vec<StateFile>,
+    /// Those of them that a run of before wrote, until this one has made a checkpoint: a run that was only thought dead
+    /// may delete them.
+    pub at_hand: Files,
     pub trigger: Arc<Trigger>,
     /// The journal need not hold this epoch any more, nor what is before it.
     pub trim: Arc<AtomicU64>,
@@ -210,25 +251,31 @@ pub(in crate::engine) struct Committer {
 
 impl Committer {
     /// Goes on with the files of a checkpoint.
-    pub(in crate::engine) fn go_on(&mut self, from: &Manifest) {
-        self.files = known(from, &self.steps);
+    pub(in crate::engine) fn go_on(&mut self, from: &Restored) {
+        self.files = known(&from.manifest, &self.steps);
+        self.at_hand = from.files.clone();
     }
 
     /// A thread that waits for the store.
-    fn start(mut self, shared: Arc<Shared>) -> Result<Sender<(u64, Vec<Share>)>, EngineError> {
+    fn start(mut self, patience: Patience) -> Result<Sender<(u64, Vec<Share>)>, EngineError> {
         let (shares, waiting) = unbounded::<(u64, Vec<Share>)>();
-        let ending = Arc::clone(&shared);
+        let shared = Arc::clone(&patience.shared);
         shared.spawn("checkpoints".into(), move || {
             for (epoch, shares) in waiting {
-                if let Err(error) = self.commit(epoch, shares) {
-                    return ending.fail(EngineError::Checkpoint(error));
+                if let Err(error) = self.commit(&patience, epoch, shares) {
+                    return patience.end(&*self.how.store, error);
                 }
             }
         })?;
         Ok(shares)
     }
 
-    fn commit(&mut self, epoch: u64, mut shares: Vec<Share>) -> Result<(), ConnectorError> {
+    fn commit(
+        &mut self,
+        patience: &Patience,
+        epoch: u64,
+        mut shares: Vec<Share>,
+    ) -> Result<(), ConnectorError> {
         let Some(progress) = shares.iter_mut().find_map(|share| share.progress.take()) else { return Ok(()) };
         let told_whole = |step: &str| shares.iter().all(|share| share.whole.iter().any(|name| name == step));
         forget_steps(&mut self.files, told_whole);
@@ -236,6 +283,8 @@ impl Committer {
         let mut files: Vec<StateFile> =
             shares.iter_mut().flat_map(|share| std::mem::take(&mut share.files)).collect();
         files.sort_by(|a, b| a.name.cmp(&b.name));
+        let store = Arc::clone(&self.how.store);
+        let mut names = patience.insist(&*store, || self.names(&files))?;
         let hex = |place: Vec<u8>| place.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let sinks = shares.into_iter().flat_map(|share| share.sinks).map(|(name, place)| (name, hex(place)));
         let bytes = files.iter().map(|file| file.bytes).sum::<u64>() as usize;
@@ -244,6 +293,8 @@ impl Committer {
             version: VERSION,
             name: self.name.clone(),
             job: self.job,
+            begun: self.begun,
+            run: self.run,
             epoch,
             made_ms: unix_ms(),
             savepoint: None,
@@ -253,8 +304,14 @@ impl Committer {
             sinks: sinks.collect(),
             files: self.files.clone(),
         };
-        self.put(&manifest)?;
-        let Done { took, names } = self.trigger.done();
+        let is_first = self.files.iter().any(|file| run_of(&file.name) != self.run);
+        if is_first {
+            self.compact(patience, &mut manifest)?;
+        }
+        self.at_hand.clear();
+        self.put(patience, &manifest)?;
+        names.push(manifest.file_name());
+        let Done { took, names: wanted } = self.trigger.done();
         let told = &self.metrics.checkpoints;
         count(&told.made, 1);
         count(&told.bytes, bytes - unchanged);
@@ -262,20 +319,50 @@ impl Committer {
         told.epoch.store(epoch, SeqCst);
         told.made_ms.store(manifest.made_ms, SeqCst);
         told.took_ns.store(took.as_nanos() as u64, SeqCst);
-        for name in names {
-            self.put(&Manifest { savepoint: Some(name), ..manifest.clone() })?;
+        for name in wanted {
+            let savepoint = Manifest { savepoint: Some(name), ..manifest.clone() };
+            self.keep(patience, &savepoint)?;
+            names.push(savepoint.file_name());
         }
         self.tell(&manifest);
         if self.is_worth_compacting() {
-            self.compact(&mut manifest)?;
+            self.compact(patience, &mut manifest)?;
+            self.put(patience, &manifest)?;
         }
-        self.prune(epoch)
+        patience.insist(&*store, || self.prune(&names, epoch))
     }
 
-    fn put(&self, manifest: &Manifest) -> Result<(), ConnectorError> {
-        let bytes = manifest.encode();
-        let bytes = bytes.map_err(|error| ConnectorError::outage(format!("write a manifest: {error}")))?;
-        self.how.store.put(&manifest.file_name(), &[bytes.into()])
+    /// The names of all files, unless a later run has begun: then it is its turn.
+    fn names(&self, files: &[StateFile]) -> Result<Vec<String>, ConnectorError> {
+        let store = &*self.how.store;
+        let names = store.list()?;
+        let other = files.iter().map(|file| run_of(&file.name)).find(|run| *run != self.run);
+        match claim::successor(store, &names, self.run)?.or(other) {
+            None => Ok(names),
+            Some(other) => Err(claim::replaced(store, self.run, other)),
+        }
+    }
+
+    fn put(&self, patience: &Patience, manifest: &Manifest) -> Result<(), ConnectorError> {
+        let bytes = encode(manifest)?;
+        patience.insist(&*self.how.store, || {
+            self.how.store.put(&manifest.file_name(), std::slice::from_ref(&bytes))
+        })
+    }
+
+    /// Keeps a checkpoint by a name, unless another one has it.
+    fn keep(&self, patience: &Patience, savepoint: &Manifest) -> Result<(), ConnectorError> {
+        let (bytes, name) = (encode(savepoint)?, savepoint.file_name());
+        let store = &*self.how.store;
+        let created = patience.insist(store, || {
+            // An attempt whose answer did not come may have made it.
+            Ok(store.create(&name, std::slice::from_ref(&bytes))?
+                || store.get(&name)?.is_some_and(|it| it == bytes))
+        })?;
+        if !created {
+            tracing::warn!("there is a {name} in {} already, which stays as it is", store.describe());
+        }
+        Ok(())
     }
 
     fn tell(&self, manifest: &Manifest) {
@@ -285,8 +372,8 @@ impl Committer {
         }
     }
 
-    /// Whether all other files weigh more than those of the epoch that wrote the most, which hold the most of what
-    /// there is.
+    /// Whether there are many files, or all others weigh more than those of the epoch that wrote the most, which hold the
+    /// most of what there is.
     fn is_worth_compacting(&self) -> bool {
         let mut epochs: BTreeMap<Option<u64>, u64> = BTreeMap::new();
         for file in &self.files {
@@ -297,32 +384,34 @@ impl Committer {
         self.files.len() > MAX_FILES || all - largest > largest.max(COMPACT_BYTES)
     }
 
-    /// Makes one file of all.
-    fn compact(&mut self, manifest: &mut Manifest) -> Result<(), ConnectorError> {
-        let store = &*self.how.store;
-        let restored = load::read(store, &manifest.file_name())?
-            .map_err(|why| ConnectorError::damage(format!("read {} again: {why}", manifest.file_name())))?;
+    /// Makes one file of all that a checkpoint is made of.
+    fn compact(&mut self, patience: &Patience, manifest: &mut Manifest) -> Result<(), ConnectorError> {
+        let store = Arc::clone(&self.how.store);
+        let read = || load::read_all(&*store, manifest.clone(), &self.at_hand);
+        let restored = patience.insist(&*store, read)?.map_err(|why| {
+            ConnectorError::damage(format!("read again what {} is made of: {why}", manifest.file_name()))
+        })?;
         let mut encoder = Encoder::default();
         for (step, files) in restored.steps() {
             encoder.step(step, state::newest(files));
         }
-        let all = put(store, format!("state-{:020}-all-{:x}", manifest.epoch, unix_ms()), encoder)?;
+        let name = of_run(&format!("{STATE}{:020}-all", manifest.epoch), self.run);
+        let all = put(&*store, patience, name, encoder)?;
         count(&self.metrics.checkpoints.compacted_bytes, all.bytes as usize);
         self.files = vec![all];
         manifest.files = self.files.clone();
-        self.put(manifest)
+        Ok(())
     }
 
-    /// Deletes what is older than those to be kept.
-    fn prune(&self, newest: u64) -> Result<(), ConnectorError> {
+    /// Deletes what is older than those to be kept, of all that there was before checkpoint `newest`, and that one.
+    fn prune(&self, names: &[String], newest: u64) -> Result<(), ConnectorError> {
         let store = &*self.how.store;
-        let names = store.list()?;
-        let checkpoints: Vec<&String> = manifests(&names).filter(|name| !is_savepoint(name)).collect();
+        let checkpoints = until(names, self.run);
         let excess = checkpoints.len().saturating_sub(self.how.keep.max(1));
         for name in &checkpoints[..excess] {
             store.delete(name)?;
         }
-        let oldest = delete_unnamed(store, newest)?;
+        let oldest = delete_unnamed(store, names, self.run, newest)?;
         // The journal has to hold what came after the oldest checkpoint from which a run may go on.
         if let Some(oldest) = oldest {
             self.trim.fetch_max(oldest, SeqCst);
@@ -349,34 +438,53 @@ fn forget_steps(files: &mut Vec<StateFile>, these: impl Fn(&str) -> bool) {
     });
 }
 
-/// Deletes the files of state up to epoch `newest` that no manifest names; gives the epoch of the oldest
-/// checkpoint. Nothing, if a manifest cannot be read: what it names is not known.
-pub(super) fn delete_unnamed(
-    store: &dyn CheckpointStore,
-    newest: u64,
-) -> Result<Option<u64>, ConnectorError> {
-    let names = store.list()?;
-    let mut wanted = BTreeSet::new();
-    let mut oldest = None;
-    for name in manifests(&names) {
-        let Some(bytes) = store.get(name)? else { continue };
-        let Ok(manifest) = Manifest::decode(&bytes) else { return Ok(None) };
-        if !is_savepoint(name) {
-            oldest.get_or_insert(manifest.epoch);
-        }
-        wanted.extend(manifest.files.into_iter().map(|file| file.name));
-    }
-    for name in names.iter().filter(|name| epoch_of(name).is_some_and(|epoch| epoch <= newest)) {
-        if !wanted.contains(name) {
-            store.delete(name)?;
-        }
-    }
-    Ok(oldest)
+fn encode(manifest: &Manifest) -> Result<Bytes, ConnectorError> {
+    let bytes = manifest.encode();
+    bytes
+        .map(Bytes::from)
+        .map_err(|error| ConnectorError::configuration(format!("write a manifest: {error}")))
 }
 
-/// The epoch of a file of state; `None` of any other name.
-fn epoch_of(name: &str) -> Option<u64> {
-    name.strip_prefix("state-")?.split('-').next()?.parse().ok()
+/// The names of checkpoints, without those of runs behind `run`.
+fn until(names: &[String], run: u64) -> Vec<&String> {
+    let mut checkpoints = manifest::checkpoints(names);
+    checkpoints.retain(|name| run_of(name) <= run);
+    checkpoints
+}
+
+/// For run `run`: deletes of `names` the files of state that no manifest names, its own up to epoch `newest` and those
+/// of all runs before it, and what those told of themselves. Gives the least epoch of a checkpoint. Nothing, if a
+/// manifest cannot be read: what it names is not known.
+pub(super) fn delete_unnamed(
+    store: &dyn CheckpointStore,
+    names: &[String],
+    run: u64,
+    newest: u64,
+) -> Result<Option<u64>, ConnectorError> {
+    let mut wanted = BTreeSet::new();
+    let mut oldest: Option<u64> = None;
+    for name in until(names, run) {
+        let Some(bytes) = store.get(name)? else { continue };
+        let Ok(manifest) = Manifest::decode(&bytes) else { return Ok(None) };
+        oldest = Some(oldest.map_or(manifest.epoch, |oldest| oldest.min(manifest.epoch)));
+        wanted.extend(manifest.files.into_iter().map(|file| file.name));
+    }
+    for name in savepoints(names) {
+        let Some(bytes) = store.get(name)? else { continue };
+        let Ok(manifest) = Manifest::decode(&bytes) else { return Ok(None) };
+        wanted.extend(manifest.files.into_iter().map(|file| file.name));
+    }
+    let is_over = |name: &String| match claim::number(name) {
+        Some(number) => number < run,
+        None if !name.starts_with(STATE) || wanted.contains(name) => false,
+        None => {
+            run_of(name) < run || run_of(name) == run && epoch_of(name).is_some_and(|epoch| epoch <= newest)
+        }
+    };
+    for name in names.iter().filter(|name| is_over(name)) {
+        store.delete(name)?;
+    }
+    Ok(oldest)
 }
 
 #[cfg(test)]

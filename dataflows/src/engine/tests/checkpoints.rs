@@ -13,15 +13,71 @@ use super::*;
 
 /// Checkpoints in memory.
 #[derive(Clone, Default)]
-struct Store {
+pub(super) struct Store {
     files: Arc<Mutex<BTreeMap<String, Vec<u8>>>>,
     /// The job is stopped with this call to write, and nothing is written any more.
     dies_at: Arc<AtomicUsize>,
     calls: Arc<AtomicUsize>,
+    /// Calls to write wait there, if there is one.
+    gate: Option<Arc<Gate>>,
+}
+
+/// Where a run is held.
+#[derive(Default)]
+pub(super) struct Gate {
+    /// With which call to write.
+    at: usize,
+    state: Mutex<Held>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Held {
+    /// It waits, or has come to its end.
+    waits: bool,
+    over: bool,
+    open: bool,
+}
+
+impl Gate {
+    fn pass(&self, call: usize) {
+        if call < self.at {
+            return;
+        }
+        let mut held = self.state.lock().unwrap();
+        held.waits = true;
+        self.changed.notify_all();
+        drop(wait(&self.changed, held, |held| !held.open, "the gate to open"));
+    }
+
+    /// Notes that nobody will come.
+    pub(super) fn end(&self) {
+        self.state.lock().unwrap().over = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits until somebody waits; false if nobody will.
+    pub(super) fn holds(&self) -> bool {
+        let held = self.state.lock().unwrap();
+        let held = wait(&self.changed, held, |held| !held.waits && !held.over, "somebody at the gate");
+        !held.over
+    }
+
+    pub(super) fn open(&self) {
+        self.state.lock().unwrap().open = true;
+        self.changed.notify_all();
+    }
 }
 
 impl Store {
-    fn names(&self) -> Vec<String> {
+    /// The same files, and a gate before call `at`.
+    pub(super) fn held_at(&self, at: usize) -> (Store, Arc<Gate>) {
+        let gate = Arc::new(Gate { at, ..Gate::default() });
+        let store = Store { gate: Some(Arc::clone(&gate)), calls: Arc::default(), ..self.clone() };
+        (store, gate)
+    }
+
+    pub(super) fn names(&self) -> Vec<String> {
         self.files.lock().unwrap().keys().cloned().collect()
     }
 
@@ -32,12 +88,21 @@ impl Store {
 
     fn dying_at(&self, call: usize) -> Store {
         let files = Arc::new(Mutex::new(self.files.lock().unwrap().clone()));
-        Store { files, dies_at: Arc::new(call.into()), calls: Arc::default() }
+        Store { files, dies_at: Arc::new(call.into()), ..Store::default() }
+    }
+
+    /// The same files, of which none is written any more from call `call` on.
+    pub(super) fn dead_after(&self, call: usize) -> Store {
+        Store { dies_at: Arc::new(call.into()), calls: Arc::default(), ..self.clone() }
     }
 
     fn turn(&self) -> Result<(), ConnectorError> {
         let dies_at = self.dies_at.load(SeqCst);
-        match self.calls.fetch_add(1, SeqCst) + 1 {
+        let call = self.calls.fetch_add(1, SeqCst) + 1;
+        if let Some(gate) = &self.gate {
+            gate.pass(call);
+        }
+        match call {
             call if dies_at > 0 && call >= dies_at => {
                 Err(ConnectorError::outage("write X: the disk is full"))
             }
@@ -61,6 +126,15 @@ impl CheckpointStore for Store {
         self.files.lock().unwrap().insert(name.into(), parts.concat());
         Ok(())
     }
+    fn create(&self, name: &str, parts: &[Bytes]) -> Result<bool, ConnectorError> {
+        self.turn()?;
+        let mut files = self.files.lock().unwrap();
+        let is_new = !files.contains_key(name);
+        if is_new {
+            files.insert(name.into(), parts.concat());
+        }
+        Ok(is_new)
+    }
     fn delete(&self, name: &str) -> Result<(), ConnectorError> {
         self.turn()?;
         self.files.lock().unwrap().remove(name);
@@ -70,7 +144,7 @@ impl CheckpointStore for Store {
 
 /// A sink that outlives the runs of a job: it takes no epoch twice, and notes whether one was left out.
 #[derive(Clone, Default)]
-struct Lasting(Published);
+pub(super) struct Lasting(pub(super) Published);
 
 impl SinkFactory for Lasting {
     fn describe(&self) -> String {
@@ -115,7 +189,7 @@ impl Sink for OpenLasting {
 }
 
 /// Runs on from where the last run was, to its end or to its death.
-fn go_on(
+pub(super) fn go_on(
     topic: &Topic,
     sink: &Lasting,
     memory: &Memory,
@@ -146,11 +220,11 @@ fn lasting(topic: &Topic, sink: &Lasting) -> Arc<Plan> {
     Arc::new(plan)
 }
 
-fn topic() -> Topic {
+pub(super) fn topic() -> Topic {
     Topic { chunk: 4096, ..Topic::new(vec![history(60_000), history(25_000), history(9_000)], false) }
 }
 
-fn undisturbed() -> Vec<(Epoch, RecordBatch)> {
+pub(super) fn undisturbed() -> Vec<(Epoch, RecordBatch)> {
     let sink = Lasting::default();
     go_on(&topic(), &sink, &Memory::default(), &Store::default(), 2).unwrap();
     let all = sink.0.0.0.lock().unwrap().clone();
@@ -218,12 +292,17 @@ fn what_was_told_before_all_was_told_is_no_part_of_a_checkpoint() {
 
 /// The checkpoints of a run that died some way on.
 fn broken_off() -> (Topic, Lasting, Memory, Store) {
-    let (topic, sink, memory) = (topic(), Lasting::default(), Memory::default());
-    let store = Store::default().dying_at(9);
-    assert!(go_on(&topic, &sink, &memory, &store, 2).is_err());
-    let store = store.dying_at(0);
-    assert!(checkpoint::list(&store).unwrap().len() >= 2, "{:?}", store.names());
-    (topic, sink, memory, store)
+    // How many checkpoints a run makes is a matter of time: on a busy machine it may be over before.
+    for _ in 0..100 {
+        let (topic, sink, memory) = (topic(), Lasting::default(), Memory::default());
+        let store = Store::default().dying_at(12);
+        let died = go_on(&topic, &sink, &memory, &store, 2).is_err();
+        let store = store.dying_at(0);
+        if died && checkpoint::list(&store).unwrap().len() >= 2 {
+            return (topic, sink, memory, store);
+        }
+    }
+    panic!("no run of a hundred made two checkpoints and died")
 }
 
 #[test]
@@ -265,10 +344,13 @@ fn a_journal_that_does_not_reach_back_needs_a_checkpoint() {
     let error = go_on(&topic, &sink, &memory, &store, 1).unwrap_err().to_string();
     assert!(error.contains("failed to go on from memory: checkpoint-0"), "{error}");
     assert!(error.contains("the job can only begin afresh"), "{error}");
-    // Checkpoints whose journal is gone are no beginning either.
-    let (topic, sink, _, store) = broken_off();
+    // Checkpoints whose journal is gone are no beginning either, nor those of a journal of before.
+    let (topic, sink, memory, store) = broken_off();
     let error = go_on(&topic, &sink, &Memory::default(), &store, 1).unwrap_err().to_string();
     assert!(error.contains("the journal with what came after it is missing"), "{error}");
+    memory.set(|state| state.recorded.as_mut().unwrap().header.begun += 1);
+    let error = go_on(&topic, &sink, &memory, &store, 1).unwrap_err().to_string();
+    assert!(error.contains("the job has begun anew there, with another journal than this one"), "{error}");
 }
 
 #[test]

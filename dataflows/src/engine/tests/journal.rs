@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use levada_types::WhenDurable;
-use levada_types::journal::{EpochCut, Journal, JournalHeader, JournalWriter, Recorded};
+use levada_types::journal::{Ended, EpochCut, Journal, JournalHeader, JournalWriter, Recorded};
 
 use super::super::JobJournal;
 use super::*;
@@ -20,6 +20,25 @@ pub(super) struct State {
     /// How many appends wait.
     waiting: usize,
     fails: bool,
+    /// Tells when nothing need be waited for any more.
+    ended: Option<Ended>,
+    /// How many writers there were; only the last one may write.
+    writers: usize,
+}
+
+/// Writes it, until another does.
+struct Writer {
+    memory: Memory,
+    number: usize,
+}
+
+impl Writer {
+    fn is_ours(&self) -> Result<(), ConnectorError> {
+        match self.memory.state().writers == self.number {
+            true => Ok(()),
+            false => Err(ConnectorError::configuration("write the journal: another process writes it")),
+        }
+    }
 }
 
 impl Memory {
@@ -57,25 +76,37 @@ impl Journal for Memory {
         "memory".into()
     }
     fn writer(&self) -> Result<Box<dyn JournalWriter>, ConnectorError> {
-        Ok(Box::new(self.clone()))
+        self.set(|state| state.writers += 1);
+        let number = self.state().writers;
+        Ok(Box::new(Writer { memory: self.clone(), number }))
     }
     fn recorded(&self) -> Result<Option<Recorded>, ConnectorError> {
         Ok(self.state().recorded.clone())
     }
+    fn delete(&self) -> Result<bool, ConnectorError> {
+        Ok(self.state().recorded.take().is_some())
+    }
 }
 
-impl JournalWriter for Memory {
+impl JournalWriter for Writer {
+    fn end_with(&mut self, ended: Ended) {
+        self.memory.set(|state| state.ended = Some(ended));
+    }
+
     fn begin(&mut self, header: &JournalHeader, behind: Option<u64>) -> Result<(), ConnectorError> {
+        self.is_ours()?;
         let begun = Recorded { header: header.clone(), trimmed: behind, epochs: Vec::new() };
-        self.set(|state| state.recorded = Some(begun));
+        self.memory.set(|state| state.recorded = Some(begun));
         Ok(())
     }
     fn grow(&mut self, _: &Recorded, header: &JournalHeader) -> Result<(), ConnectorError> {
-        self.set(|state| state.recorded.as_mut().unwrap().grow(header.clone()));
+        self.is_ours()?;
+        self.memory.set(|state| state.recorded.as_mut().unwrap().grow(header.clone()));
         Ok(())
     }
     fn trim(&mut self, _: &JournalHeader, epoch: u64) -> Result<(), ConnectorError> {
-        self.set(|state| {
+        self.is_ours()?;
+        self.memory.set(|state| {
             let recorded = state.recorded.as_mut().unwrap();
             recorded.trimmed = Some(epoch);
             recorded.epochs.retain(|cut| cut.epoch > epoch);
@@ -83,12 +114,18 @@ impl JournalWriter for Memory {
         Ok(())
     }
     fn append(&mut self, epochs: &[EpochCut]) -> Result<(), ConnectorError> {
-        self.set(|state| state.waiting += 1);
-        self.wait_until(|state| !state.closed);
-        if self.state().fails {
+        self.is_ours()?;
+        self.memory.set(|state| state.waiting += 1);
+        let ended = self.memory.state().ended.clone();
+        let is_over = || ended.as_ref().is_some_and(|ended| ended());
+        until(|| !self.memory.state().closed || is_over(), "the journal");
+        if self.memory.state().closed {
+            return Err(ConnectorError::outage("write the journal: the job has ended"));
+        }
+        if self.memory.state().fails {
             return Err(ConnectorError::outage("write the journal: the disk is full"));
         }
-        self.set(|state| state.recorded.as_mut().unwrap().epochs.extend_from_slice(epochs));
+        self.memory.set(|state| state.recorded.as_mut().unwrap().epochs.extend_from_slice(epochs));
         Ok(())
     }
 }
@@ -243,7 +280,8 @@ fn a_partition_that_came_later_is_taken_up_and_comes_again_where_it_came() {
 
 #[test]
 fn a_journal_that_cannot_be_written_ends_the_job_and_nothing_of_the_epoch_is_published() {
-    let topic = Topic::new(vec![history(1_000)], true);
+    // Of one partition nothing comes, and nothing more is told than that.
+    let topic = Topic::new(vec![history(1_000), Vec::new()], true);
     let memory = Memory::default();
     let (plan, sums) = checked_plan(&topic, &memory);
     let how = memory.run(false, 2, &Arc::default());
@@ -254,8 +292,30 @@ fn a_journal_that_cannot_be_written_ends_the_job_and_nothing_of_the_epoch_is_pub
     sums.wait_for(1_001);
     memory.set(|state| state.fails = true);
     topic.append(0, (NEWEST + 400, 1, 1));
+    until(|| job.is_finished(), "the job to end");
     let error = job.join().unwrap().unwrap_err();
     assert_eq!(error.to_string(), "failed to write the journal: the disk is full");
+    assert_eq!(sums.numbers().len(), 1_001);
+}
+
+#[test]
+fn a_journal_that_waits_does_not_hold_up_the_end_of_a_job_that_fails() {
+    let topic = Topic::new(vec![history(1_000)], true);
+    let memory = Memory::default();
+    let (plan, sums) = checked_plan(&topic, &memory);
+    let how = memory.run(false, 2, &Arc::default());
+    let metrics = Metrics::new(&plan);
+    let job = std::thread::spawn(move || run(plan, &how, metrics));
+    topic.append(0, (NEWEST, 1, 1));
+    topic.append(0, (NEWEST + 200, 1, 1));
+    sums.wait_for(1_001);
+    memory.set(|state| state.closed = true);
+    let before = memory.state().waiting;
+    topic.append(0, (NEWEST + 400, 1, 1));
+    memory.wait_until(|state| state.waiting > before);
+    topic.append(0, (NEWEST + 600, GONE, 1));
+    let error = job.join().unwrap().unwrap_err();
+    assert!(error.to_string().contains("failed to read memory: it is gone"), "{error}");
     assert_eq!(sums.numbers().len(), 1_001);
 }
 
@@ -313,6 +373,7 @@ fn a_journal_of_another_run_is_refused() {
     let (plan, _) = checked_plan(&topic, &memory);
     let header = JournalHeader {
         job: 1,
+        begun: 1,
         until_drained: false,
         partitions: vec![levada_types::journal::PartitionBounds {
             source: "numbers".into(),
