@@ -61,6 +61,9 @@ struct Feed {
     producer: BaseProducer,
     topic: String,
     readers: Vec<Reader>,
+    end: End,
+    /// Where the topic ends, all partitions together: each transaction marks those that it is in.
+    given: i64,
 }
 
 impl Feed {
@@ -68,19 +71,22 @@ impl Feed {
         let topic = site.topic("readings");
         let log = Log::open(site.data("log")).unwrap().topic(&topic).unwrap();
         let readers = (0..3).map(|partition| log.reader(partition, Start::Beginning).unwrap()).collect();
-        Feed { producer: transactional(shared(), &format!("{}.feed", site.name)), topic, readers }
+        let producer = transactional(shared(), &format!("{}.feed", site.name));
+        Feed { producer, topic, readers, end: End::at(shared()), given: 0 }
     }
 
-    /// The next `count` of each partition; how many there were.
+    /// The next `count` of each partition, which all can read then; how many there were.
     fn give(&mut self, count: usize) -> usize {
         let mut given = 0;
         self.producer.begin_transaction().unwrap();
         for (partition, reader) in (0..).zip(&mut self.readers) {
             let fetched = reader.read(count, 1 << 24).unwrap();
             given += fetched.len();
+            self.given += fetched.len() as i64 + i64::from(!fetched.is_empty());
             fetched.iter().for_each(|record| send(&self.producer, &self.topic, partition, record.value));
         }
         self.producer.commit_transaction(PATIENCE).unwrap();
+        until("what was given can be read", || self.end.of(&self.topic) >= self.given);
         given
     }
 }
