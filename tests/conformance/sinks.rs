@@ -270,7 +270,7 @@ fn a_stream_of_redis() {
 #[cfg(feature = "kafka")]
 fn kafka(topic: &str, partitions: usize, delivery: &str, identity: Option<&str>) {
     use crate::brokers::kafka::shared;
-    use crate::kafka::site::{Found, read};
+    use crate::kafka::site::{End, Found, read, until};
 
     let folder = TempDir::new().unwrap();
     let row = |(.., (epoch, position), value): Found| {
@@ -278,7 +278,10 @@ fn kafka(topic: &str, partitions: usize, delivery: &str, identity: Option<&str>)
         row["place"] = json!(format!("{epoch}/{position}"));
         row
     };
+    let (committed, all) = (End::at(shared()), End::of_all(shared()));
     let read = || -> Vec<Vec<Value>> {
+        // The brokers mark each partition some time after they have said that a transaction is committed.
+        until("each partition is marked", || committed.of(topic) == all.of(topic));
         let partitions = read(shared(), topic).into_iter();
         partitions.map(|found| found.into_iter().map(row).collect()).collect()
     };
