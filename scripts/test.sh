@@ -10,7 +10,7 @@ step "format"
 cargo fmt --all --check
 step "tests"
 # Most of them wait for servers most of the time.
-RUST_TEST_THREADS=${RUST_TEST_THREADS:-4} cargo test --release --workspace --locked --no-fail-fast
+RUST_TEST_THREADS=${RUST_TEST_THREADS:-3} cargo test --release --workspace --locked --no-fail-fast
 step "lints"
 cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
 step "licences and sources of dependencies"

@@ -17,7 +17,7 @@ pub(super) struct State {
     pub(super) recorded: Option<Recorded>,
     /// Appends wait while it is closed.
     closed: bool,
-    /// How many appends wait.
+    /// How many appends are under way.
     waiting: usize,
     fails: bool,
     /// Tells when nothing need be waited for any more.
@@ -119,6 +119,7 @@ impl JournalWriter for Writer {
         let ended = self.memory.state().ended.clone();
         let is_over = || ended.as_ref().is_some_and(|ended| ended());
         until(|| !self.memory.state().closed || is_over(), "the journal");
+        self.memory.set(|state| state.waiting -= 1);
         if self.memory.state().closed {
             return Err(ConnectorError::outage("write the journal: the job has ended"));
         }
@@ -195,7 +196,7 @@ fn nothing_of_an_epoch_is_published_before_it_is_written_down_and_a_replay_is_th
     };
     rows_in(13_000);
     for i in 0..40 {
-        memory.set(|state| (state.closed, state.waiting) = (i % 5 == 0, 0));
+        memory.set(|state| state.closed = i % 5 == 0);
         topic.append(i as usize % 3, (NEWEST + 200 * i, i % 7, i));
         if i % 5 == 0 {
             // The step has the row and the sink waits, for the disk is slow.
@@ -310,9 +311,8 @@ fn a_journal_that_waits_does_not_hold_up_the_end_of_a_job_that_fails() {
     topic.append(0, (NEWEST + 200, 1, 1));
     sums.wait_for(1_001);
     memory.set(|state| state.closed = true);
-    let before = memory.state().waiting;
     topic.append(0, (NEWEST + 400, 1, 1));
-    memory.wait_until(|state| state.waiting > before);
+    memory.wait_until(|state| state.waiting > 0);
     topic.append(0, (NEWEST + 600, GONE, 1));
     let error = job.join().unwrap().unwrap_err();
     assert!(error.to_string().contains("failed to read memory: it is gone"), "{error}");
