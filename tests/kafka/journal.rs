@@ -210,6 +210,7 @@ fn all_good(site: &Site, run: &mut Run) -> usize {
         found = good(&site.written());
         found.len() >= expected.len() || run.is_over()
     });
+    run.said.extend(run.lines.try_iter());
     assert_eq!(found.len(), expected.len(), "{:#?}", run.said);
     assert_eq!(found.into_iter().collect::<BTreeSet<u64>>(), expected);
     expected.len()
