@@ -9,8 +9,7 @@ step() { printf '\n== %s\n' "$*"; }
 step "format"
 cargo fmt --all --check
 step "tests"
-# Most of them wait for servers most of the time.
-RUST_TEST_THREADS=${RUST_TEST_THREADS:-3} cargo test --release --workspace --locked --no-fail-fast
+cargo test --release --workspace --locked --no-fail-fast
 step "lints"
 cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
 step "licences and sources of dependencies"
