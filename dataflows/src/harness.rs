@@ -130,9 +130,10 @@ fn drive(
         all_late.push(order::by_moment(&inputs[0], late).unwrap());
         if let Some(&(_, next)) = restarts.iter().find(|(epoch, _)| *epoch == number) {
             for host in &mut running {
-                let mut changes = StateChanges::default();
+                // As if they were many.
+                let mut changes = StateChanges::with_snapshots_from(0);
                 host.checkpoint(&mut changes).unwrap();
-                for change in changes.iter() {
+                for change in changes.settle().unwrap().iter() {
                     let name = (change.group, change.key.to_vec());
                     match change.value {
                         Some(value) => stored.insert(name, value.to_vec()),

@@ -67,6 +67,7 @@ enum Name {
     Created(PathBuf),
     /// With what had the new name before.
     Renamed(PathBuf, PathBuf, Option<Vec<u8>>),
+    Linked(PathBuf, PathBuf),
     Removed(PathBuf, Vec<u8>),
 }
 
@@ -83,6 +84,7 @@ fn purpose(path: &Path) -> &'static str {
     match () {
         () if text.ends_with(".index") => "index",
         () if text.contains("/checkpoints/checkpoint-") => "manifest",
+        () if text.contains("/checkpoints/run-") => "run",
         () if text.contains("/checkpoints") => "state",
         () if text.contains("/journal") => "journal",
         () => "sink",
@@ -132,13 +134,14 @@ impl PowerCut {
                         if to.exists() {
                             fs::rename(&to, &from).unwrap();
                         }
-                        files
-                            .values_mut()
-                            .filter(|file| file.path == to)
-                            .for_each(|file| file.path.clone_from(&from));
+                        move_known(files, &to, &from);
                         if let Some(before) = before {
                             fs::write(&to, before).unwrap();
                         }
+                    }
+                    Name::Linked(from, to) => {
+                        fs::remove_file(&to).unwrap();
+                        move_known(files, &to, &from);
                     }
                     Name::Removed(path, held) => fs::write(&path, held).unwrap(),
                 }
@@ -193,6 +196,11 @@ impl State {
     }
 }
 
+/// What is known of a file goes with its name.
+fn move_known(files: &mut BTreeMap<u64, Known>, from: &Path, to: &Path) {
+    files.values_mut().filter(|file| file.path == from).for_each(|file| file.path = to.to_path_buf());
+}
+
 fn no_power() -> io::Error {
     io::Error::other("the power is gone")
 }
@@ -239,10 +247,18 @@ impl Storage for PowerCut {
         let before = fs::read(to).ok();
         fs::rename(from, to)?;
         state.files.retain(|_, file| file.path != to);
-        for file in state.files.values_mut().filter(|file| file.path == from) {
-            file.path = to.to_path_buf();
-        }
+        move_known(&mut state.files, from, to);
         state.note(to, Name::Renamed(from.to_path_buf(), to.to_path_buf(), before));
+        answer(goes, ())
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.lock();
+        let goes = state.step(to, "link")?;
+        done(&mut state, goes)?;
+        fs::hard_link(from, to)?;
+        move_known(&mut state.files, from, to);
+        state.note(to, Name::Linked(from.to_path_buf(), to.to_path_buf()));
         answer(goes, ())
     }
 

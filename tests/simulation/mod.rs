@@ -125,7 +125,7 @@ fn a_job_that_ends_with_its_history_loses_and_doubles_nothing_when_the_power_goe
         tally.progress(wanted);
     }
     tally.tell("to the end of its history", first..seeds.start);
-    for part in ["journal", "state", "manifest", "sink"] {
+    for part in ["journal", "run", "state", "manifest", "sink"] {
         assert!(tally.cuts.keys().any(|(of, _)| *of == part), "the power never went at a step of the {part}");
     }
 }

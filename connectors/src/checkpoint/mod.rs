@@ -107,7 +107,7 @@ impl FolderStore {
 
     /// Gives a file a name that none has; false if one has it.
     fn link(&self, unfinished: &Path, path: &Path) -> io::Result<bool> {
-        match fs::hard_link(unfinished, path) {
+        match self.storage.link(unfinished, path) {
             Ok(()) => self.storage.remove(unfinished).map(|()| true),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 self.storage.remove(unfinished).map(|()| false)

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use levada_types::ConnectorError;
 use rdkafka::TopicPartitionList;
@@ -12,11 +12,14 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, Top
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::Properties;
-use super::client::{ANSWER, Connection, Place, is_missing};
+use super::client::{ANSWER, Connection, Place, is_missing, is_permanent};
 use super::watch::{PAUSES, Watch, rest};
 
 /// How long the brokers may take to forget a topic that has been deleted.
 const FORGET: Duration = Duration::from_secs(30);
+
+/// How long brokers that have just begun may not know of one another, nor of a topic that was just made.
+const SETTLE: Duration = Duration::from_secs(20);
 
 /// Deletes a topic, and waits until it is gone. Whether there was one.
 ///
@@ -47,7 +50,7 @@ impl Connection {
             .set("retention.bytes", "-1")
             .set("message.timestamp.after.max.ms", "9223372036854775807");
         let options = AdminOptions::new().request_timeout(Some(ANSWER)).operation_timeout(Some(ANSWER));
-        self.patiently("create", || {
+        self.settled("create", || {
             for (topic, last) in [(&newest, false), (&plain, true)] {
                 let results = wait(admin.create_topics([topic], &options))?;
                 match results.into_iter().next() {
@@ -71,13 +74,25 @@ impl Connection {
         }
     }
 
+    /// Asks again until there is an answer, of brokers that may have to find one another first.
+    fn settled<T>(
+        &self,
+        action: &str,
+        ask: impl FnMut() -> Result<T, KafkaError>,
+    ) -> Result<T, ConnectorError> {
+        let began = Instant::now();
+        let is_early = |code| is_missing(code) || matches!(code, RDKafkaErrorCode::InvalidReplicationFactor);
+        let is_final = |code| is_permanent(code) && !(is_early(code) && began.elapsed() < SETTLE);
+        self.watch.patiently_unless(is_final, &self.place, action, ask)
+    }
+
     /// What is set for the topic that makes the brokers forget some of its records, as `NAME = VALUE`. `None` also where
     /// they do not tell.
     pub fn forgets_by(&self) -> Result<Option<String>, ConnectorError> {
         let admin: AdminClient<Watch> = self.place.client(&self.place.config(), &self.watch)?;
         let options = AdminOptions::new().request_timeout(Some(ANSWER)).operation_timeout(Some(ANSWER));
         let topic = ResourceSpecifier::Topic(&self.place.topic);
-        self.patiently("look at the settings of", || {
+        self.settled("look at the settings of", || {
             let set = match wait(admin.describe_configs([&topic], &options))?.into_iter().next() {
                 Some(Ok(set)) => set,
                 None | Some(Err(RDKafkaErrorCode::TopicAuthorizationFailed)) => return Ok(None),

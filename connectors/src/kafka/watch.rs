@@ -102,6 +102,17 @@ impl Watch {
         &self,
         place: &Place,
         action: &str,
+        ask: impl FnMut() -> Result<T, KafkaError>,
+    ) -> Result<T, ConnectorError> {
+        self.patiently_unless(is_permanent, place, action, ask)
+    }
+
+    /// The same; `is_final` says which answers will stay the same.
+    pub fn patiently_unless<T>(
+        &self,
+        is_final: impl Fn(RDKafkaErrorCode) -> bool,
+        place: &Place,
+        action: &str,
         mut ask: impl FnMut() -> Result<T, KafkaError>,
     ) -> Result<T, ConnectorError> {
         let mut pause = PAUSES.0;
@@ -111,7 +122,7 @@ impl Watch {
                 Err(error) => error,
             };
             self.check()?;
-            if error.rdkafka_error_code().is_none_or(is_permanent) {
+            if error.rdkafka_error_code().is_none_or(&is_final) {
                 return Err(place.failed(action, &error));
             }
             self.trouble(&place.failed(action, &error).message, pause);

@@ -29,7 +29,13 @@ pub trait Storage: Debug + Send + Sync {
     /// As the operating system says.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
-    /// Deletes a file.
+    /// Gives a file a second name.
+    ///
+    /// # Errors
+    /// As the operating system says: [`io::ErrorKind::AlreadyExists`] if something has that name.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Deletes a file, or one of its names.
     ///
     /// # Errors
     /// As the operating system says.
@@ -84,6 +90,10 @@ impl Storage for Disk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::hard_link(from, to)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

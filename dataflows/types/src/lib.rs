@@ -41,5 +41,5 @@ pub use source::{
     RawRecords, Read, ReaderWaker, RecordHeaders, RecordReader, SourceFactory, SourceLag, StartAt,
     push_header,
 };
-pub use state::{StateChange, StateChanges};
+pub use state::{Snapshot, StateChange, StateChanges};
 pub use time::{DURATION_PATTERN, EventTime, parse_duration_ms};

@@ -1,5 +1,8 @@
 //! What an operator remembers, as it is written down.
 
+use std::fmt::Debug;
+use std::sync::Arc;
+
 use crate::KeyGroup;
 
 /// One change of an operator's state since its last checkpoint.
@@ -13,6 +16,18 @@ pub struct StateChange<'c> {
     pub value: Option<&'c [u8]>,
 }
 
+/// A copy of what has changed, to be made into entries by whoever writes them: so the operator need not wait for that.
+pub trait Snapshot: Debug + Send + Sync {
+    /// Appends the entries.
+    ///
+    /// # Errors
+    /// Why they cannot be encoded; finishes the sentence "failed to …".
+    fn write(&self, changes: &mut StateChanges) -> Result<(), String>;
+}
+
+/// Snapshots of fewer entries are written at once: that takes about as long as an epoch is (a live job's pause), and they
+/// keep what they are made of, which the operator then has to copy if it changes.
+const SNAPSHOT_ENTRIES: usize = 16 << 10;
 /// What is kept in one piece of memory, about; only a single longer entry makes a longer one.
 const PIECE: usize = 256 << 10;
 /// What a piece has room for beyond that, for the entry that fills it.
@@ -31,10 +46,12 @@ const SLACK: usize = 4 << 10;
 ///  group u16, little-endian · length · key · 0 if the entry is removed, else length + 1 · value
 /// ```
 /// Lengths are LEB128.
-#[derive(Clone, Debug, Default)]
+///
+/// A large [`Snapshot`] among them is made into entries by [`StateChanges::settle`]; before that they cannot be read.
+#[derive(Clone, Debug)]
 pub struct StateChanges {
-    /// Pieces that are full.
-    full: Vec<Vec<u8>>,
+    /// Pieces that do not grow any more.
+    full: Vec<Piece>,
     /// The piece that grows.
     bytes: Vec<u8>,
     count: usize,
@@ -42,9 +59,38 @@ pub struct StateChanges {
     tag: Option<u8>,
     whole: bool,
     unchanged: usize,
+    /// Snapshots of fewer entries are written at once.
+    snapshot_entries: usize,
+}
+
+#[derive(Clone, Debug)]
+enum Piece {
+    /// Entries.
+    Bytes(Vec<u8>),
+    /// Entries to be, whose keys begin with `tag`; how many there are, and bytes of them, about.
+    Snapshot { of: Arc<dyn Snapshot>, tag: Option<u8>, entries: usize, size: usize },
+}
+
+impl Default for StateChanges {
+    fn default() -> Self {
+        StateChanges::with_snapshots_from(SNAPSHOT_ENTRIES)
+    }
 }
 
 impl StateChanges {
+    /// No changes yet, to which snapshots of so many entries may be added without being written at once.
+    pub fn with_snapshots_from(entries: usize) -> StateChanges {
+        StateChanges {
+            full: Vec::new(),
+            bytes: Vec::new(),
+            count: 0,
+            tag: None,
+            whole: false,
+            unchanged: 0,
+            snapshot_entries: entries,
+        }
+    }
+
     /// Sets an entry.
     pub fn put(&mut self, group: KeyGroup, key: &[u8], value: &[u8]) {
         self.begin(group, |bytes| bytes.extend_from_slice(key));
@@ -74,6 +120,50 @@ impl StateChanges {
     pub fn delete(&mut self, group: KeyGroup, key: &[u8]) {
         self.begin(group, |bytes| bytes.extend_from_slice(key));
         push_length(&mut self.bytes, 0);
+    }
+
+    /// Sets the `entries` that a snapshot will write, of `size` bytes, about.
+    ///
+    /// # Errors
+    /// What the snapshot gives, if it is so small that it is written at once.
+    pub fn put_snapshot(
+        &mut self,
+        entries: usize,
+        size: usize,
+        snapshot: impl Snapshot + 'static,
+    ) -> Result<(), String> {
+        if entries < self.snapshot_entries {
+            return snapshot.write(self);
+        }
+        self.close();
+        self.count += entries;
+        self.full.push(Piece::Snapshot { of: Arc::new(snapshot), tag: self.tag, entries, size });
+        Ok(())
+    }
+
+    /// The same, with the entries of snapshots in their place.
+    ///
+    /// # Errors
+    /// What a snapshot gives.
+    pub fn settle(self) -> Result<StateChanges, String> {
+        let StateChanges { count, whole, unchanged, .. } = self;
+        let new = StateChanges::with_snapshots_from(usize::MAX);
+        let mut settled = StateChanges { count, whole, unchanged, ..new };
+        for piece in self.full.into_iter().chain([Piece::Bytes(self.bytes)]) {
+            match piece {
+                Piece::Snapshot { of, tag, entries, .. } => {
+                    settled.tag = tag;
+                    settled.count -= entries;
+                    of.write(&mut settled)?;
+                }
+                Piece::Bytes(bytes) => {
+                    settled.close();
+                    settled.bytes = bytes;
+                }
+            }
+        }
+        settled.tag = self.tag;
+        Ok(settled)
     }
 
     /// Has `of` append changes whose keys all begin with `tag`.
@@ -110,28 +200,34 @@ impl StateChanges {
         self.count == 0
     }
 
-    /// How many bytes they are.
+    /// How many bytes they are, about as long as there are snapshots among them.
     pub fn size(&self) -> usize {
-        self.pieces().map(<[u8]>::len).sum()
+        let full = self.full.iter().map(|piece| match piece {
+            Piece::Bytes(bytes) => bytes.len(),
+            Piece::Snapshot { size, .. } => *size,
+        });
+        full.sum::<usize>() + self.bytes.len()
     }
 
-    /// The changes, in their order.
+    /// The changes, in their order. They are settled.
     pub fn iter(&self) -> impl Iterator<Item = StateChange<'_>> {
-        self.pieces().flat_map(|mut rest| std::iter::from_fn(move || StateChange::take_off(&mut rest)))
+        let pieces = self.full.iter().map(Piece::settled).chain([&self.bytes[..]]);
+        pieces.flat_map(|mut rest| std::iter::from_fn(move || StateChange::take_off(&mut rest)))
     }
 
-    /// As they are stored; each change is within one piece.
+    /// As they are stored; each change is within one piece. They are settled.
     pub fn into_pieces(self) -> impl Iterator<Item = Vec<u8>> {
-        self.full.into_iter().chain([self.bytes])
-    }
-
-    fn pieces(&self) -> impl Iterator<Item = &[u8]> {
-        self.full.iter().chain([&self.bytes]).map(Vec::as_slice)
+        let full = self.full.into_iter().map(|piece| match piece {
+            Piece::Bytes(bytes) => bytes,
+            Piece::Snapshot { .. } => unsettled(),
+        });
+        full.chain([self.bytes])
     }
 
     fn begin(&mut self, group: KeyGroup, key: impl FnOnce(&mut Vec<u8>)) {
         if self.bytes.len() >= PIECE {
-            self.full.push(std::mem::replace(&mut self.bytes, Vec::with_capacity(PIECE + SLACK)));
+            self.close();
+            self.bytes.reserve(PIECE + SLACK);
         }
         self.count += 1;
         self.bytes.extend_from_slice(&group.0.to_le_bytes());
@@ -141,6 +237,26 @@ impl StateChanges {
         key(&mut self.bytes);
         set_length(&mut self.bytes, start, 0);
     }
+
+    /// What comes goes to a new piece.
+    fn close(&mut self) {
+        if !self.bytes.is_empty() {
+            self.full.push(Piece::Bytes(std::mem::take(&mut self.bytes)));
+        }
+    }
+}
+
+impl Piece {
+    fn settled(&self) -> &[u8] {
+        match self {
+            Piece::Bytes(bytes) => bytes,
+            Piece::Snapshot { .. } => unsettled(),
+        }
+    }
+}
+
+fn unsettled() -> ! {
+    unreachable!("changes are settled before they are read")
 }
 
 impl PartialEq for StateChanges {
@@ -244,6 +360,57 @@ mod tests {
         assert_eq!((changes.is_whole(), changes.unchanged()), (false, 0));
         changes.tagged(1, |changes| changes.set_whole(3));
         assert_eq!((changes.is_whole(), changes.unchanged()), (true, 3));
+    }
+
+    /// Sets a number of entries.
+    #[derive(Debug)]
+    struct Numbers(u16);
+
+    impl Snapshot for Numbers {
+        fn write(&self, changes: &mut StateChanges) -> Result<(), String> {
+            (0..self.0).for_each(|number| changes.put(KeyGroup(number), b"n", &number.to_le_bytes()));
+            if self.0 == 13 { Err("count".into()) } else { Ok(()) }
+        }
+    }
+
+    #[test]
+    fn snapshots_are_written_at_once_or_later_and_in_their_place() {
+        let of = |mut changes: StateChanges| {
+            changes.delete(KeyGroup(1), b"n");
+            changes.tagged(7, |changes| changes.put_snapshot(3, 30, Numbers(3))).unwrap();
+            changes.put(KeyGroup(0), b"a", b"");
+            changes.put_snapshot(2, 20, Numbers(2)).unwrap();
+            changes.put(KeyGroup(1), b"n", b"last");
+            changes.set_whole(2);
+            changes
+        };
+        let (now, later) = (of(StateChanges::default()), of(StateChanges::with_snapshots_from(2)));
+        assert_eq!((later.len(), now.len()), (8, 8));
+        assert!(later.size() >= 50);
+        let later = later.settle().unwrap();
+        assert_eq!((later.len(), later.is_whole(), later.unchanged()), (8, true, 2));
+        assert_eq!((later.size(), &later), (now.size(), &now));
+        let keys: Vec<_> = later.iter().map(|change| (change.group.0, change.key)).collect();
+        let expected: [(u16, &[u8]); 8] = [
+            (1, b"n"),
+            (0, b"\x07n"),
+            (1, b"\x07n"),
+            (2, b"\x07n"),
+            (0, b"a"),
+            (0, b"n"),
+            (1, b"n"),
+            (1, b"n"),
+        ];
+        assert_eq!(keys, expected);
+        assert_eq!(now.clone().settle(), Ok(now));
+    }
+
+    #[test]
+    fn a_snapshot_that_fails_says_why() {
+        assert_eq!(StateChanges::default().put_snapshot(13, 0, Numbers(13)), Err("count".into()));
+        let mut changes = StateChanges::with_snapshots_from(13);
+        assert_eq!(changes.put_snapshot(13, 0, Numbers(13)), Ok(()));
+        assert_eq!(changes.settle(), Err("count".into()));
     }
 
     #[test]

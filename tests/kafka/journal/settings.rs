@@ -141,6 +141,14 @@ fn what_is_no_journal_ends_the_job() {
         let output = drained(&site, "kept", &Machine::new(), &[]);
         assert!(!output.status.success() && said(&output).contains(why), "{why}: {}", said(&output));
     };
+    // More copies than there are brokers; there may be more of them in a moment.
+    let output = drained(&site, "kept", &Machine::new(), &["--set", "job.journal.replicas=2"]);
+    let told = said(&output);
+    assert!(
+        !output.status.success() && told.contains("Invalid replication factor; the next try is in"),
+        "{told}"
+    );
+    assert!(told.contains("failed to create kafka topic foreign.journal: "), "{told}");
     let topic = site.topic("journal");
     create(shared(), &topic, 3);
     refused("a journal has one partition, and this topic has 3");

@@ -233,19 +233,23 @@ fn add(changes: &mut StateChanges, change: &StateChange<'_>) {
 }
 
 /// Changes that were handed over one after the other, as one: of an entry that changed several times, the last.
-pub(super) fn merged(mut parts: Vec<StateChanges>) -> StateChanges {
+///
+/// # Errors
+/// When they cannot be encoded; finishes the sentence "failed to …".
+pub(super) fn merged(mut parts: Vec<StateChanges>) -> Result<StateChanges, String> {
     // What was there before all was told is in what was told.
     let whole = parts.iter().rposition(StateChanges::is_whole);
     parts.drain(..whole.unwrap_or(0));
+    let mut parts = parts.into_iter().map(StateChanges::settle).collect::<Result<Vec<_>, _>>()?;
     if parts.len() < 2 {
-        return parts.pop().unwrap_or_default();
+        return Ok(parts.pop().unwrap_or_default());
     }
     let mut merged = StateChanges::default();
     each_last(parts.iter().map(|part| (part.len(), part.iter())), |change| add(&mut merged, change));
     if whole.is_some() {
         merged.set_whole(parts[0].unchanged());
     }
-    merged
+    Ok(merged)
 }
 
 /// What is left of the entries of `files`, the later files counting, in no particular order.
@@ -347,7 +351,7 @@ mod tests {
             told(&[(1, "b", None), (1, "c", None), (1, "c", Some("4"))]),
             told(&[(1, "a", Some("5"))]),
         ];
-        let merged = merged(parts);
+        let merged = merged(parts).unwrap();
         let mut all: Vec<_> =
             merged.iter().map(|change| (change.group.0, change.key.to_vec(), change.value)).collect();
         all.sort();
@@ -366,9 +370,9 @@ mod tests {
         let mut whole = told(&[(1, "a", Some("3")), (1, "c", Some("4"))]);
         whole.set_whole(1);
         let before = told(&[(1, "a", Some("1")), (1, "b", Some("2"))]);
-        let alone = merged(vec![before.clone(), whole.clone()]);
+        let alone = merged(vec![before.clone(), whole.clone()]).unwrap();
         assert_eq!((&alone, alone.is_whole(), alone.unchanged()), (&whole, true, 1));
-        let more = merged(vec![before, whole, told(&[(1, "a", Some("5"))])]);
+        let more = merged(vec![before, whole, told(&[(1, "a", Some("5"))])]).unwrap();
         assert_eq!((more.len(), more.is_whole(), more.unchanged()), (2, true, 1));
         assert!(more.iter().any(|change| change.value == Some(b"5")));
     }

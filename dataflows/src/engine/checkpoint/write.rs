@@ -195,7 +195,7 @@ fn write(
             Part::Sink(name, place) => share.sinks.push((name, place)),
             Part::Step(_, changes) if changes.iter().all(StateChanges::is_empty) => {}
             Part::Step(name, changes) => {
-                let changes = state::merged(changes);
+                let changes = state::merged(changes).map_err(ConnectorError::damage)?;
                 let unchanged = changes.size() * changes.unchanged() / changes.len().max(1);
                 share.unchanged += unchanged as u64;
                 (if changes.is_whole() { &mut whole } else { &mut changed }).step(&name, changes);

@@ -81,7 +81,27 @@ impl Store {
         self.files.lock().unwrap().keys().cloned().collect()
     }
 
-    fn newest(&self) -> Option<Manifest> {
+    /// What a run of another beginning leaves that began with a savepoint and was refused then: its newest checkpoint as
+    /// one of `run`, which tells nothing of itself. Whether there is one.
+    pub(super) fn add_of_another_beginning(&self, run: u64) -> bool {
+        let Some(mut other) = self.newest() else { return false };
+        let mut files = self.files.lock().unwrap();
+        (other.run, other.begun) = (run, other.begun + 1);
+        for file in &mut other.files {
+            let bytes = files[&file.name].clone();
+            file.name = format!("{}-r{run}", file.name);
+            files.insert(file.name.clone(), bytes);
+        }
+        files.insert(other.file_name(), other.encode().unwrap());
+        true
+    }
+
+    /// What is in a file, as text.
+    pub(super) fn text(&self, name: &str) -> String {
+        String::from_utf8(self.files.lock().unwrap()[name].clone()).unwrap()
+    }
+
+    pub(super) fn newest(&self) -> Option<Manifest> {
         let listed = checkpoint::list(self).unwrap();
         listed.into_iter().rev().find_map(|one| one.manifest.ok())
     }

@@ -24,6 +24,8 @@ pub(super) struct State {
     ended: Option<Ended>,
     /// How many writers there were; only the last one may write.
     writers: usize,
+    /// What the first of them writes as soon as somebody has read what is there, if it still may.
+    late: Option<EpochCut>,
 }
 
 /// Writes it, until another does.
@@ -81,7 +83,11 @@ impl Journal for Memory {
         Ok(Box::new(Writer { memory: self.clone(), number }))
     }
     fn recorded(&self) -> Result<Option<Recorded>, ConnectorError> {
-        Ok(self.state().recorded.clone())
+        let mut state = self.state();
+        let found = state.recorded.clone();
+        let State { late, recorded: Some(recorded), writers: 1, .. } = &mut *state else { return Ok(found) };
+        recorded.epochs.extend(late.take());
+        Ok(found)
     }
     fn delete(&self) -> Result<bool, ConnectorError> {
         Ok(self.state().recorded.take().is_some())
@@ -364,6 +370,22 @@ fn a_stop_in_the_midst_of_what_comes_again_publishes_whole_epochs_only() {
         assert_eq!(told.len(), whole * CHUNKS);
         assert_eq!(told[..], undisturbed[..whole * CHUNKS]);
     }
+}
+
+#[test]
+fn a_journal_is_read_when_nobody_else_can_write_it_any_more() {
+    let topic = Topic::new(vec![history(2_000)], false);
+    let (memory, stop) = (Memory::default(), Arc::default());
+    let to_its_end = || {
+        let (plan, ..) = plan(&topic, 1);
+        run(Arc::clone(&plan), &memory.run(true, 1, &stop), Metrics::new(&plan)).unwrap();
+        memory.state().recorded.clone().unwrap()
+    };
+    let written = to_its_end();
+    // The one that ran before is not dead, and writes on: an epoch that nobody would do again.
+    memory.set(|state| state.late = Some(EpochCut { epoch: LIVE, taken: Vec::new() }));
+    assert_eq!(to_its_end(), written);
+    assert_eq!(memory.state().writers, 2);
 }
 
 #[test]

@@ -90,3 +90,31 @@ fn a_run_that_wakes_up_when_its_successor_is_dead_leaves_enough_to_go_on() {
         newest_are_whole(&store, &format!("held at {at}"));
     }
 }
+
+#[test]
+fn a_checkpoint_of_a_run_that_was_refused_is_neither_gone_on_from_nor_counted() {
+    let expected = undisturbed();
+    // How many checkpoints it has made by then is a matter of time.
+    for at in (12..).take(100) {
+        let (topic, sink, memory, store) = (topic(), Lasting::default(), Memory::default(), Store::default());
+        let (first, gate) = begin(&topic, &sink, &memory, &store, at);
+        let held = gate.holds();
+        let added = held && store.add_of_another_beginning(2);
+        gate.open();
+        first.join().unwrap().unwrap();
+        if !added {
+            continue;
+        }
+        let names = store.names();
+        let of =
+            |run| names.iter().filter(|name| name.starts_with("checkpoint-") && name.ends_with(run)).count();
+        assert_eq!((of("-r1"), of("-r2")), (2, 1), "{names:?}");
+        go_on(&topic, &sink, &memory, &store, 1).unwrap();
+        let last = names.iter().rfind(|name| name.starts_with("checkpoint-") && name.ends_with("-r1"));
+        let told = store.text("run-3");
+        assert!(told.contains(last.unwrap()), "{told} of {names:?}");
+        assert_eq!(*sink.0.0.0.lock().unwrap(), expected);
+        return;
+    }
+    panic!("no run of a hundred was held behind a checkpoint")
+}

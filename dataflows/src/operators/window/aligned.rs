@@ -12,10 +12,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use levada_types::{Batch, EventTime, KeyGroup, StateChanges};
+use levada_types::{Batch, EventTime, StateChanges};
 
 use super::keys::Keys;
-use super::pane::{Holder, Pane, Part, read_entry_key};
+use super::pane::{Held, Holder, Pane, Part};
+use super::stored::read_entry_key;
 use super::{Fired, REACH, Shape, emit_all};
 use crate::keyed::is_most;
 use crate::operator::{EpochInput, Operator, OperatorError, Outputs};
@@ -95,7 +96,7 @@ pub(super) struct Aligned {
     /// A pane that has fired, for the next one to use its memory.
     spare: Option<Pane>,
     /// Entries of checkpoints that are to be removed.
-    gone: Vec<(KeyGroup, Vec<u8>)>,
+    gone: Vec<Held>,
     /// The keys of an epoch's rows.
     ids: Vec<u32>,
     scratch: Vec<u32>,
@@ -256,7 +257,7 @@ impl Aligned {
     }
 
     fn forget(&mut self, place: Place, mut pane: Pane) {
-        self.gone.extend(pane.entries([place.slice, place.first], &self.keys));
+        self.gone.extend(pane.held([place.slice, place.first], &self.keys));
         pane.ids.iter().for_each(|&id| self.keys.release(id));
         pane.clear();
         self.spare = Some(pane);
@@ -293,7 +294,7 @@ impl Operator for Aligned {
     }
 
     fn checkpoint(&mut self, changes: &mut StateChanges) -> Result<(), OperatorError> {
-        self.gone.drain(..).for_each(|(group, key)| changes.delete(group, &key));
+        self.gone.drain(..).try_for_each(|held| held.remove(changes))?;
         let count = |of: fn(&Pane) -> usize| self.panes.values().map(of).sum::<usize>();
         let (held, changed) = (count(|pane| pane.ids.len()), count(Pane::changed));
         let all = is_most(changed, held);

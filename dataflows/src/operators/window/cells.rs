@@ -152,12 +152,24 @@ macro_rules! cells {
                 match self { $(Column::$name(cells) => cells[slot as usize] = Default::default()),* }
             }
 
+            /// A column of some of its slots.
+            pub(super) fn pick(&self, slots: &[u32]) -> Column {
+                match self { $(Column::$name(cells) => {
+                    Column::$name(slots.iter().map(|&slot| cells[slot as usize].clone()).collect())
+                }),* }
+            }
+
+            /// How many bytes a cell has in memory, at least.
+            pub(super) fn cell_size(&self) -> usize {
+                match self { $(Column::$name(_) => size_of::<$name>()),* }
+            }
+
             /// Appends a slot's cell to `bytes`.
-            pub(super) fn store(&self, slot: u32, bytes: Vec<u8>) -> Result<Vec<u8>, OperatorError> {
+            pub(super) fn store(&self, slot: usize, bytes: Vec<u8>) -> Result<Vec<u8>, String> {
                 let stored = match self {
-                    $(Column::$name(cells) => postcard::to_extend(&cells[slot as usize], bytes)),*
+                    $(Column::$name(cells) => postcard::to_extend(&cells[slot], bytes)),*
                 };
-                stored.map_err(|e| OperatorError::State(format!("store a window's aggregate: {e}")))
+                stored.map_err(|e| format!("store a window's aggregate: {e}"))
             }
 
             /// Sets a slot to the cell at the head of `bytes`, and gives what follows it.

@@ -49,6 +49,13 @@ struct Interned {
     words: HashTable<(Word, u32)>,
     /// By the routing hash: all others.
     table: HashTable<u32>,
+    /// Shared with checkpoints that are not written yet: a key that comes meanwhile costs a copy of all.
+    names: Arc<Names>,
+}
+
+/// What keys are called in checkpoints, by number.
+#[derive(Debug, Default)]
+pub(super) struct Names {
     /// The routing hash of each.
     hashes: Vec<u64>,
     /// Where each key's bytes end.
@@ -111,8 +118,9 @@ impl Keys {
                 }
             }
         }
-        self.unused += self.interned.hashes.len() - self.users.len();
-        self.users.resize(self.interned.hashes.len(), 0);
+        let keys = self.interned.names.hashes.len();
+        self.unused += keys - self.users.len();
+        self.users.resize(keys, 0);
         (&self.ids, self.users.len())
     }
 
@@ -130,14 +138,9 @@ impl Keys {
         self.unused += usize::from(*users == 0);
     }
 
-    /// The group of a key.
-    pub(super) fn group(&self, id: u32) -> KeyGroup {
-        KeyHasher::group(self.interned.hashes[id as usize])
-    }
-
-    /// The bytes that stand for a key in a checkpoint.
-    pub(super) fn bytes(&self, id: u32) -> &[u8] {
-        self.interned.get(id)
+    /// What they are called in checkpoints.
+    pub(super) fn names(&self) -> &Arc<Names> {
+        &self.interned.names
     }
 
     /// Drops unused keys if they are many. Gives the new number of each key that was kept, by its
@@ -154,7 +157,7 @@ impl Keys {
                 return u32::MAX;
             }
             self.users.push(users);
-            self.interned.again(one_text, old.hashes[id as usize], old.get(id))
+            self.interned.again(one_text, old.names.hashes[id as usize], old.names.bytes(id))
         });
         let numbers = numbers.collect();
         self.unused = 0;
@@ -163,10 +166,10 @@ impl Keys {
 
     /// The key columns of some keys.
     pub(super) fn columns(&self, ids: &[u32]) -> Result<Vec<ArrayRef>, OperatorError> {
-        decode(&self.types, ids.iter().map(|&id| self.interned.get(id)))
+        decode(&self.types, ids.iter().map(|&id| self.names().bytes(id)))
     }
 
-    /// The key of each of some bytes that [`Self::bytes`] gave.
+    /// The key of each of some bytes that [`Names::bytes`] gave.
     pub(super) fn restore(&mut self, bytes: &[&[u8]]) -> Result<Vec<u32>, OperatorError> {
         let columns = decode(&self.types, bytes.iter().copied())?;
         Ok(self.intern(&columns.iter().collect::<Vec<_>>(), bytes.len()).0.to_vec())
@@ -221,7 +224,41 @@ impl Interned {
 
     #[inline]
     fn find(&self, hash: u64, same: impl Fn(&[u8]) -> bool) -> Option<u32> {
-        self.table.find(hash, |&id| same(self.get(id))).copied()
+        self.table.find(hash, |&id| same(self.names.bytes(id))).copied()
+    }
+
+    fn push(&mut self, hash: u64, bytes: &[u8]) -> u32 {
+        if Arc::get_mut(&mut self.names).is_none() {
+            self.names = Arc::new(self.names.with_room());
+        }
+        Arc::get_mut(&mut self.names).map_or(u32::MAX, |names| names.push(hash, bytes))
+    }
+
+    fn insert(&mut self, hash: u64, bytes: &[u8]) -> u32 {
+        let id = self.push(hash, bytes);
+        let Interned { table, names, .. } = self;
+        table.insert_unique(hash, id, |&id| names.hashes[id as usize]);
+        id
+    }
+}
+
+impl Names {
+    /// The group of a key.
+    pub(super) fn group(&self, id: u32) -> KeyGroup {
+        KeyHasher::group(self.hashes[id as usize])
+    }
+
+    /// The bytes that stand for a key.
+    #[inline]
+    pub(super) fn bytes(&self, id: u32) -> &[u8] {
+        let id = id as usize;
+        let start = if id == 0 { 0 } else { self.ends[id - 1] };
+        &self.bytes[start..self.ends[id]]
+    }
+
+    /// How long the bytes of a key are, on average.
+    pub(super) fn length(&self) -> usize {
+        self.bytes.len() / self.ends.len().max(1)
     }
 
     fn push(&mut self, hash: u64, bytes: &[u8]) -> u32 {
@@ -232,18 +269,14 @@ impl Interned {
         id
     }
 
-    fn insert(&mut self, hash: u64, bytes: &[u8]) -> u32 {
-        let id = self.push(hash, bytes);
-        let Interned { table, hashes, .. } = self;
-        table.insert_unique(hash, id, |&id| hashes[id as usize]);
-        id
-    }
-
-    #[inline]
-    fn get(&self, id: u32) -> &[u8] {
-        let id = id as usize;
-        let start = if id == 0 { 0 } else { self.ends[id - 1] };
-        &self.bytes[start..self.ends[id]]
+    /// A copy with room for some more.
+    fn with_room(&self) -> Names {
+        fn copy<T: Copy>(of: &[T]) -> Vec<T> {
+            let mut copy = Vec::with_capacity(of.len() + of.len() / 8 + 16);
+            copy.extend_from_slice(of);
+            copy
+        }
+        Names { hashes: copy(&self.hashes), ends: copy(&self.ends), bytes: copy(&self.bytes) }
     }
 }
 
@@ -343,7 +376,7 @@ mod tests {
             assert_eq!(ids, [0, 1, 2, 0, 1]);
             let back = keys.columns(&ids).unwrap();
             assert_eq!(back.iter().collect::<Vec<_>>(), columns);
-            let stored: Vec<&[u8]> = ids.iter().map(|&id| keys.bytes(id)).collect();
+            let stored: Vec<&[u8]> = ids.iter().map(|&id| keys.names().bytes(id)).collect();
             assert_eq!(Keys::new(types).restore(&stored).unwrap(), ids);
         }
         let mut global = Keys::new(Vec::new());
@@ -367,10 +400,23 @@ mod tests {
         for (row, id) in expected.iter().enumerate() {
             let alone: ArrayRef = Arc::new(StringArray::from(vec![texts[row].clone()]));
             assert_eq!(keys.intern(&[&alone], 1).0, [*id]);
-            assert_eq!(keys.group(*id), KeyHasher::group(KeyHasher::default().hash(&[&alone], 1)[0]));
+            assert_eq!(keys.names().group(*id), KeyHasher::group(KeyHasher::default().hash(&[&alone], 1)[0]));
         }
         let back = keys.columns(&expected).unwrap();
         assert_eq!(&back[0], &column);
+    }
+
+    #[test]
+    fn names_that_are_shared_stay_as_they_are() {
+        let texts: ArrayRef = Arc::new(StringArray::from_iter_values((0..40).map(|i| format!("k{i}"))));
+        let mut keys = Keys::new(vec![DataType::Utf8]);
+        keys.intern(&[&texts.slice(0, 20)], 20);
+        let shared = keys.names().clone();
+        assert_eq!(keys.intern(&[&texts], 40).0, (0..40).collect::<Vec<_>>());
+        assert_eq!((shared.ends.len(), keys.names().ends.len()), (20, 40));
+        let name = |id: u32| (keys.names().bytes(id), keys.names().group(id));
+        assert!((0..20).all(|id| (shared.bytes(id), shared.group(id)) == name(id)));
+        assert_eq!(keys.names().bytes(39), b"\x01k39");
     }
 
     #[test]
@@ -384,7 +430,7 @@ mod tests {
         let numbers = keys.clean().unwrap();
         assert_eq!((numbers[0], numbers[1], numbers[3]), (0, u32::MAX, 1));
         assert_eq!(keys.len(), 1000);
-        assert_eq!(keys.bytes(1), b"\x01k3");
+        assert_eq!(keys.names().bytes(1), b"\x01k3");
         assert_eq!(keys.intern(&[&texts.slice(3, 1)], 1).0, [1]);
     }
 }

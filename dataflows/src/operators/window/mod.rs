@@ -63,6 +63,7 @@ mod pane;
 mod session;
 mod sketch;
 mod spec;
+mod stored;
 mod sum;
 #[cfg(test)]
 mod tests;

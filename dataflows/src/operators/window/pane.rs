@@ -1,15 +1,20 @@
 //! A pane: the keys of one span of event time, and their cells.
 
-use levada_types::{KeyGroup, StateChanges};
+use std::sync::Arc;
+
+use levada_types::{KeyGroup, Snapshot, StateChanges};
 
 use super::Shape;
 use super::argument::Values;
 use super::cells::{Column, Work};
-use super::keys::Keys;
+use super::keys::{Keys, Names};
+use super::stored::{self, Entry, entry_key, write_entry_key};
 use crate::operator::OperatorError;
 
 /// No slot.
 const NONE: u32 = u32::MAX;
+/// Of all keys, one part in so many is few: what is called by its names does not hold those of all others.
+const FEW: usize = 8;
 
 /// The cells of the keys that occurred in one span of time, a slot each, in order of appearance.
 #[derive(Debug)]
@@ -19,8 +24,10 @@ pub(super) struct Pane {
     pub(super) columns: Vec<Column>,
     /// The slot of each key.
     slots: Vec<u32>,
-    /// Slots that have changed since the last checkpoint.
+    /// Whether each slot has changed since the last checkpoint.
     dirty: Vec<bool>,
+    /// The slots that have: so that what has changed costs what has changed, not what there is.
+    changed: Vec<u32>,
     /// Slots that some checkpoint holds.
     written: Vec<bool>,
 }
@@ -46,6 +53,7 @@ impl Pane {
             columns: shape.aggregates.columns(),
             slots: Vec::new(),
             dirty: Vec::new(),
+            changed: Vec::new(),
             written: Vec::new(),
         }
     }
@@ -55,6 +63,7 @@ impl Pane {
         self.ids.drain(..).for_each(|id| self.slots[id as usize] = NONE);
         self.columns.iter_mut().for_each(Column::empty);
         self.dirty.clear();
+        self.changed.clear();
         self.written.clear();
     }
 
@@ -71,7 +80,9 @@ impl Pane {
         for part in parts.clone() {
             let mut slot = |id: u32| {
                 let slot = self.slot(id, holder);
-                self.dirty[slot as usize] = true;
+                if !std::mem::replace(&mut self.dirty[slot as usize], true) {
+                    self.changed.push(slot);
+                }
                 slot
             };
             match part.rows {
@@ -111,7 +122,7 @@ impl Pane {
 
     /// How many keys have changed since the last checkpoint.
     pub(super) fn changed(&self) -> usize {
-        self.dirty.iter().filter(|&&dirty| dirty).count()
+        self.changed.len()
     }
 
     /// Appends what has changed since the last call, or `all`; entries are named by `times` and the key.
@@ -123,30 +134,41 @@ impl Pane {
         all: bool,
         changes: &mut StateChanges,
     ) -> Result<(), OperatorError> {
-        for (slot, dirty) in self.dirty.iter_mut().enumerate().filter(|(_, dirty)| all || **dirty) {
-            let id = self.ids[slot];
-            changes.put_with(
-                keys.group(id),
-                |name| write_entry_key(times, keys.bytes(id), name),
-                |mut bytes| {
-                    bytes.extend(shape.mark.to_le_bytes());
-                    self.columns.iter().try_fold(bytes, |bytes, column| column.store(slot as u32, bytes))
-                },
-            )?;
-            *dirty = false;
-            self.written[slot] = true;
+        let changed = std::mem::take(&mut self.changed);
+        let (ids, columns) = if all {
+            (self.ids.clone(), self.columns.clone())
+        } else {
+            let ids = changed.iter().map(|&slot| self.ids[slot as usize]).collect();
+            (ids, self.columns.iter().map(|column| column.pick(&changed)).collect())
+        };
+        if all {
+            self.dirty.fill(false);
+            self.written.fill(true);
+        } else {
+            for slot in changed {
+                self.dirty[slot as usize] = false;
+                self.written[slot as usize] = true;
+            }
         }
-        Ok(())
+        let (names, mark) = (keys.names().clone(), shape.mark);
+        let (entries, size) = (ids.len(), ids.len() * stored::size::<2>(&names, &columns));
+        let snapshot = PaneSnapshot { times, ids, columns, names, mark };
+        changes.put_snapshot(entries, size, snapshot).map_err(OperatorError::State)
     }
 
-    /// The entries that checkpoints hold of it.
-    pub(super) fn entries(
-        &self,
-        times: [i64; 2],
-        keys: &Keys,
-    ) -> impl Iterator<Item = (KeyGroup, Vec<u8>)> {
+    /// What checkpoints hold of it; none if that is nothing.
+    pub(super) fn held(&self, times: [i64; 2], keys: &Keys) -> Option<Held> {
         let written = self.ids.iter().zip(&self.written).filter(|(_, written)| **written);
-        written.map(move |(&id, _)| (keys.group(id), entry_key(times, keys.bytes(id))))
+        let ids: Vec<u32> = written.map(|(&id, _)| id).collect();
+        let names = keys.names();
+        match ids.len() {
+            0 => None,
+            some if some * FEW > keys.len() => Some(Held::Many { times, ids, names: Arc::clone(names) }),
+            _ => {
+                let name = |id| (names.group(id), entry_key(times, names.bytes(id)));
+                Some(Held::Few(ids.into_iter().map(name).collect()))
+            }
+        }
     }
 
     /// Takes up a key's cells from what a checkpoint wrote.
@@ -203,29 +225,60 @@ impl Holder {
     }
 }
 
-/// Names an entry of a checkpoint: some times, and the key.
-pub(super) fn entry_key<const N: usize>(times: [i64; N], key: &[u8]) -> Vec<u8> {
-    let mut name = Vec::with_capacity(8 * N + key.len());
-    write_entry_key(times, key, &mut name);
-    name
+/// Entries of checkpoints that are to be removed.
+#[derive(Debug)]
+pub(super) enum Held {
+    /// By their names.
+    Few(Vec<(KeyGroup, Vec<u8>)>),
+    /// By the numbers of their keys.
+    Many { times: [i64; 2], ids: Vec<u32>, names: Arc<Names> },
 }
 
-/// Appends the name of an entry.
-pub(super) fn write_entry_key<const N: usize>(times: [i64; N], key: &[u8], name: &mut Vec<u8>) {
-    // The sign is turned over so that entries sort by time.
-    times.iter().for_each(|time| name.extend(((time ^ i64::MIN) as u64).to_be_bytes()));
-    name.extend_from_slice(key);
-}
-
-/// The times of an entry, and its key.
-pub(super) fn read_entry_key<const N: usize>(mut bytes: &[u8]) -> Result<([i64; N], &[u8]), OperatorError> {
-    let mut times = [0; N];
-    for time in &mut times {
-        let (first, rest) = bytes
-            .split_first_chunk()
-            .ok_or_else(|| OperatorError::State("restore a window: an entry's name is too short".into()))?;
-        *time = u64::from_be_bytes(*first) as i64 ^ i64::MIN;
-        bytes = rest;
+impl Held {
+    /// Removes them.
+    pub(super) fn remove(self, changes: &mut StateChanges) -> Result<(), OperatorError> {
+        let (entries, size) = match &self {
+            Held::Few(few) => (few.len(), few.iter().map(|(_, name)| name.len()).sum()),
+            Held::Many { ids, names, .. } => (ids.len(), ids.len() * stored::size::<2>(names, &[])),
+        };
+        changes.put_snapshot(entries, size, self).map_err(OperatorError::State)
     }
-    Ok((times, bytes))
+}
+
+impl Snapshot for Held {
+    fn write(&self, changes: &mut StateChanges) -> Result<(), String> {
+        match self {
+            Held::Few(few) => few.iter().for_each(|(group, name)| changes.delete(*group, name)),
+            Held::Many { times, ids, names } => {
+                let mut name = Vec::new();
+                for &id in ids {
+                    name.clear();
+                    write_entry_key(*times, names.bytes(id), &mut name);
+                    changes.delete(names.group(id), &name);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Keys of a pane and their cells, as they were.
+#[derive(Debug)]
+struct PaneSnapshot {
+    times: [i64; 2],
+    ids: Vec<u32>,
+    /// A slot for each of `ids`.
+    columns: Vec<Column>,
+    names: Arc<Names>,
+    mark: u32,
+}
+
+impl Snapshot for PaneSnapshot {
+    fn write(&self, changes: &mut StateChanges) -> Result<(), String> {
+        let PaneSnapshot { times, names, mark, .. } = self;
+        self.ids.iter().enumerate().try_for_each(|(slot, &id)| {
+            let entry = Entry { id, name: *times, mark: *mark, times: [] };
+            entry.put(names, &self.columns, slot, changes)
+        })
+    }
 }

@@ -12,11 +12,11 @@ use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use levada_types::{Batch, EventTime, KeyGroup, StateChanges};
+use levada_types::{Batch, EventTime, KeyGroup, Snapshot, StateChanges};
 
 use super::cells::{Column, Work};
-use super::keys::Keys;
-use super::pane::{entry_key, read_entry_key, write_entry_key};
+use super::keys::{Keys, Names};
+use super::stored::{self, Entry, entry_key, read_entry_key};
 use super::{Fired, REACH, Shape, emit_all};
 use crate::keyed::is_most;
 use crate::operator::{EpochInput, Operator, OperatorError, Outputs};
@@ -36,6 +36,8 @@ pub(super) struct Sessions {
     due: BinaryHeap<Reverse<(i64, u32, u64)>>,
     /// How many sessions have begun.
     begun: u64,
+    /// The slots that are dirty.
+    changed: Vec<u32>,
     /// Entries of checkpoints that are to be removed.
     gone: Vec<(KeyGroup, Vec<u8>)>,
 }
@@ -54,6 +56,7 @@ struct Session {
     number: Option<u64>,
     /// The slot of the session that it has become a part of, during a batch.
     merged: Option<u32>,
+    /// Whether it has changed since the last checkpoint, or what had its slot before.
     dirty: bool,
     /// The start under which a checkpoint holds it.
     written: Option<i64>,
@@ -77,6 +80,7 @@ impl Sessions {
             open: Vec::new(),
             due: BinaryHeap::new(),
             begun: 0,
+            changed: Vec::new(),
             gone: Vec::new(),
         }
     }
@@ -142,7 +146,9 @@ impl Sessions {
         session.start = session.start.min(since);
         session.first = session.first.min(time);
         session.end = session.end.max(end);
-        session.dirty = true;
+        if !std::mem::replace(&mut session.dirty, true) {
+            self.changed.push(slot);
+        }
         let end = session.end;
         while let Some(&next) = self.open[id as usize].get(place + 1)
             && self.sessions[next as usize].start < end
@@ -164,16 +170,19 @@ impl Sessions {
         self.begun += 1;
         let session =
             Session { id, start, end, first, number: Some(number), merged: None, dirty: true, written: None };
-        let slot = match self.free.pop() {
+        let (slot, was_dirty) = match self.free.pop() {
             Some(slot) => {
-                self.sessions[slot as usize] = session;
-                slot
+                let before = std::mem::replace(&mut self.sessions[slot as usize], session);
+                (slot, before.dirty)
             }
             None => {
                 self.sessions.push(session);
-                self.sessions.len() as u32 - 1
+                (self.sessions.len() as u32 - 1, false)
             }
         };
+        if !was_dirty {
+            self.changed.push(slot);
+        }
         self.keys.hold(id);
         self.open[id as usize].insert(place, slot);
         self.due.push(Reverse((end, slot, number)));
@@ -184,9 +193,9 @@ impl Sessions {
     fn end(&mut self, slot: u32) {
         let session = &mut self.sessions[slot as usize];
         session.number = None;
-        session.dirty = false;
         if let Some(start) = session.written.take() {
-            self.gone.push((self.keys.group(session.id), entry_key([start], self.keys.bytes(session.id))));
+            let names = self.keys.names();
+            self.gone.push((names.group(session.id), entry_key([start], names.bytes(session.id))));
         }
         self.keys.release(session.id);
     }
@@ -249,37 +258,39 @@ impl Operator for Sessions {
     fn checkpoint(&mut self, changes: &mut StateChanges) -> Result<(), OperatorError> {
         // All removals come first: a session may now begin where another did.
         self.gone.drain(..).for_each(|(group, key)| changes.delete(group, &key));
-        for session in self.sessions.iter().filter(|session| session.dirty) {
-            if let Some(start) = session.written.filter(|&start| start != session.start) {
-                let key = entry_key([start], self.keys.bytes(session.id));
-                changes.delete(self.keys.group(session.id), &key);
-            }
-        }
-        let count = |of: fn(&Session) -> bool| self.sessions.iter().filter(|session| of(session)).count();
-        let (open, changed) = (count(Session::is_open), count(|session| session.dirty));
-        let all = is_most(changed, open);
-        if all {
-            changes.set_whole(open - changed);
-        }
-        for (slot, session) in (0..).zip(&mut self.sessions) {
-            if !(session.dirty || all && session.is_open()) {
-                continue;
-            }
-            let key = self.keys.bytes(session.id);
-            changes.put_with(
-                self.keys.group(session.id),
-                |name| write_entry_key([session.start], key, name),
-                |mut bytes| {
-                    bytes.extend(self.shape.mark.to_le_bytes());
-                    bytes.extend(session.end.to_le_bytes());
-                    bytes.extend(session.first.to_le_bytes());
-                    self.columns.iter().try_fold(bytes, |bytes, column| column.store(slot, bytes))
-                },
-            )?;
+        let names = self.keys.names().clone();
+        let mut changed = std::mem::take(&mut self.changed);
+        changed.retain(|&slot| {
+            let session = &mut self.sessions[slot as usize];
             session.dirty = false;
-            session.written = Some(session.start);
+            session.is_open()
+        });
+        for session in changed.iter().map(|&slot| &self.sessions[slot as usize]) {
+            if let Some(start) = session.written.filter(|&start| start != session.start) {
+                changes.delete(names.group(session.id), &entry_key([start], names.bytes(session.id)));
+            }
         }
-        Ok(())
+        let open = self.sessions.len() - self.free.len();
+        let all = is_most(changed.len(), open);
+        if all {
+            changes.set_whole(open - changed.len());
+            let slots = (0..).zip(&self.sessions);
+            changed = slots.filter(|(_, session)| session.is_open()).map(|(slot, _)| slot).collect();
+        }
+        let mark = self.shape.mark;
+        let entries: Vec<Entry<1, 2>> = changed
+            .iter()
+            .map(|&slot| {
+                let session = &mut self.sessions[slot as usize];
+                session.written = Some(session.start);
+                let (name, times) = ([session.start], [session.end, session.first]);
+                Entry { id: session.id, name, mark, times }
+            })
+            .collect();
+        let columns: Vec<Column> = self.columns.iter().map(|column| column.pick(&changed)).collect();
+        let size = entries.len() * stored::size::<3>(&names, &columns);
+        let snapshot = SessionSnapshot { entries, columns, names };
+        changes.put_snapshot(changed.len(), size, snapshot).map_err(OperatorError::State)
     }
 
     fn restore(&mut self, entries: StateChanges) -> Result<(), OperatorError> {
@@ -306,7 +317,24 @@ impl Operator for Sessions {
                 bytes = column.load(slot, bytes)?;
             }
         }
+        self.changed.clear();
         Ok(())
+    }
+}
+
+/// Sessions as they were.
+#[derive(Debug)]
+struct SessionSnapshot {
+    entries: Vec<Entry<1, 2>>,
+    /// A slot for each of `entries`.
+    columns: Vec<Column>,
+    names: Arc<Names>,
+}
+
+impl Snapshot for SessionSnapshot {
+    fn write(&self, changes: &mut StateChanges) -> Result<(), String> {
+        let mut entries = self.entries.iter().enumerate();
+        entries.try_for_each(|(slot, entry)| entry.put(&self.names, &self.columns, slot, changes))
     }
 }
 

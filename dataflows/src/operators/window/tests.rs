@@ -483,6 +483,40 @@ fn what_has_fired_is_forgotten() {
 }
 
 #[test]
+fn a_checkpoint_that_is_encoded_later_tells_of_its_own_time() {
+    for windows in [r#""tumbling": "40ms""#, r#""hopping": { "size": "60ms", "slide": "20ms" }"#, r#""session": { "gap": "30ms" }"#] {
+        let aggregate = r#"{ "n": "count(*)", "total": "sum(f)", "least": "min(s)", "kinds": "count(distinct s)" }"#;
+        let json = format!(r#"{{"from": "x", "key": ["k"], {windows}, "aggregate": {aggregate} }}"#);
+        let step = plan(&spec(&json), &[schema()]);
+        // Keys that stay and keys that come and go; sessions that grow, and windows that fire.
+        let row = |epoch: i64, n: i64| Row {
+            time: epoch * 20 + n % 7,
+            k: Some(if n % 3 == 0 { format!("stays {n}") } else { format!("{epoch} {n}") }),
+            f: Some((epoch * n) as f64 / 7.0),
+            s: Some(format!("s{}", (epoch + n) % 5)),
+            ..Row::default()
+        };
+        let told = |entries: usize| -> Vec<StateChanges> {
+            let mut host = Host::new(&step, &[schema()]).unwrap();
+            let mut told = Vec::new();
+            for epoch in 0..6 {
+                // The second half of the epochs changes the fewer keys.
+                let rows: Vec<Row> = (0..if epoch < 3 { 2000 } else { 90 }).map(|n| row(epoch, n)).collect();
+                let rows = vec![vec![Batch::derived(batch(&rows))]];
+                host.epoch(Epoch(epoch as u64), EventTime(epoch * 20), rows).unwrap();
+                let mut changes = StateChanges::with_snapshots_from(entries);
+                host.checkpoint(&mut changes).unwrap();
+                told.push(changes);
+            }
+            told
+        };
+        let later: Vec<_> = told(1).into_iter().map(|changes| changes.settle().unwrap()).collect();
+        assert_eq!(later, told(usize::MAX), "{windows}");
+        assert!(later.iter().any(|changes| changes.is_whole()) && later.iter().any(|changes| !changes.is_whole()));
+    }
+}
+
+#[test]
 fn state_of_other_aggregates_is_refused() {
     let step = |aggregate: &str| -> PlannedStep {
         let json = format!(r#"{{"from": "x", "tumbling": "10ms", "aggregate": {{ "a": "{aggregate}" }} }}"#);
