@@ -100,7 +100,7 @@ impl Place {
 
     /// Whose fault it is.
     pub fn failed(&self, action: &str, error: &KafkaError) -> ConnectorError {
-        let code = error.rdkafka_error_code();
+        let code = code_of(error);
         let what = self.describe();
         match code {
             Some(code) if is_missing(code) => ConnectorError::configuration(format!(
@@ -113,6 +113,14 @@ impl Place {
             Some(code) => ConnectorError::outage(format!("{action} {what}: {code}")),
             None => ConnectorError::configuration(format!("{action} {what}: {error}")),
         }
+    }
+}
+
+/// What the brokers or the client answered, also to an administrator.
+pub(super) fn code_of(error: &KafkaError) -> Option<RDKafkaErrorCode> {
+    match error {
+        KafkaError::AdminOp(code) => Some(*code),
+        _ => error.rdkafka_error_code(),
     }
 }
 

@@ -20,6 +20,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use levada_types::ConnectorError;
 use levada_types::journal::{Ended, EpochCut, Journal, JournalHeader, JournalWriter, Recorded};
@@ -31,11 +32,14 @@ use super::client::{Connection, Place};
 use super::newest::{committed, newest};
 use super::producer::{Failed, Outgoing};
 use super::transactions::Transactions;
-use super::watch::Pause;
+use super::watch::{Pause, rest};
 use crate::journal::entries;
 
 /// Entries are deleted so many at a time, some 40 s of busy epochs: each time costs a header and a request.
 const TRIMMED_AT_ONCE: usize = 4096;
+
+/// How soon it is first looked whether readers see what is committed, and how often later.
+const LOOKS: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
 
 /// What a journal may forget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,6 +179,25 @@ impl KafkaJournalWriter {
         self.last = entries.pop();
         Ok(())
     }
+
+    /// Writes an entry that is read next. A commit is certain when it is answered; that readers may see what is committed
+    /// the brokers mark in each partition a moment later.
+    fn write_to_be_read(&mut self, entry: Vec<u8>) -> Result<(), ConnectorError> {
+        let before = self.last.clone();
+        self.write(vec![entry])?;
+        let mut pause = LOOKS.0;
+        loop {
+            let there = last(&self.transactions)?;
+            if there == self.last {
+                return Ok(());
+            }
+            if there != before {
+                return Err(self.transactions.replaced(Holder::Another));
+            }
+            rest(pause);
+            pause = (pause * 2).min(LOOKS.1);
+        }
+    }
 }
 
 fn send(out: &Outgoing, entries: &[Vec<u8>]) -> Result<(), Failed> {
@@ -189,11 +212,11 @@ impl JournalWriter for KafkaJournalWriter {
     }
 
     fn begin(&mut self, header: &JournalHeader, behind: Option<u64>) -> Result<(), ConnectorError> {
-        self.write(vec![entries::header(header, behind)?])
+        self.write_to_be_read(entries::header(header, behind)?)
     }
 
     fn grow(&mut self, recorded: &Recorded, header: &JournalHeader) -> Result<(), ConnectorError> {
-        self.write(vec![entries::grown(recorded, header)?])
+        self.write_to_be_read(entries::grown(recorded, header)?)
     }
 
     fn append(&mut self, epochs: &[EpochCut]) -> Result<(), ConnectorError> {

@@ -14,7 +14,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{DeliveryResult, ProducerContext};
 use serde_json::Value;
 
-use super::client::{Place, is_permanent};
+use super::client::{Place, code_of, is_permanent};
 
 /// How long to wait before the first and, doubled each time, before any later try.
 pub(super) const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
@@ -122,7 +122,7 @@ impl Watch {
                 Err(error) => error,
             };
             self.check()?;
-            if error.rdkafka_error_code().is_none_or(&is_final) {
+            if code_of(&error).is_none_or(&is_final) {
                 return Err(place.failed(action, &error));
             }
             self.trouble(&place.failed(action, &error).message, pause);

@@ -145,7 +145,7 @@ fn what_is_no_journal_ends_the_job() {
     let output = drained(&site, "kept", &Machine::new(), &["--set", "job.journal.replicas=2"]);
     let told = said(&output);
     assert!(
-        !output.status.success() && told.contains("Invalid replication factor; the next try is in"),
+        !output.status.success() && told.contains("Invalid replication factor); the next try is in"),
         "{told}"
     );
     assert!(told.contains("failed to create kafka topic foreign.journal: "), "{told}");
