@@ -9,7 +9,8 @@ step() { printf '\n== %s\n' "$*"; }
 step "format"
 cargo fmt --all --check
 step "tests"
-cargo test --release --workspace --locked --no-fail-fast
+# Most of them wait for servers most of the time.
+RUST_TEST_THREADS=${RUST_TEST_THREADS:-4} cargo test --release --workspace --locked --no-fail-fast
 step "lints"
 # By the same profile, so that what build scripts make of C is not made again.
 cargo clippy --release --workspace --all-targets --locked --quiet -- -D warnings

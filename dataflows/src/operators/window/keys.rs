@@ -228,10 +228,7 @@ impl Interned {
     }
 
     fn push(&mut self, hash: u64, bytes: &[u8]) -> u32 {
-        if Arc::get_mut(&mut self.names).is_none() {
-            self.names = Arc::new(self.names.with_room());
-        }
-        Arc::get_mut(&mut self.names).map_or(u32::MAX, |names| names.push(hash, bytes))
+        Arc::make_mut(&mut self.names).push(hash, bytes)
     }
 
     fn insert(&mut self, hash: u64, bytes: &[u8]) -> u32 {
@@ -268,9 +265,11 @@ impl Names {
         self.ends.push(self.bytes.len());
         id
     }
+}
 
-    /// A copy with room for some more.
-    fn with_room(&self) -> Names {
+impl Clone for Names {
+    /// With room for some more: a copy is made for a key that comes.
+    fn clone(&self) -> Names {
         fn copy<T: Copy>(of: &[T]) -> Vec<T> {
             let mut copy = Vec::with_capacity(of.len() + of.len() / 8 + 16);
             copy.extend_from_slice(of);
