@@ -483,6 +483,40 @@ fn what_has_fired_is_forgotten() {
 }
 
 #[test]
+fn what_only_some_checkpoints_told_is_forgotten_too() {
+    for windows in [r#""tumbling": "40ms""#, r#""hopping": { "size": "40ms", "slide": "20ms" }"#, r#""session": { "gap": "15ms" }"#] {
+        let json = format!(r#"{{"from": "x", "key": ["k"], {windows}, "aggregate": {{ "n": "count(*)" }} }}"#);
+        let step = plan(&spec(&json), &[schema()]);
+        let mut host = Host::new(&step, &[schema()]).unwrap();
+        let mut live = BTreeMap::new();
+        // Many keys; some more; again as many, in another window, before anything is told; and the end of all.
+        for (epoch, (keys, time, watermark, told)) in
+            [(0..900, 5, 0, true), (900..1000, 8, 9, true), (0..20, 45, 44, false), (0..10, 90, 89, true), (0..0, 0, 500, true)]
+                .into_iter()
+                .enumerate()
+        {
+            let rows: Vec<Row> = keys.map(|k| Row { time, k: Some(format!("{k}")), ..Row::default() }).collect();
+            let rows = vec![vec![Batch::derived(batch(&rows))]];
+            host.epoch(Epoch(epoch as u64), EventTime(watermark), rows).unwrap();
+            if !told {
+                continue;
+            }
+            let mut changes = StateChanges::default();
+            host.checkpoint(&mut changes).unwrap();
+            assert!(epoch != 1 || !changes.is_whole(), "{windows}");
+            for change in changes.iter() {
+                let name = (change.group, change.key.to_vec());
+                match change.value {
+                    Some(value) => live.insert(name, value.to_vec()),
+                    None => live.remove(&name),
+                };
+            }
+        }
+        assert_eq!(live.len(), 1, "the watermark: {windows}");
+    }
+}
+
+#[test]
 fn a_checkpoint_that_is_encoded_later_tells_of_its_own_time() {
     for windows in [r#""tumbling": "40ms""#, r#""hopping": { "size": "60ms", "slide": "20ms" }"#, r#""session": { "gap": "30ms" }"#] {
         let aggregate = r#"{ "n": "count(*)", "total": "sum(f)", "least": "min(s)", "kinds": "count(distinct s)" }"#;
