@@ -72,7 +72,7 @@ if [ "$stage" = test ]; then
   # What answers as Amazon S3 does, of moto's many services that one alone.
   python_package moto.moto_server.threaded_moto_server 'moto[s3]==5.2.5' 'flask>=3' 'flask-cors>=5'
   scripts/fetch-kinesis.sh "$LEVADA_CACHE/kinesis"
-  # It runs for a second, and is built in half the time without being optimised.
+  # It runs for a second, so it need not be optimised, which costs time.
   command -v cargo-deny >/dev/null 2>&1 ||
     CARGO_PROFILE_DEV_DEBUG=0 cargo install --quiet --locked --debug cargo-deny
 fi
