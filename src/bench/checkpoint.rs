@@ -156,6 +156,14 @@ pub fn run(options: &Options) -> Result<Report, BenchError> {
         }
     }
     let [without, with] = runs;
+    let made = |runs: &[Drained]| median(runs.iter().map(|run| run.seen.checkpoints));
+    if made(&with) <= made(&without) {
+        let took = median(with.iter().map(|run| run.wall_s));
+        return Err(BenchError::Other(format!(
+            "measure: {} events were read in {took:.1} s, too short for a checkpoint every {}; give more with `--events`",
+            options.events, options.interval
+        )));
+    }
     let more = |of: fn(&Drained) -> f64| {
         let ratios = with.iter().zip(&without).map(|(with, without)| of(with) / of(without));
         median(ratios)

@@ -10,7 +10,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
@@ -36,7 +36,6 @@ pub struct S3 {
 #[derive(Default)]
 struct Way {
     closed: AtomicBool,
-    refused: AtomicUsize,
     open: Mutex<Vec<TcpStream>>,
 }
 
@@ -90,11 +89,6 @@ impl S3 {
         self.way.closed.store(false, SeqCst);
     }
 
-    /// How often somebody found the way closed.
-    pub fn refused(&self) -> usize {
-        self.way.refused.load(SeqCst)
-    }
-
     /// The keys of all objects that begin so.
     pub fn list(&self, prefix: &str) -> Vec<String> {
         let keys = self.ask(&format!("list {prefix}"));
@@ -137,7 +131,6 @@ impl Way {
         std::thread::spawn(move || {
             for outside in listener.incoming().flatten() {
                 if way.closed.load(SeqCst) {
-                    way.refused.fetch_add(1, SeqCst);
                     continue;
                 }
                 let Ok(inside) = TcpStream::connect(server) else { continue };
