@@ -10,7 +10,7 @@ PYTHON := $(LEVADA_CACHE)/venv/bin/python
 # compiled twice.
 CARGO_BUILD := cargo build --release --workspace --locked
 
-.PHONY: demo demo-kafka test bench bench-kafka torture outages-kafka build setup setup-kafka flights onnxruntime fmt lint check-deps schema clean
+.PHONY: demo demo-kafka test nab bench bench-kafka torture outages-kafka build setup setup-kafka flights onnxruntime fmt lint check-deps schema clean
 
 demo: build flights onnxruntime
 	scripts/demo.sh $(LEVADA)
@@ -21,6 +21,11 @@ demo-kafka: build flights onnxruntime setup-kafka
 
 test: setup-test flights onnxruntime
 	scripts/test.sh $(LEVADA)
+
+# Scores every value of the series in DATA (category/file.csv: timestamp,value) into OUT, all by one configuration.
+nab: build
+	@test -n "$(DATA)" -a -n "$(OUT)" || { echo "usage: make nab DATA=dir OUT=dir" >&2; exit 2; }
+	python3 scripts/nab.py $(LEVADA) $(DATA) $(OUT)
 
 bench: build onnxruntime
 	scripts/bench.sh $(LEVADA)

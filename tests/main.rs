@@ -16,6 +16,7 @@ mod kafka;
 #[cfg(feature = "kinesis")]
 mod kinesis;
 mod live_and_replayed;
+mod nab;
 mod nested_json;
 #[cfg(feature = "s3")]
 mod object_store;

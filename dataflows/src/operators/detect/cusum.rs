@@ -11,17 +11,16 @@
 //! After an alarm both sums start from zero and the window from empty: what came before the change no
 //! longer tells what is usual, so that one change gives one alarm. Cost: as the z-score.
 
-use std::collections::VecDeque;
-
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::recent::{Recent, needed, number, problems};
-use super::{Detector, DetectorSpec, Finding};
+use super::tail::Calibration;
+use super::{Detector, DetectorSpec, Judgement};
 
 /// The mean has shifted, by however little, for long enough.
 ///
-/// The score is the sum that passed the threshold, in standard deviations; `expected` is the mean
+/// The measure is the larger sum, in standard deviations; `expected` is the mean
 /// before, and `lower` and `upper` are what the value could have been without an alarm.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -55,8 +54,14 @@ impl DetectorSpec for CusumSpec {
         all
     }
 
-    fn detector(&self) -> Box<dyn Detector> {
-        Box::new(Cusum { spec: self.clone(), recent: Recent::new(self.window), high: 0.0, low: 0.0 })
+    fn detector(&self, _: usize) -> Box<dyn Detector> {
+        Box::new(Cusum {
+            spec: self.clone(),
+            recent: Recent::new(self.window),
+            high: 0.0,
+            low: 0.0,
+            calibration: Calibration::new(),
+        })
     }
 }
 
@@ -65,10 +70,11 @@ struct Cusum {
     recent: Recent,
     high: f64,
     low: f64,
+    calibration: Calibration,
 }
 
 impl Cusum {
-    fn judge(&mut self, value: f64) -> Option<Finding> {
+    fn judge(&mut self, value: f64) -> Option<Judgement> {
         if self.recent.len() < needed(self.spec.min_samples, self.spec.window) {
             return None;
         }
@@ -83,35 +89,40 @@ impl Cusum {
         let upper = mean + deviation * (threshold + drift - self.high);
         self.high = (self.high + z - drift).max(0.0);
         self.low = (self.low - z - drift).max(0.0);
-        let score = self.high.max(self.low);
-        (score >= threshold).then_some(Finding {
-            score,
+        let measure = self.high.max(self.low);
+        Some(Judgement {
+            unusual: measure >= threshold,
+            measure,
+            score: self.calibration.score(measure),
             expected: mean,
             lower,
             upper,
-            high: self.high >= threshold,
+            high: self.high >= self.low,
+            about: 0,
+            reasons: Vec::new(),
         })
     }
 }
 
 impl Detector for Cusum {
-    fn update(&mut self, value: f64) -> Option<Finding> {
-        let finding = self.judge(value);
-        if finding.is_some() {
+    fn update(&mut self, _: i64, values: &[f64]) -> Option<Judgement> {
+        let &[value] = values else { return None };
+        let judgement = self.judge(value);
+        if judgement.as_ref().is_some_and(|judgement| judgement.unusual) {
             self.recent.clear();
             (self.high, self.low) = (0.0, 0.0);
         }
         self.recent.push(value);
-        finding
+        judgement
     }
 
     fn save(&self) -> Result<Vec<u8>, postcard::Error> {
-        postcard::to_stdvec(&(self.high, self.low, self.recent.values()))
+        postcard::to_stdvec(&(self.high, self.low, self.recent.values(), &self.calibration))
     }
 
     fn load(&mut self, bytes: &[u8]) -> Result<(), postcard::Error> {
-        let (high, low, values): (f64, f64, VecDeque<f64>) = postcard::from_bytes(bytes)?;
-        (self.high, self.low) = (high, low);
+        let (high, low, values, calibration) = postcard::from_bytes(bytes)?;
+        (self.high, self.low, self.calibration) = (high, low, calibration);
         self.recent.set(values);
         Ok(())
     }

@@ -5,17 +5,16 @@
 //! Analysis*, 1977; Hyndman and Fan's type 7). The window is also kept sorted: a value costs two
 //! binary searches and two moves of half the window, about 0.1 µs at 168, and 16 bytes a value.
 
-use std::collections::VecDeque;
-
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::recent::{Recent, needed, number, problems};
-use super::{Detector, DetectorSpec, Finding};
+use super::recent::{Recent, Sorted, needed, number, problems};
+use super::tail::Calibration;
+use super::{Detector, DetectorSpec, Judgement};
 
 /// Too many interquartile ranges outside the quartiles of the last values.
 ///
-/// The score is that number of ranges; `expected` is the median, `lower` and `upper` are the fences.
+/// The measure is that number of ranges, 0 between the quartiles; `expected` is the median, `lower` and `upper` are the fences.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct IqrSpec {
@@ -45,82 +44,63 @@ impl DetectorSpec for IqrSpec {
         all
     }
 
-    fn detector(&self) -> Box<dyn Detector> {
-        Box::new(Iqr { spec: self.clone(), recent: Recent::new(self.window), sorted: Vec::new() })
+    fn detector(&self, _: usize) -> Box<dyn Detector> {
+        Box::new(Iqr {
+            spec: self.clone(),
+            recent: Sorted::new(Recent::new(self.window)),
+            calibration: Calibration::new(),
+        })
     }
 }
 
 struct Iqr {
     spec: IqrSpec,
-    recent: Recent,
-    /// The same values, growing.
-    sorted: Vec<f64>,
+    recent: Sorted,
+    calibration: Calibration,
 }
 
 impl Iqr {
-    fn judge(&self, value: f64) -> Option<Finding> {
-        if self.sorted.len() < needed(self.spec.min_samples, self.spec.window) {
+    fn judge(&mut self, value: f64) -> Option<Judgement> {
+        if self.recent.len() < needed(self.spec.min_samples, self.spec.window) {
             return None;
         }
-        let (first, third) = (quantile(&self.sorted, 0.25), quantile(&self.sorted, 0.75));
+        let (first, third) = (self.recent.quantile(0.25), self.recent.quantile(0.75));
         let range = (third - first).max(self.spec.least_range);
         let outside = (first - value).max(value - third) / range;
-        if !outside.is_finite() || outside < self.spec.k {
+        if !outside.is_finite() {
             return None;
         }
-        Some(Finding {
-            score: outside,
-            expected: quantile(&self.sorted, 0.5),
+        let measure = outside.max(0.0);
+        Some(Judgement {
+            unusual: outside >= self.spec.k,
+            measure,
+            score: self.calibration.score(measure),
+            expected: self.recent.quantile(0.5),
             lower: first - self.spec.k * range,
             upper: third + self.spec.k * range,
             high: value > third,
+            about: 0,
+            reasons: Vec::new(),
         })
     }
-
-    fn place(&self, value: f64) -> usize {
-        self.sorted.partition_point(|other| other.total_cmp(&value).is_lt())
-    }
-}
-
-/// The value below which `share` of the values lie; they are sorted, and there is one at least.
-fn quantile(sorted: &[f64], share: f64) -> f64 {
-    let place = share * (sorted.len() - 1) as f64;
-    let below = sorted[place.floor() as usize];
-    let above = sorted[place.ceil() as usize];
-    below + (above - below) * place.fract()
 }
 
 impl Detector for Iqr {
-    fn update(&mut self, value: f64) -> Option<Finding> {
-        let finding = self.judge(value);
-        if let Some(fallen) = self.recent.push(value) {
-            self.sorted.remove(self.place(fallen));
-        }
-        self.sorted.insert(self.place(value), value);
-        finding
+    fn update(&mut self, _: i64, values: &[f64]) -> Option<Judgement> {
+        let &[value] = values else { return None };
+        let judgement = self.judge(value);
+        self.recent.push(value);
+        judgement
     }
 
     fn save(&self) -> Result<Vec<u8>, postcard::Error> {
-        postcard::to_stdvec(self.recent.values())
+        postcard::to_stdvec(&(self.recent.values(), &self.calibration))
     }
 
     fn load(&mut self, bytes: &[u8]) -> Result<(), postcard::Error> {
-        let values: VecDeque<f64> = postcard::from_bytes(bytes)?;
-        self.sorted = values.iter().copied().collect();
-        self.sorted.sort_by(f64::total_cmp);
+        let (values, calibration) = postcard::from_bytes(bytes)?;
         self.recent.set(values);
+        self.calibration = calibration;
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::quantile;
-
-    #[test]
-    fn quartiles_interpolate() {
-        assert_eq!(quantile(&[1.0, 2.0, 3.0, 4.0], 0.25), 1.75);
-        assert_eq!(quantile(&[1.0, 2.0, 3.0, 4.0], 0.5), 2.5);
-        assert_eq!(quantile(&[7.0], 0.75), 7.0);
     }
 }

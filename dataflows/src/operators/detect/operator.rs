@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, Float64Array, Float64Builder, RecordBatch, StringBuilder, UInt32Array,
+    Array, ArrayRef, AsArray, BooleanBuilder, Float64Array, Float64Builder, RecordBatch, StringBuilder, UInt32Array,
 };
 use arrow::compute::{cast, take};
 use arrow::datatypes::{DataType, Float64Type};
 use levada_types::{Batch, EventTime, StateChanges};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
-use super::{DetectPlan, Detector, Finding};
+use super::{DetectPlan, Detector, Emit, Judgement, Reason, What};
 use crate::keyed::Keyed;
 use crate::operator::{EpochInput, Operator, OperatorError, Outputs};
 use crate::rows::RowWriter;
@@ -17,16 +19,48 @@ use crate::rows::RowWriter;
 pub(super) struct Detect {
     plan: Arc<DetectPlan>,
     names: Vec<&'static str>,
-    keys: Keyed<Watched>,
+    keys: Keyed<Known>,
     /// The watermark at which idle keys were last looked for.
     swept: i64,
 }
 
 /// What there is of a key. No detectors: it is new.
 #[derive(Default)]
-struct Watched {
+struct Known {
     last: i64,
-    detectors: Vec<Box<dyn Detector>>,
+    detectors: Vec<Watching>,
+}
+
+/// A detector at work.
+struct Watching {
+    detector: Box<dyn Detector>,
+    told: Option<Told>,
+}
+
+/// The last finding that made a row.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct Told {
+    at_ms: i64,
+    measure: f64,
+    high: bool,
+}
+
+impl Watching {
+    /// Whether a judgement makes a row.
+    fn tells(&mut self, judgement: &Judgement, at_ms: i64, plan: &DetectPlan) -> bool {
+        let Some(quiet_for) = plan.quiet_for_ms.filter(|_| judgement.unusual) else {
+            return judgement.unusual || plan.emit == Emit::Every;
+        };
+        let Judgement { measure, high, .. } = *judgement;
+        let repeats = |told: &Told| {
+            told.high == high && measure <= told.measure && at_ms.saturating_sub(told.at_ms) < quiet_for
+        };
+        let tells = !self.told.as_ref().is_some_and(repeats);
+        if tells {
+            self.told = Some(Told { at_ms, measure, high });
+        }
+        tells
+    }
 }
 
 /// The findings of a batch, by column.
@@ -34,23 +68,45 @@ struct Watched {
 struct Findings {
     rows: Vec<u32>,
     detector: StringBuilder,
+    value: Float64Builder,
     expected: Float64Builder,
     lower: Float64Builder,
     upper: Float64Builder,
+    measure: Float64Builder,
     score: Float64Builder,
     direction: StringBuilder,
+    reasons: StringBuilder,
+    unusual: BooleanBuilder,
 }
 
 impl Findings {
-    fn push(&mut self, row: usize, detector: &str, finding: Finding) {
+    fn push(&mut self, row: usize, detector: &str, value: f64, judgement: &Judgement, columns: &[String]) {
         self.rows.push(row as u32);
         self.detector.append_value(detector);
-        self.expected.append_value(finding.expected);
-        self.lower.append_value(finding.lower);
-        self.upper.append_value(finding.upper);
-        self.score.append_value(finding.score);
-        self.direction.append_value(if finding.high { "high" } else { "low" });
+        self.value.append_value(value);
+        self.expected.append_value(judgement.expected);
+        self.lower.append_value(judgement.lower);
+        self.upper.append_value(judgement.upper);
+        self.measure.append_value(judgement.measure);
+        self.score.append_value(judgement.score);
+        self.direction.append_value(if judgement.high { "high" } else { "low" });
+        let reasons = (!judgement.reasons.is_empty()).then(|| told(&judgement.reasons, columns));
+        self.reasons.append_option(reasons);
+        self.unusual.append_value(judgement.unusual);
     }
+}
+
+/// Reasons as a JSON array.
+fn told(reasons: &[Reason], columns: &[String]) -> String {
+    let each = reasons.iter().map(|reason| {
+        let Reason { what, seen, usual, share } = reason;
+        let what = match *what {
+            What::View(name) => name,
+            What::Column(column) => &columns[column],
+        };
+        json!({ "what": what, "seen": seen, "usual": usual, "share": share })
+    });
+    Value::from_iter(each).to_string()
 }
 
 impl Detect {
@@ -61,16 +117,19 @@ impl Detect {
 
     fn watch(&mut self, batch: &Batch) -> Result<RecordBatch, OperatorError> {
         let plan = self.plan.clone();
-        let values = cast(batch.rows.column(plan.value), &DataType::Float64)?;
-        let values: &Float64Array = values.as_primitive::<Float64Type>();
+        let columns = plan.value.iter().map(|&column| cast(batch.rows.column(column), &DataType::Float64));
+        let columns = columns.collect::<Result<Vec<ArrayRef>, _>>()?;
+        let columns: Vec<&Float64Array> = columns.iter().map(|column| column.as_primitive::<Float64Type>()).collect();
         let keys = RowWriter::new(plan.key.iter().map(|&column| batch.rows.column(column)).collect())?;
-        let mut key = Vec::new();
+        let (mut key, mut values) = (Vec::new(), Vec::new());
         let mut found = Findings::default();
         for (row, &time) in batch.times().iter().enumerate() {
-            let value = values.value(row);
-            if values.is_null(row) || !value.is_finite() {
+            let usable = |column: &&Float64Array| column.is_valid(row) && column.value(row).is_finite();
+            if !columns.iter().all(usable) {
                 continue;
             }
+            values.clear();
+            values.extend(columns.iter().map(|column| column.value(row)));
             key.clear();
             keys.write(row, &mut key);
             let number = self.keys.find_or_insert(&key, || keys.group(row));
@@ -79,17 +138,18 @@ impl Detect {
                 watched.detectors = start(&plan);
             }
             watched.last = time;
-            for (name, detector) in self.names.iter().zip(&mut watched.detectors) {
-                if let Some(finding) = detector.update(value).filter(is_finite) {
-                    found.push(row, name, finding);
+            for (name, watching) in self.names.iter().zip(&mut watched.detectors) {
+                let judgement = watching.detector.update(time, &values).filter(is_finite);
+                if let Some(judgement) = judgement.filter(|judgement| watching.tells(judgement, time, &plan)) {
+                    found.push(row, name, values[judgement.about], &judgement, &plan.names);
                 }
             }
         }
-        self.rows(batch, values, found)
+        self.rows(batch, found)
     }
 
     /// The findings as rows of the step's schema.
-    fn rows(&self, batch: &Batch, values: &Float64Array, mut found: Findings) -> Result<RecordBatch, OperatorError> {
+    fn rows(&self, batch: &Batch, mut found: Findings) -> Result<RecordBatch, OperatorError> {
         let rows = UInt32Array::from(std::mem::take(&mut found.rows));
         let taken = |column: usize| take(batch.rows.column(column), &rows, None);
         let mut columns: Vec<ArrayRef> = vec![taken(0)?];
@@ -99,15 +159,18 @@ impl Detect {
         if self.plan.tells_time {
             columns.push(taken(0)?);
         }
-        // The values of these rows are not null, whatever the column is.
-        let values: Float64Array = rows.values().iter().map(|&row| values.value(row as usize)).collect();
         columns.push(Arc::new(found.detector.finish()));
-        columns.push(Arc::new(values));
+        columns.push(Arc::new(found.value.finish()));
         columns.push(Arc::new(found.expected.finish()));
         columns.push(Arc::new(found.lower.finish()));
         columns.push(Arc::new(found.upper.finish()));
+        columns.push(Arc::new(found.measure.finish()));
         columns.push(Arc::new(found.score.finish()));
         columns.push(Arc::new(found.direction.finish()));
+        columns.push(Arc::new(found.reasons.finish()));
+        if self.plan.emit == Emit::Every {
+            columns.push(Arc::new(found.unusual.finish()));
+        }
         for &column in &self.plan.carry {
             columns.push(taken(column)?);
         }
@@ -135,13 +198,15 @@ impl Detect {
     }
 }
 
-fn start(plan: &DetectPlan) -> Vec<Box<dyn Detector>> {
-    plan.detectors.chosen().into_iter().map(|(_, spec)| spec.detector()).collect()
+fn start(plan: &DetectPlan) -> Vec<Watching> {
+    let chosen = plan.detectors.chosen().into_iter();
+    chosen.map(|(_, spec)| Watching { detector: spec.detector(plan.value.len()), told: None }).collect()
 }
 
 /// Values near the end of what a float holds can give bounds beyond it, which no sink could write.
-fn is_finite(finding: &Finding) -> bool {
-    [finding.score, finding.expected, finding.lower, finding.upper].iter().all(|number| number.is_finite())
+fn is_finite(judgement: &Judgement) -> bool {
+    let Judgement { measure, score, expected, lower, upper, .. } = *judgement;
+    [measure, score, expected, lower, upper].iter().all(|number| number.is_finite())
 }
 
 impl Operator for Detect {
@@ -156,22 +221,26 @@ impl Operator for Detect {
     fn checkpoint(&mut self, changes: &mut StateChanges) -> Result<(), OperatorError> {
         let names = &self.names;
         self.keys.checkpoint(changes, |watched, bytes| {
-            let saved = watched.detectors.iter().map(|detector| detector.save()).collect::<Result<Vec<_>, _>>();
-            let saved = saved.and_then(|saved| {
-                let saved: Vec<(&str, Vec<u8>)> = names.iter().copied().zip(saved).collect();
-                postcard::to_extend(&(watched.last, saved), bytes)
+            let saved = names.iter().zip(&watched.detectors).map(|(name, watching)| {
+                Ok((*name, watching.told, watching.detector.save()?))
             });
+            let saved = saved.collect::<Result<Vec<(&str, Option<Told>, Vec<u8>)>, _>>();
+            let saved = saved.and_then(|saved| postcard::to_extend(&(watched.last, saved), bytes));
             saved.map_err(|error| OperatorError::State(format!("write a detector's state: {error}")))
         })
     }
 
     fn restore(&mut self, entries: StateChanges) -> Result<(), OperatorError> {
         let (plan, names) = (&self.plan, &self.names);
-        let refused = |error| OperatorError::State(format!("read a detector's state: {error}"));
+        let refused = |error| {
+            let message = format!("read a detector's state, which another version of levada may have kept: {error}");
+            OperatorError::State(message)
+        };
         self.keys.restore(entries, |_, bytes| {
-            let (last, saved): (i64, Vec<(String, Vec<u8>)>) = postcard::from_bytes(bytes).map_err(refused)?;
-            if !saved.iter().map(|(name, _)| name).eq(names.iter()) {
-                let had: Vec<&str> = saved.iter().map(|(name, _)| name.as_str()).collect();
+            let (last, saved): (i64, Vec<(String, Option<Told>, Vec<u8>)>) =
+                postcard::from_bytes(bytes).map_err(refused)?;
+            if !saved.iter().map(|(name, ..)| name).eq(names.iter()) {
+                let had: Vec<&str> = saved.iter().map(|(name, ..)| name.as_str()).collect();
                 return Err(OperatorError::State(format!(
                     "restore the detectors: the checkpoint has {}, the step has {}",
                     had.join(", "),
@@ -179,10 +248,11 @@ impl Operator for Detect {
                 )));
             }
             let mut detectors = start(plan);
-            for (detector, (_, state)) in detectors.iter_mut().zip(&saved) {
-                detector.load(state).map_err(refused)?;
+            for (watching, (_, told, state)) in detectors.iter_mut().zip(&saved) {
+                watching.detector.load(state).map_err(refused)?;
+                watching.told = *told;
             }
-            Ok(Watched { last, detectors })
+            Ok(Known { last, detectors })
         })
     }
 }

@@ -53,6 +53,66 @@ impl Recent {
     }
 }
 
+/// The last values, kept sorted as well: 16 bytes a value, and for each new one two binary searches and two moves of half
+/// the window, about 0.1 µs at 168.
+#[derive(Clone, Debug)]
+pub(super) struct Sorted {
+    recent: Recent,
+    /// The same values, growing.
+    sorted: Vec<f64>,
+}
+
+impl Sorted {
+    pub(super) fn new(recent: Recent) -> Sorted {
+        Sorted { recent, sorted: Vec::new() }
+    }
+
+    pub(super) fn push(&mut self, value: f64) {
+        if let Some(fallen) = self.recent.push(value) {
+            self.sorted.remove(self.place(fallen));
+        }
+        self.sorted.insert(self.place(value), value);
+    }
+
+    fn place(&self, value: f64) -> usize {
+        self.sorted.partition_point(|other| other.total_cmp(&value).is_lt())
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.sorted.len()
+    }
+
+    /// Oldest first.
+    pub(super) fn values(&self) -> &VecDeque<f64> {
+        self.recent.values()
+    }
+
+    /// Growing.
+    pub(super) fn sorted(&self) -> &[f64] {
+        &self.sorted
+    }
+
+    /// The value below which `share` of the values lie, interpolated linearly; there is one at least.
+    pub(super) fn quantile(&self, share: f64) -> f64 {
+        quantile(&self.sorted, share)
+    }
+
+    /// Replaces the values, oldest first.
+    pub(super) fn set(&mut self, values: VecDeque<f64>) {
+        self.sorted = values.iter().copied().collect();
+        self.sorted.sort_by(f64::total_cmp);
+        self.recent.set(values);
+    }
+}
+
+/// The value below which `share` of the values lie; they are sorted, and there is one at least.
+fn quantile(sorted: &[f64], share: f64) -> f64 {
+    let place = share * (sorted.len() - 1) as f64;
+    let below = sorted[place.floor() as usize];
+    let above = sorted[place.ceil() as usize];
+    below + (above - below) * place.fract()
+}
+
 /// How many values a detector needs before it judges: what the job says, or 24, or all of a smaller
 /// window.
 pub(super) fn needed(min_samples: Option<usize>, window: usize) -> usize {
@@ -83,4 +143,16 @@ pub(super) fn number(option: &'static str, value: f64, zero: bool) -> Option<(&'
     let good = value.is_finite() && (value > 0.0 || (zero && value == 0.0));
     let wanted = if zero { "zero or more" } else { "more than zero" };
     (!good).then(|| (option, format!("it must be a number, {wanted}, not {value}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quantile;
+
+    #[test]
+    fn quartiles_interpolate() {
+        assert_eq!(quantile(&[1.0, 2.0, 3.0, 4.0], 0.25), 1.75);
+        assert_eq!(quantile(&[1.0, 2.0, 3.0, 4.0], 0.5), 2.5);
+        assert_eq!(quantile(&[7.0], 0.75), 7.0);
+    }
 }

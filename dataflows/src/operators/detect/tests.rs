@@ -11,6 +11,9 @@ use levada_types::{Batch, Epoch, EventTime, ScoreError, StateChanges};
 use proptest::prelude::*;
 use serde_json::json;
 
+mod ensemble;
+mod joint;
+
 use super::operator::Detect;
 use super::*;
 use crate::harness::{self, Story};
@@ -45,7 +48,7 @@ fn spec(detectors: serde_json::Value, forget_after: &str) -> DetectSpec {
     .unwrap()
 }
 
-/// Detector, expected, lower, upper, score, high.
+/// Detector, expected, lower, upper, measure, high.
 type Judged = (&'static str, f64, f64, f64, f64, bool);
 
 fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
@@ -111,6 +114,48 @@ fn slow_cusum(history: &[f64], window: usize, drift: f64, threshold: f64, needed
     last
 }
 
+fn slow_mad(history: &[f64], window: usize, threshold: f64, needed: usize) -> Option<Judged> {
+    let (value, before) = history.split_last()?;
+    let recent = before[before.len().saturating_sub(window)..].to_vec();
+    if recent.len() < needed {
+        return None;
+    }
+    let sorted = |mut values: Vec<f64>| {
+        values.sort_by(f64::total_cmp);
+        values
+    };
+    let all = sorted(recent);
+    let half = (all.len() - 1) as f64 / 2.0;
+    let median = (all[half.floor() as usize] + all[half.ceil() as usize]) / 2.0;
+    let distances = sorted(all.iter().map(|value| (value - median).abs()).collect());
+    let deviation = 1.4826 * distances[distances.len() / 2];
+    let away = (value - median) / deviation;
+    let margin = threshold * deviation;
+    (deviation > 0.0 && away.abs() >= threshold)
+        .then_some(("mad", median, median - margin, median + margin, away.abs(), away > 0.0))
+}
+
+/// With weights as they are defined, not step by step.
+fn slow_ewma(history: &[f64], half_life: f64, threshold: f64, needed: usize) -> Option<Judged> {
+    let (value, before) = history.split_last()?;
+    if before.len() < needed {
+        return None;
+    }
+    let share = 1.0 - 0.5f64.powf(1.0 / half_life);
+    let mut weights: Vec<f64> = Vec::new();
+    for count in 1..=before.len() {
+        let share = share.max(1.0 / count as f64);
+        weights.iter_mut().for_each(|weight| *weight *= 1.0 - share);
+        weights.push(share);
+    }
+    let weighed = |of: &dyn Fn(f64) -> f64| before.iter().zip(&weights).map(|(value, weight)| weight * of(*value)).sum::<f64>();
+    let mean = weighed(&|value| value);
+    let deviation = weighed(&|value| (value - mean).powi(2)).sqrt();
+    let z = (value - mean) / deviation;
+    let margin = threshold * deviation;
+    (deviation > 1e-9 && z.abs() >= threshold).then_some(("ewma", mean, mean - margin, mean + margin, z.abs(), z > 0.0))
+}
+
 fn close(a: f64, b: f64) -> bool {
     (a - b).abs() <= 1e-9 * (1.0 + a.abs().max(b.abs()))
 }
@@ -148,7 +193,9 @@ proptest! {
         }
         let detectors = json!({ "zscore": { "window": 12, "threshold": 2.0, "min_samples": 4 },
             "iqr": { "window": 9, "k": 1.5, "min_samples": 5 },
-            "cusum": { "window": 10, "drift": 0.25, "threshold": 3.0, "min_samples": 3 } });
+            "cusum": { "window": 10, "drift": 0.25, "threshold": 3.0, "min_samples": 3 },
+            "mad": { "window": 11, "threshold": 2.5371, "min_samples": 5 },
+            "ewma": { "half_life": 6.0, "threshold": 2.0371, "min_samples": 4 } });
         let step = harness::plan(&spec(detectors, &format!("{forget_after}ms")), &[schema()]);
         let told = harness::check_contract(&step, &[schema()], &story);
 
@@ -166,7 +213,8 @@ proptest! {
             }
             seen.push(*row);
             let values: Vec<f64> = seen.iter().filter_map(|row| row.2).collect();
-            let judged = [slow_zscore(&values, 12, 2.0, 4), slow_iqr(&values, 9, 1.5, 5), slow_cusum(&values, 10, 0.25, 3.0, 3)];
+            let judged = [slow_zscore(&values, 12, 2.0, 4), slow_iqr(&values, 9, 1.5, 5), slow_cusum(&values, 10, 0.25, 3.0, 3),
+                slow_mad(&values, 11, 2.5371, 5), slow_ewma(&values, 6.0, 2.0371, 4)];
             slow.extend(judged.into_iter().flatten().map(|j| (row.0, row.1, j, row.2.unwrap(), row.3)));
         }
         // In canonical order, as what is told.
@@ -186,9 +234,11 @@ proptest! {
             let detector = text("detector");
             prop_assert_eq!(detector.value(index), judged.0);
             prop_assert_eq!(float("value").value(index), value);
-            for (name, wanted) in [("expected", judged.1), ("lower", judged.2), ("upper", judged.3), ("score", judged.4)] {
+            for (name, wanted) in [("expected", judged.1), ("lower", judged.2), ("upper", judged.3), ("measure", judged.4)] {
                 prop_assert!(close(float(name).value(index), wanted), "{}: {} is not {}", name, float(name).value(index), wanted);
             }
+            let score = float("score").value(index);
+            prop_assert!((0.0..=1.0).contains(&score), "{}", score);
             let direction = text("direction");
             prop_assert_eq!(direction.value(index), if judged.5 { "high" } else { "low" });
             prop_assert_eq!(found.column_by_name("flights").unwrap().as_primitive::<arrow::datatypes::Int64Type>().value(index), number);
@@ -200,6 +250,53 @@ proptest! {
 fn ordered(value: f64) -> i64 {
     let bits = value.to_bits() as i64;
     bits ^ (((bits >> 63) as u64) >> 1) as i64
+}
+
+/// A row of the step.
+#[derive(Clone, Debug, PartialEq)]
+struct Found {
+    at_ms: i64,
+    detector: String,
+    expected: f64,
+    lower: f64,
+    upper: f64,
+    measure: f64,
+    score: f64,
+    reasons: Option<String>,
+    unusual: Option<bool>,
+}
+
+fn with(detectors: serde_json::Value, more: serde_json::Value) -> DetectSpec {
+    let mut spec = json!({ "from": "s", "key": ["origin"], "value": "delay", "detectors": detectors, "forget_after": "3650d" });
+    spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    serde_json::from_value(spec).unwrap()
+}
+
+/// What a step says about the values of one key.
+fn told(spec: &DetectSpec, values: &[(i64, f64)]) -> Vec<Found> {
+    let arrived: Vec<Row> = values.iter().map(|&(time, value)| (time, KEYS[0], Some(value), 0)).collect();
+    let story = Story { epochs: vec![(vec![vec![rows(&arrived)]], EventTime::MAX)] };
+    let step = harness::plan(spec, &[schema()]);
+    let found = harness::run(&step, &[schema()], &story, 1, 64, &[]).rows;
+    let float = |name: &str, row: usize| found.column_by_name(name).unwrap().as_primitive::<Float64Type>().value(row);
+    let text = |name: &str, row: usize| {
+        let column = found.column_by_name(name).unwrap().as_string::<i32>();
+        (!arrow::array::Array::is_null(column, row)).then(|| column.value(row).to_string())
+    };
+    let unusual = |row: usize| found.column_by_name("unusual").map(|column| column.as_boolean().value(row));
+    let times = found.column(0).as_primitive::<TimestampMillisecondType>();
+    let row = |row: usize| Found {
+        at_ms: times.value(row),
+        detector: text("detector", row).unwrap(),
+        expected: float("expected", row),
+        lower: float("lower", row),
+        upper: float("upper", row),
+        measure: float("measure", row),
+        score: float("score", row),
+        reasons: text("reasons", row),
+        unusual: unusual(row),
+    };
+    (0..found.num_rows()).map(row).collect()
 }
 
 /// What the detectors of one key say about `values`, one a millisecond.
@@ -253,6 +350,60 @@ fn large_values_with_small_deviations_stay_exact() {
     assert_eq!(findings(json!({ "zscore": {}, "iqr": {}, "cusum": {} }), &wild), []);
 }
 
+#[test]
+fn the_hours_of_the_week_are_told_apart() {
+    const HOUR_MS: i64 = 3_600_000;
+    // Full on weekdays, a tenth at weekends, never quite the same.
+    let level = |hour: i64| {
+        let noise = (hour * hour * 31 % 1_009) as f64 * 0.005;
+        noise + if (hour / 24) % 7 < 5 { 100.0 } else { 10.0 }
+    };
+    let mut values: Vec<(i64, f64)> = (0..24 * 7 * 8).map(|hour| (hour * HOUR_MS, level(hour))).collect();
+    // A weekday's load at the weekend, which a window of any length has seen often.
+    let unusual = 24 * 7 * 7 + 24 * 5 + 12;
+    values[unusual].1 = 100.0;
+    let mut found = told(&with(json!({ "seasonal": {} }), json!({})), &values);
+    found.retain(|found| found.measure > 20.0);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].at_ms, unusual as i64 * HOUR_MS);
+    assert!((found[0].expected - 12.5).abs() < 2.5 && found[0].upper < 30.0, "{found:?}");
+    let others = told(&with(json!({ "zscore": {}, "iqr": {}, "mad": {}, "ewma": {} }), json!({})), &values);
+    assert!(!others.iter().any(|other| other.at_ms == found[0].at_ms), "{others:?}");
+}
+
+#[test]
+fn what_was_told_is_not_told_again_for_a_while() {
+    let mut values: Vec<(i64, f64)> = (0..200).map(|i| (i, [0.3, -1.2, 0.9, -0.4, 1.4, -1.0][i as usize % 6])).collect();
+    for (at, value) in [(100, 9.0), (103, 8.0), (105, -9.0), (106, 30.0), (107, 20.0), (126, 20.0), (127, 19.0)] {
+        values[at].1 = value;
+    }
+    let times = |more: serde_json::Value| -> Vec<i64> {
+        let spec = with(json!({ "mad": { "window": 60 } }), more);
+        told(&spec, &values).iter().map(|found| found.at_ms).collect()
+    };
+    assert_eq!(times(json!({})), [100, 103, 105, 106, 107, 126, 127]);
+    // The other direction, and what is more, are no repeats; what comes after the while is none either.
+    assert_eq!(times(json!({ "quiet_for": "20ms" })), [100, 105, 106, 126]);
+    let models = |_: &str| Err(ScoreError::Run("no models".into()));
+    let mut cx = PlanContext { models: &models, problems: Vec::new() };
+    let both = with(json!({}), json!({ "quiet_for": "20ms", "emit": "every" }));
+    assert!(both.plan(&[schema()], &mut cx).is_none());
+    assert_eq!(cx.problems[0].path, ["quiet_for"]);
+}
+
+#[test]
+fn every_value_can_be_told_with_whether_it_is_unusual() {
+    let values: Vec<(i64, f64)> = (0..100).map(|i| (i, if i == 90 { 9.0 } else { (i * i % 7) as f64 })).collect();
+    let spec = with(json!({ "zscore": {} }), json!({ "emit": "every" }));
+    let found = told(&spec, &values);
+    assert_eq!(found.iter().map(|found| found.at_ms).collect::<Vec<_>>(), (24..100).collect::<Vec<_>>());
+    let unusual: Vec<i64> = found.iter().filter(|found| found.unusual == Some(true)).map(|found| found.at_ms).collect();
+    assert_eq!(unusual, [90]);
+    let score = |at: i64| found.iter().find(|found| found.at_ms == at).unwrap().score;
+    assert!(score(90) > 0.99, "{}", score(90));
+    assert!(found.iter().all(|other| other.at_ms == 90 || other.score < score(90)));
+}
+
 /// Drives the operator alone, to look at what it keeps.
 #[test]
 fn idle_keys_are_forgotten_and_only_changes_are_written() {
@@ -302,7 +453,7 @@ fn a_finding_says_when() {
     };
     let spec = spec(json!({ "zscore": { "window": 4, "threshold": 2.0, "min_samples": 3 } }), "30d");
     let step = harness::plan(&spec, &[schema()]);
-    let own = "detector value expected lower upper score direction";
+    let own = "detector value expected lower upper measure score direction reasons";
     assert_eq!(names(&step.schema), format!("_time origin at {own} flights"));
     let values = [1.0, 2.0, 1.0, 90.0];
     let arrived: Vec<Row> = values.iter().zip(7..).map(|(value, at)| (at, KEYS[0], Some(*value), 0)).collect();
@@ -346,9 +497,4 @@ fn every_mistake_is_told_with_its_place() {
             line("carry.1", "this step would emit two columns `delay`"),
         ]
     );
-    let none: DetectSpec =
-        serde_json::from_value(json!({ "from": "s", "value": "delay", "detectors": {} })).unwrap();
-    let mut cx = PlanContext { models: &models, problems: Vec::new() };
-    assert!(none.plan(&[schema()], &mut cx).is_none());
-    assert_eq!(cx.problems[0].message, "no detector is chosen; there are zscore, iqr, cusum");
 }

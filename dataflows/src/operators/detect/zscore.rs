@@ -7,11 +7,12 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::recent::{Recent, needed, number, problems};
-use super::{Detector, DetectorSpec, Finding};
+use super::tail::Calibration;
+use super::{Detector, DetectorSpec, Judgement, Usually};
 
 /// Too many standard deviations from the mean of the last values.
 ///
-/// The score is that number of deviations; `expected` is the mean, `lower` and `upper` lie
+/// The measure is that number of deviations; `expected` is the mean, `lower` and `upper` lie
 /// `threshold` deviations from it.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -41,52 +42,49 @@ impl DetectorSpec for ZscoreSpec {
         all
     }
 
-    fn detector(&self) -> Box<dyn Detector> {
-        Box::new(Zscore { spec: self.clone(), recent: Recent::new(self.window) })
+    fn detector(&self, _: usize) -> Box<dyn Detector> {
+        Box::new(Zscore {
+            spec: self.clone(),
+            recent: Recent::new(self.window),
+            calibration: Calibration::new(),
+        })
     }
 }
 
 struct Zscore {
     spec: ZscoreSpec,
     recent: Recent,
+    calibration: Calibration,
 }
 
 impl Zscore {
-    fn judge(&self, value: f64) -> Option<Finding> {
+    fn judge(&mut self, value: f64) -> Option<Judgement> {
         if self.recent.len() < needed(self.spec.min_samples, self.spec.window) {
             return None;
         }
         let (mean, deviation) = self.recent.mean_and_deviation();
         let deviation = deviation.max(self.spec.least_deviation);
-        let z = (value - mean) / deviation;
-        // A deviation of zero makes z infinite or NaN: nothing can be said.
-        if !z.is_finite() || z.abs() < self.spec.threshold {
-            return None;
-        }
-        let margin = self.spec.threshold * deviation;
-        Some(Finding {
-            score: z.abs(),
-            expected: mean,
-            lower: mean - margin,
-            upper: mean + margin,
-            high: z > 0.0,
-        })
+        let usually = Usually { expected: mean, deviation, allowed: self.spec.threshold };
+        usually.judge(value, &mut self.calibration)
     }
 }
 
 impl Detector for Zscore {
-    fn update(&mut self, value: f64) -> Option<Finding> {
-        let finding = self.judge(value);
+    fn update(&mut self, _: i64, values: &[f64]) -> Option<Judgement> {
+        let &[value] = values else { return None };
+        let judgement = self.judge(value);
         self.recent.push(value);
-        finding
+        judgement
     }
 
     fn save(&self) -> Result<Vec<u8>, postcard::Error> {
-        postcard::to_stdvec(self.recent.values())
+        postcard::to_stdvec(&(self.recent.values(), &self.calibration))
     }
 
     fn load(&mut self, bytes: &[u8]) -> Result<(), postcard::Error> {
-        self.recent.set(postcard::from_bytes(bytes)?);
+        let (values, calibration) = postcard::from_bytes(bytes)?;
+        self.recent.set(values);
+        self.calibration = calibration;
         Ok(())
     }
 }

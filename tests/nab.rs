@@ -1,0 +1,66 @@
+//! `make nab`: a directory of series goes through an ordinary job, and each value gets a score by those before it.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+/// Rows of `timestamp,value`, every five minutes; at `spike` a value as there was none.
+fn series(rows: usize, spike: usize) -> String {
+    let row = |i: usize| {
+        let (day, minute) = (1 + i / 288, i % 288 * 5);
+        // One time is there twice, and one goes back.
+        let minute = minute - if i == 700 || i == 900 { 5 * (i / 450) } else { 0 };
+        let usual = (i % 288) as f64 / 10.0 + (i * i * 31 % 1_009) as f64 / 500.0;
+        let value = if i == spike { 90.0 } else { usual };
+        format!("2014-04-{day:02} {:02}:{:02}:00,{value}\n", minute / 60, minute % 60)
+    };
+    "timestamp,value\n".to_owned() + &(0..rows).map(row).collect::<String>()
+}
+
+fn score(files: &[(&str, &str)], workers: &str) -> Vec<Vec<(String, f64)>> {
+    let folder = TempDir::new().unwrap();
+    let (data, out) = (folder.path().join("data"), folder.path().join("out"));
+    for (name, text) in files {
+        fs::create_dir_all(data.join(name).parent().unwrap()).unwrap();
+        fs::write(data.join(name), text).unwrap();
+    }
+    let mut command = Command::new("python3");
+    command.args(["scripts/nab.py", env!("CARGO_BIN_EXE_levada")]).args([&data, &out]);
+    let output = command.args(["--workers", workers]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    files.iter().map(|(name, _)| read(&out.join(name))).collect()
+}
+
+fn read(path: &Path) -> Vec<(String, f64)> {
+    let text = fs::read_to_string(path).unwrap();
+    let mut lines = text.lines();
+    assert_eq!(lines.next(), Some("timestamp,score"));
+    let row = |line: &str| {
+        let (timestamp, score) = line.split_once(',').unwrap();
+        (timestamp.to_owned(), score.parse().unwrap())
+    };
+    lines.map(row).collect()
+}
+
+#[test]
+fn each_value_is_scored_once_by_those_before_it() {
+    let (long, short, other) = (series(3_000, 2_500), series(2_501, 2_500), series(1_500, usize::MAX));
+    let scored = score(&[("a/one.csv", &long), ("a/begin.csv", &short), ("b/other.csv", &other)], "1");
+    for (rows, text) in scored.iter().zip([&long, &short, &other]) {
+        let stamps = rows.iter().map(|(timestamp, _)| timestamp.as_str());
+        assert!(
+            stamps.eq(text.lines().skip(1).map(|line| line.split_once(',').unwrap().0)),
+            "the rows of the series"
+        );
+        assert!(rows.iter().all(|(_, score)| (0.0..=1.0).contains(score)));
+    }
+    let most =
+        |rows: &[(String, f64)]| (0..rows.len()).max_by(|a, b| rows[*a].1.total_cmp(&rows[*b].1)).unwrap();
+    assert_eq!(most(&scored[0]), 2_500);
+    assert!(scored[0][2_500].1 > 0.9999, "{}", scored[0][2_500].1);
+    assert_eq!(scored[0][..2_501], scored[1], "what comes later does not matter");
+    let again = score(&[("b/other.csv", &other), ("a/one.csv", &long)], "2");
+    assert_eq!([&again[1], &again[0]], [&scored[0], &scored[2]], "nor do other series, nor workers");
+}
