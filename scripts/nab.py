@@ -7,9 +7,9 @@ DATA  holds category/file.csv with columns timestamp,value, as the Numenta Anoma
 OUT   gets category/file.csv with columns timestamp,score, a row for each of the series', score from 0 to 1
 
 All series are one topic, in the order of their times, and each is a key of the job. A value is judged by those before it
-in its file: where a file's times go back, a row counts as of the latest time before it.
+in its file: where a file's times go back, a row counts as of the latest time before it. A row without a number has score 0.
 """
-import argparse, csv, json, os, resource, subprocess, sys, tempfile, time
+import argparse, csv, json, math, resource, subprocess, sys, tempfile, time
 from pathlib import Path
 
 JOB = Path(__file__).resolve().parent.parent / "config/jobs/nab.toml"
@@ -20,12 +20,21 @@ def read(path):
         return [(row["timestamp"], row["value"]) for row in csv.DictReader(file)]
 
 
+def number_of(text):
+    """A value; None for what is no finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
 def records(name, rows):
     """The rows of a series as records, none before the one before it."""
     latest = ""
     for number, (timestamp, value) in enumerate(rows):
         latest = max(latest, timestamp.strip().replace(" ", "T"))
-        yield latest, number, {"row": number, "series": name, "at": latest + "Z", "value": float(value)}
+        yield latest, number, {"row": number, "series": name, "at": latest + "Z", "value": number_of(value)}
 
 
 def main():
@@ -40,7 +49,8 @@ def main():
     series = {str(path.relative_to(a.data)): read(path) for path in sorted(a.data.rglob("*.csv"))}
     if not series:
         sys.exit(f"levada: there is no .csv file under {a.data}")
-    merged = sorted((at, name, number, record) for name, rows in series.items() for at, number, record in records(name, rows))
+    every = ((at, name, number, record) for name, rows in series.items() for at, number, record in records(name, rows))
+    merged = sorted(every, key=lambda row: row[:3])
 
     with tempfile.TemporaryDirectory() as folder:
         def levada(*arguments, **more):

@@ -13,7 +13,11 @@ fn series(rows: usize, spike: usize) -> String {
         // One time is there twice, and one goes back.
         let minute = minute - if i == 700 || i == 900 { 5 * (i / 450) } else { 0 };
         let usual = (i % 288) as f64 / 10.0 + (i * i * 31 % 1_009) as f64 / 500.0;
-        let value = if i == spike { 90.0 } else { usual };
+        let value = match i {
+            1_200 => "nan".to_owned(),
+            _ if i == spike => "90".to_owned(),
+            _ => usual.to_string(),
+        };
         format!("2014-04-{day:02} {:02}:{:02}:00,{value}\n", minute / 60, minute % 60)
     };
     "timestamp,value\n".to_owned() + &(0..rows).map(row).collect::<String>()
@@ -59,6 +63,7 @@ fn each_value_is_scored_once_by_those_before_it() {
     let most =
         |rows: &[(String, f64)]| (0..rows.len()).max_by(|a, b| rows[*a].1.total_cmp(&rows[*b].1)).unwrap();
     assert_eq!(most(&scored[0]), 2_500);
+    assert_eq!(scored[0][1_200].1, 0.0, "what is no number has no score");
     assert!(scored[0][2_500].1 > 0.9999, "{}", scored[0][2_500].1);
     assert_eq!(scored[0][..2_501], scored[1], "what comes later does not matter");
     let again = score(&[("b/other.csv", &other), ("a/one.csv", &long)], "2");

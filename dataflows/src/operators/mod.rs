@@ -42,6 +42,8 @@ steps! {
     select => Select(SelectSpec),
     /// Makes several streams one.
     union => Union(UnionSpec),
+    /// Of rows that repeat, the first.
+    dedupe => Dedupe(DedupeSpec),
     /// Aggregates over spans of event time.
     window => Window(WindowSpec),
     /// Adds the columns of a reference table that may change.

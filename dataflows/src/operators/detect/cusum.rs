@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::recent::{Recent, needed, number, problems};
-use super::tail::Calibration;
+use super::tail::{Calibration, with_calibration};
 use super::{Detector, DetectorSpec, Judgement};
 
 /// The mean has shifted, by however little, for long enough.
@@ -121,7 +121,7 @@ impl Detector for Cusum {
     }
 
     fn load(&mut self, bytes: &[u8]) -> Result<(), postcard::Error> {
-        let (high, low, values, calibration) = postcard::from_bytes(bytes)?;
+        let ((high, low, values), calibration) = with_calibration(bytes)?;
         (self.high, self.low, self.calibration) = (high, low, calibration);
         self.recent.set(values);
         Ok(())

@@ -16,7 +16,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::recent::number;
+use super::recent::{few, number};
 use super::tail::Calibration;
 use super::{Detector, DetectorSpec, Judgement, Reason, What};
 
@@ -46,9 +46,7 @@ impl DetectorSpec for DistanceSpec {
         let mut all = Vec::new();
         all.extend(number("half_life", self.half_life, false));
         all.extend(number("threshold", self.threshold, false));
-        if let Some(few @ (0 | 1)) = self.min_samples {
-            all.push(("min_samples", format!("at least 2 rows are needed to judge by, not {few}")));
-        }
+        all.extend(self.min_samples.and_then(few));
         all
     }
 

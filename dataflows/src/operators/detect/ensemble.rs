@@ -18,8 +18,7 @@
 //! seasonal), so it is made a probability by a fixed line; a test holds it to that. Score 0.999 is one value in a
 //! thousand.
 //!
-//! Cost: some 5 µs a value and 60 KB a key. It sees hours of days and weeks in UTC; a series in which they mean nothing
-//! loses nothing by it.
+//! Cost: some 5 µs a value and 60 KB a key. Hours of days and weeks are those of UTC.
 
 use std::collections::VecDeque;
 
@@ -30,6 +29,7 @@ use super::evidence::Evidence;
 use super::nearest::Nearest;
 use super::profile::Profile;
 use super::quiet::Quiet;
+use super::recent::least_score;
 use super::{Detector, DetectorSpec, Judgement, Reason, What};
 
 /// Several views of the series together; nothing is to be set.
@@ -52,9 +52,7 @@ impl Default for EnsembleSpec {
 
 impl DetectorSpec for EnsembleSpec {
     fn problems(&self) -> Vec<(&'static str, String)> {
-        let good = (0.0..1.0).contains(&self.threshold);
-        let message = || format!("a score is from 0 to 1; it must be less than 1, not {}", self.threshold);
-        (!good).then(|| ("threshold", message())).into_iter().collect()
+        least_score(self.threshold).into_iter().collect()
     }
 
     fn detector(&self, _: usize) -> Box<dyn Detector> {

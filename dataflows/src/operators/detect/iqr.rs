@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::recent::{Recent, Sorted, needed, number, problems};
-use super::tail::Calibration;
+use super::tail::{Calibration, with_calibration};
 use super::{Detector, DetectorSpec, Judgement};
 
 /// Too many interquartile ranges outside the quartiles of the last values.
@@ -98,7 +98,7 @@ impl Detector for Iqr {
     }
 
     fn load(&mut self, bytes: &[u8]) -> Result<(), postcard::Error> {
-        let (values, calibration) = postcard::from_bytes(bytes)?;
+        let (values, calibration) = with_calibration(bytes)?;
         self.recent.set(values);
         self.calibration = calibration;
         Ok(())

@@ -221,26 +221,23 @@ impl Operator for Detect {
     fn checkpoint(&mut self, changes: &mut StateChanges) -> Result<(), OperatorError> {
         let names = &self.names;
         self.keys.checkpoint(changes, |watched, bytes| {
-            let saved = names.iter().zip(&watched.detectors).map(|(name, watching)| {
-                Ok((*name, watching.told, watching.detector.save()?))
-            });
-            let saved = saved.collect::<Result<Vec<(&str, Option<Told>, Vec<u8>)>, _>>();
-            let saved = saved.and_then(|saved| postcard::to_extend(&(watched.last, saved), bytes));
+            let told: Vec<Option<Told>> = watched.detectors.iter().map(|watching| watching.told).collect();
+            let saved = names.iter().zip(&watched.detectors);
+            let saved = saved.map(|(name, watching)| Ok((*name, watching.detector.save()?)));
+            let saved = saved.collect::<Result<Vec<(&str, Vec<u8>)>, _>>();
+            let saved = saved.and_then(|saved| postcard::to_extend(&(watched.last, saved, told), bytes));
             saved.map_err(|error| OperatorError::State(format!("write a detector's state: {error}")))
         })
     }
 
     fn restore(&mut self, entries: StateChanges) -> Result<(), OperatorError> {
         let (plan, names) = (&self.plan, &self.names);
-        let refused = |error| {
-            let message = format!("read a detector's state, which another version of levada may have kept: {error}");
-            OperatorError::State(message)
-        };
+        let refused = |error| OperatorError::State(format!("read a detector's state: {error}"));
         self.keys.restore(entries, |_, bytes| {
-            let (last, saved): (i64, Vec<(String, Option<Told>, Vec<u8>)>) =
-                postcard::from_bytes(bytes).map_err(refused)?;
-            if !saved.iter().map(|(name, ..)| name).eq(names.iter()) {
-                let had: Vec<&str> = saved.iter().map(|(name, ..)| name.as_str()).collect();
+            let ((last, saved), rest): ((i64, Vec<(String, Vec<u8>)>), &[u8]) =
+                postcard::take_from_bytes(bytes).map_err(refused)?;
+            if !saved.iter().map(|(name, _)| name).eq(names.iter()) {
+                let had: Vec<&str> = saved.iter().map(|(name, _)| name.as_str()).collect();
                 return Err(OperatorError::State(format!(
                     "restore the detectors: the checkpoint has {}, the step has {}",
                     had.join(", "),
@@ -248,9 +245,13 @@ impl Operator for Detect {
                 )));
             }
             let mut detectors = start(plan);
-            for (watching, (_, told, state)) in detectors.iter_mut().zip(&saved) {
+            for (watching, (_, state)) in detectors.iter_mut().zip(&saved) {
                 watching.detector.load(state).map_err(refused)?;
-                watching.told = *told;
+            }
+            // Before findings could be kept back, nothing of them was kept.
+            if !rest.is_empty() {
+                let told: Vec<Option<Told>> = postcard::from_bytes(rest).map_err(refused)?;
+                detectors.iter_mut().zip(told).for_each(|(watching, told)| watching.told = told);
             }
             Ok(Known { last, detectors })
         })

@@ -125,17 +125,25 @@ pub(super) fn problems(window: usize, min_samples: Option<usize>) -> Vec<(&'stat
     if !(2..=MAX_WINDOW).contains(&window) {
         problems.push(("window", format!("a window holds 2 to {MAX_WINDOW} values, not {window}")));
     }
-    match min_samples {
-        Some(few @ (0 | 1)) => {
-            problems.push(("min_samples", format!("at least 2 values are needed to judge by, not {few}")));
+    if let Some(samples) = min_samples {
+        problems.extend(few(samples as u64));
+        if samples > window {
+            problems.push(("min_samples", format!("the window never holds {samples} values, only {window}")));
         }
-        Some(many) if many > window => {
-            let message = format!("the window never holds {many} values, only {window}");
-            problems.push(("min_samples", message));
-        }
-        _ => {}
     }
     problems
+}
+
+/// The problem with a number of rows that are to be judged by.
+pub(super) fn few(min_samples: u64) -> Option<(&'static str, String)> {
+    let message = || format!("at least 2 values are needed to judge by, not {min_samples}");
+    (min_samples < 2).then(|| ("min_samples", message()))
+}
+
+/// The problem with a threshold that is a score.
+pub(super) fn least_score(threshold: f64) -> Option<(&'static str, String)> {
+    let message = || format!("a score is from 0 to 1; it must be less than 1, not {threshold}");
+    (!(0.0..1.0).contains(&threshold)).then(|| ("threshold", message()))
 }
 
 /// The problem with an option that must be a number `>= 0` (or `> 0`).

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::profile::Profile;
-use super::recent::number;
+use super::recent::{few, number};
 use super::tail::Calibration;
 use super::{Detector, DetectorSpec, Judgement, Usually};
 
@@ -38,10 +38,7 @@ impl DetectorSpec for SeasonalSpec {
         let mut all = Vec::new();
         all.extend(number("threshold", self.threshold, false));
         all.extend(number("least_deviation", self.least_deviation, true));
-        if self.min_samples < 2 {
-            let message = format!("at least 2 values are needed to judge by, not {}", self.min_samples);
-            all.push(("min_samples", message));
-        }
+        all.extend(few(self.min_samples));
         all
     }
 

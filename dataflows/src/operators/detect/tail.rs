@@ -13,6 +13,7 @@
 //! whatever the scale. Tails of powers are exponential in logarithms; of the two readings the one counts that finds the
 //! value less rare. Cost: a comparison for most values, some logarithms for one among the largest.
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// How many values there must be before one is judged.
@@ -164,6 +165,17 @@ impl Calibration {
         self.usual.add(measure);
         score
     }
+}
+
+/// Takes apart what a detector saved: what it remembers, and how its measure is distributed. Before scores were of one
+/// scale the latter was not kept; then it is learnt anew.
+///
+/// # Errors
+/// When the bytes are of something else.
+pub(super) fn with_calibration<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, Calibration), postcard::Error> {
+    let (remembered, rest) = postcard::take_from_bytes(bytes)?;
+    let calibration = if rest.is_empty() { Calibration::new() } else { postcard::from_bytes(rest)? };
+    Ok((remembered, calibration))
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::recent::problems;
+use super::recent::{least_score, problems};
 use super::tail::Calibration;
 use super::{Detector, DetectorSpec, Judgement, Reason, What};
 
@@ -57,10 +57,7 @@ impl DetectorSpec for TreesSpec {
         if !(1..=MAX_TREES).contains(&self.trees) {
             all.push(("trees", format!("there can be 1 to {MAX_TREES} trees, not {}", self.trees)));
         }
-        if !(0.0..1.0).contains(&self.threshold) {
-            let message = format!("a score is from 0 to 1; it must be less than 1, not {}", self.threshold);
-            all.push(("threshold", message));
-        }
+        all.extend(least_score(self.threshold));
         all
     }
 

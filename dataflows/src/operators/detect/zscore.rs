@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::recent::{Recent, needed, number, problems};
-use super::tail::Calibration;
+use super::tail::{Calibration, with_calibration};
 use super::{Detector, DetectorSpec, Judgement, Usually};
 
 /// Too many standard deviations from the mean of the last values.
@@ -82,7 +82,7 @@ impl Detector for Zscore {
     }
 
     fn load(&mut self, bytes: &[u8]) -> Result<(), postcard::Error> {
-        let (values, calibration) = postcard::from_bytes(bytes)?;
+        let (values, calibration) = with_calibration(bytes)?;
         self.recent.set(values);
         self.calibration = calibration;
         Ok(())
