@@ -8,10 +8,11 @@
 //!
 //! In: a stream in time order, by key. Out: the rows that repeat none, as they are. A row repeats one of the same key
 //! that passed less than `within` before it; with `extend`, or one that was dropped for that, so that of a row that comes
-//! again and again only the first passes. Of rows of one time the first by content is the first. A null in the key is a
+//! again and again only the first passes. Of rows of one time the first by content (of the columns that
+//! somebody reads) is the first. A null in the key is a
 //! key of its own.
 //!
-//! State: a time a key, until the watermark is `within` beyond it. Costs a look-up a row.
+//! State: a time a key, until the watermark is once or twice `within` beyond it. Costs a look-up a row.
 
 use std::sync::Arc;
 

@@ -11,7 +11,8 @@
 //!   measure = (∛(d²/k) - 1 + 2/9k) / √(2/9k)
 //! ```
 //!
-//! Cost: a Cholesky factorisation a row, `k³/6` multiplications; `4·k²` bytes a key and some more.
+//! Cost: a Cholesky factorisation a row, `k³/6` multiplications; `8·k²` bytes a key and some more. A column that has never
+//! varied adds nothing to the distance, and counts as a column all the same.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -18,7 +18,8 @@
 //! seasonal), so it is made a probability by a fixed line; a test holds it to that. Score 0.999 is one value in a
 //! thousand.
 //!
-//! Cost: some 5 µs a value and 60 KB a key. Hours of days and weeks are those of UTC.
+//! Cost: some 5 µs a value, and 60 KB a key in each checkpoint before which it had a value. Hours of days and weeks are
+//! those of UTC. Of a view of what is low, below or down the reasons tell both numbers with their sign turned.
 
 use std::collections::VecDeque;
 

@@ -1,7 +1,8 @@
 //! What is usual at this hour of the day and of the week, learnt as it goes.
 //!
 //! Of each of the 24 hours of a day and the 168 of a week (UTC) there is a mean, and of the latter how far values are
-//! from it. Until an hour of the week has come round a second time, that of the day stands in for it. 4 KB.
+//! from it, each of about the last 60 values of the hour: with more than one a minute, of a part of the hour. Until an
+//! hour of the week has a value, that of the day stands in for it. 4 KB.
 
 use serde::{Deserialize, Serialize};
 

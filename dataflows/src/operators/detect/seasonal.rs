@@ -1,6 +1,6 @@
 //! Seasonal: how far a value is from what is usual at this hour of the week.
 //!
-//! The profile is learnt as values come ([`super::profile`]): a mean and a deviation of each hour of the week, in UTC. A
+//! For series of at most about a value a minute. The profile is learnt as values come ([`super::profile`]): a mean and a deviation of each hour of the week, in UTC. A
 //! few nanoseconds a value, 4 KB a key.
 
 use schemars::JsonSchema;
