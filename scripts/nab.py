@@ -24,7 +24,7 @@ def number_of(text):
     """A value; None for what is no finite number."""
     try:
         value = float(text)
-    except ValueError:
+    except (TypeError, ValueError):
         return None
     return value if math.isfinite(value) else None
 
@@ -33,7 +33,7 @@ def records(name, rows):
     """The rows of a series as records, none before the one before it."""
     latest = ""
     for number, (timestamp, value) in enumerate(rows):
-        latest = max(latest, timestamp.strip().replace(" ", "T"))
+        latest = max(latest, timestamp.strip().removesuffix("Z").replace(" ", "T"))
         yield latest, number, {"row": number, "series": name, "at": latest + "Z", "value": number_of(value)}
 
 
@@ -64,7 +64,10 @@ def main():
         told = levada("topics", "export", "scores", stdout=subprocess.PIPE).stdout
 
     scores = {name: [0.0] * len(rows) for name, rows in series.items()}
-    for line in told.splitlines():
+    judged, sent = told.splitlines(), sum(record["value"] is not None for *_, record in merged)
+    if len(judged) != sent:
+        sys.exit(f"levada: of {sent} values {len(judged)} were judged: are all timestamps as 2014-04-01 00:05:00?")
+    for line in judged:
         row = json.loads(line)
         scores[row["series"]][row["row"]] = row["score"]
     for name, rows in series.items():
