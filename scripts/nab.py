@@ -9,7 +9,7 @@ OUT   gets category/file.csv with columns timestamp,score, a row for each of the
 All series are one topic, in the order of their times, and each is a key of the job. A value is judged by those before it
 in its file: where a file's times go back, a row counts as of the latest time before it. A row without a number has score 0.
 """
-import argparse, csv, json, math, resource, subprocess, sys, tempfile, time
+import argparse, csv, datetime, json, math, resource, subprocess, sys, tempfile, time
 from pathlib import Path
 
 JOB = Path(__file__).resolve().parent.parent / "config/jobs/nab.toml"
@@ -17,7 +17,11 @@ JOB = Path(__file__).resolve().parent.parent / "config/jobs/nab.toml"
 
 def read(path):
     with open(path, newline="") as file:
-        return [(row["timestamp"], row["value"]) for row in csv.DictReader(file)]
+        reader = csv.DictReader(file)
+        missing = {"timestamp", "value"} - set(reader.fieldnames or [])
+        if missing:
+            sys.exit(f"levada: {path} has no column {sorted(missing)[0]}: its first line names timestamp and value")
+        return [(row["timestamp"], row["value"]) for row in reader]
 
 
 def number_of(text):
@@ -29,12 +33,21 @@ def number_of(text):
     return value if math.isfinite(value) else None
 
 
+def time_of(timestamp, name, number):
+    """A timestamp, in UTC where it says nothing else, in milliseconds since 1970."""
+    try:
+        time = datetime.datetime.fromisoformat(timestamp.strip())
+    except (AttributeError, ValueError):
+        sys.exit(f"levada: {name}, line {number + 2}: `{timestamp}` is no timestamp, as 2014-04-01 00:05:00 is one")
+    return round((time if time.tzinfo else time.replace(tzinfo=datetime.timezone.utc)).timestamp() * 1000)
+
+
 def records(name, rows):
     """The rows of a series as records, none before the one before it."""
-    latest = ""
+    latest = -sys.maxsize
     for number, (timestamp, value) in enumerate(rows):
-        latest = max(latest, timestamp.strip().removesuffix("Z").replace(" ", "T"))
-        yield latest, number, {"row": number, "series": name, "at": latest + "Z", "value": number_of(value)}
+        latest = max(latest, time_of(timestamp, name, number))
+        yield latest, number, {"row": number, "series": name, "at": latest, "value": number_of(value)}
 
 
 def main():
@@ -54,7 +67,10 @@ def main():
 
     with tempfile.TemporaryDirectory() as folder:
         def levada(*arguments, **more):
-            return subprocess.run([a.levada, *arguments, "--data", folder], check=True, **more)
+            done = subprocess.run([a.levada, *arguments, "--data", folder], **more)
+            if done.returncode:
+                sys.exit(done.returncode)  # It has said why.
+            return done
 
         lines = "".join(json.dumps(record) + "\n" for *_, record in merged)
         levada("topics", "produce", "series", "--file", "-", "--key", "series", input=lines.encode(), stdout=subprocess.DEVNULL)
@@ -66,7 +82,7 @@ def main():
     scores = {name: [0.0] * len(rows) for name, rows in series.items()}
     judged, sent = told.splitlines(), sum(record["value"] is not None for *_, record in merged)
     if len(judged) != sent:
-        sys.exit(f"levada: of {sent} values {len(judged)} were judged: are all timestamps as 2014-04-01 00:05:00?")
+        sys.exit(f"levada: of {sent} values {len(judged)} were judged")
     for line in judged:
         row = json.loads(line)
         scores[row["series"]][row["row"]] = row["score"]

@@ -31,3 +31,4 @@ mod sql;
 mod summary;
 mod tables;
 mod webhook;
+mod windows;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
@@ -23,7 +23,29 @@ fn series(rows: usize, spike: usize) -> String {
     "timestamp,value\n".to_owned() + &(0..rows).map(row).collect::<String>()
 }
 
+#[test]
+fn what_cannot_be_read_is_told_with_its_place() {
+    for (text, told) in [
+        (
+            "timestamp,value\n2014-04-01 00:05:00,1\nsoon,2\n",
+            "levada: a/bad.csv, line 3: `soon` is no timestamp, as",
+        ),
+        ("time,value\n2014-04-01 00:05:00,1\n", "bad.csv has no column timestamp: its first line names"),
+    ] {
+        let (output, _folder) = run(&[("a/bad.csv", text)], "1");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains(told) && said.lines().count() == 1, "{said}");
+    }
+}
+
 fn score(files: &[(&str, &str)], workers: &str) -> Vec<Vec<(String, f64)>> {
+    let (output, folder) = run(files, workers);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    files.iter().map(|(name, _)| read(&folder.path().join("out").join(name))).collect()
+}
+
+/// Lays files through the job; the folder has `out`.
+fn run(files: &[(&str, &str)], workers: &str) -> (Output, TempDir) {
     let folder = TempDir::new().unwrap();
     let (data, out) = (folder.path().join("data"), folder.path().join("out"));
     for (name, text) in files {
@@ -32,9 +54,7 @@ fn score(files: &[(&str, &str)], workers: &str) -> Vec<Vec<(String, f64)>> {
     }
     let mut command = Command::new("python3");
     command.args(["scripts/nab.py", env!("CARGO_BIN_EXE_levada")]).args([&data, &out]);
-    let output = command.args(["--workers", workers]).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    files.iter().map(|(name, _)| read(&out.join(name))).collect()
+    (command.args(["--workers", workers]).output().unwrap(), folder)
 }
 
 fn read(path: &Path) -> Vec<(String, f64)> {

@@ -21,6 +21,8 @@ use levada_types::{Batch, Epoch, EventTime};
 const KEYS: u64 = 10_000;
 const FIVE: &str = r#"{ "n": "count(*)", "s": "sum(x)", "a": "avg(x)", "l": "min(x)", "g": "max(x)" }"#;
 
+const FIVE_SIZES: &str = r#""key": ["k"], "tumbling": ["1m", "5m", "15m", "1h", "1d"]"#;
+
 fn main() {
     let rows: usize = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(20_000_000);
     let ints = FIVE.replace("(x)", "(i)");
@@ -33,17 +35,40 @@ fn main() {
         ("tumbling, no key", r#""tumbling": "1m""#, FIVE),
         ("tumbling, two keys", r#""key": ["k", "h"], "tumbling": "1m""#, FIVE),
         ("tumbling, stddev and percentile", r#""key": ["k"], "tumbling": "1m""#, heavy),
+        ("tumbling, five sizes in one pass", FIVE_SIZES, FIVE),
+        ("tumbling, told every 10 s", r#""key": ["k"], "tumbling": "1m", "early_every": "10s""#, FIVE),
+        ("cumulative, six steps", r#""key": ["k"], "cumulative": { "size": "1m", "step": "10s" }"#, FIVE),
         ("hopping, six slices", r#""key": ["k"], "hopping": { "size": "1m", "slide": "10s" }"#, FIVE),
         ("session", r#""key": ["k"], "session": { "gap": "20s" }"#, FIVE),
     ];
     for (name, windows, aggregate) in shapes {
-        let json = format!(r#"{{ "from": "x", {windows}, "aggregate": {aggregate} }}"#);
-        println!("{}", measure(name, &json, rows));
+        println!("{}", measure(name, windows, aggregate, KEYS, rows));
+    }
+    for keys in [KEYS / 10, KEYS, 20 * KEYS] {
+        println!("{}", five_by_one(keys, rows));
     }
 }
 
-fn measure(name: &str, json: &str, rows: usize) -> serde_json::Value {
-    let spec: WindowSpec = serde_json::from_str(json).expect("the spec is right");
+/// Five sizes in one pass beside one of them, in turns: the median of five ratios.
+fn five_by_one(keys: u64, rows: usize) -> serde_json::Value {
+    let cost =
+        |windows: &str| measure("", windows, FIVE, keys, rows)["ns_per_row"].as_f64().unwrap_or(f64::NAN);
+    let mut ratios: Vec<f64> =
+        (0..5).map(|_| cost(r#""key": ["k"], "tumbling": "1m""#)).map(|one| cost(FIVE_SIZES) / one).collect();
+    ratios.sort_by(f64::total_cmp);
+    let [least, _, median, _, most] = ratios.as_slice() else { return serde_json::Value::Null };
+    let rows_per_key = 600_000.0 / keys as f64;
+    serde_json::json!({
+        "shape": "five sizes in one pass, by one",
+        "keys": keys,
+        "rows_per_key_and_minute": rows_per_key,
+        "cpu_ratio": { "median": median, "least": least, "most": most },
+    })
+}
+
+fn measure(name: &str, windows: &str, aggregate: &str, keys: u64, rows: usize) -> serde_json::Value {
+    let json = format!(r#"{{ "from": "x", {windows}, "aggregate": {aggregate} }}"#);
+    let spec: WindowSpec = serde_json::from_str(&json).expect("the spec is right");
     let models = |_: &str| Err(levada_types::ScoreError::Run("no models here".into()));
     let mut cx = PlanContext { models: &models, problems: Vec::new() };
     let inputs = [schema()];
@@ -51,7 +76,7 @@ fn measure(name: &str, json: &str, rows: usize) -> serde_json::Value {
     let mut host = Host::new(&step, &inputs).expect("the operator starts");
 
     // 64 batches in memory, told again with later times: 0.1 ms a row, 600,000 rows a window.
-    let batches: Vec<RecordBatch> = (0..64).map(batch).collect();
+    let batches: Vec<RecordBatch> = (0..64).map(|number| batch(number, keys)).collect();
     let (mut emitted, mut spent) = (0, 0.0);
     for number in 0..(rows / Batch::MAX_ROWS) as u64 {
         let from = number as i64 * Batch::MAX_ROWS as i64 / 10;
@@ -70,7 +95,7 @@ fn measure(name: &str, json: &str, rows: usize) -> serde_json::Value {
     serde_json::json!({
         "shape": name,
         "rows": taken,
-        "keys": KEYS,
+        "keys": keys,
         "emitted": emitted,
         "ns_per_row": (spent * 1e10 / taken as f64).round() / 10.0,
         "million_rows_per_cpu_second": (taken as f64 / spent / 1e5).round() / 10.0,
@@ -88,7 +113,7 @@ fn schema() -> SchemaRef {
 }
 
 /// Rows of pseudo-random keys and values.
-fn batch(number: u64) -> RecordBatch {
+fn batch(number: u64, keys: u64) -> RecordBatch {
     let mut seed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) + 1;
     let mut random = || {
         seed ^= seed << 13;
@@ -96,7 +121,7 @@ fn batch(number: u64) -> RecordBatch {
         seed ^= seed << 17;
         seed
     };
-    let keys: Vec<u64> = (0..Batch::MAX_ROWS).map(|_| random() % KEYS).collect();
+    let keys: Vec<u64> = (0..Batch::MAX_ROWS).map(|_| random() % keys).collect();
     let values: Vec<u64> = (0..Batch::MAX_ROWS).map(|_| random() % 100_000).collect();
     let columns: Vec<ArrayRef> = vec![
         Arc::new(TimestampMillisecondArray::from(vec![0; Batch::MAX_ROWS])),

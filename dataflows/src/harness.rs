@@ -35,6 +35,12 @@ pub struct Told {
     pub late: RecordBatch,
 }
 
+/// How many cases a property is tried with: `few`, or as many as LEVADA_CASES says.
+pub fn cases(few: u32) -> proptest::prelude::ProptestConfig {
+    let many = std::env::var("LEVADA_CASES").ok().and_then(|cases| cases.parse().ok());
+    proptest::prelude::ProptestConfig::with_cases(many.unwrap_or(few))
+}
+
 /// Plans a spec that must be right.
 pub fn plan(spec: &dyn StepSpec, inputs: &[SchemaRef]) -> PlannedStep {
     plan_with(spec, inputs, &|_| Err(levada_types::ScoreError::Run("no models in this test".into())))

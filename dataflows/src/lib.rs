@@ -11,7 +11,9 @@
 //! Every operator is a deterministic function of its state, an epoch's rows and the watermark. No
 //! code here reads the clock but `engine::clock`.
 
+pub mod changes;
 pub mod engine;
+mod exact;
 pub mod expressions;
 #[cfg(test)]
 pub mod harness;

@@ -18,7 +18,9 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use levada_connectors::checkpoint::BucketConfig;
+use levada_dataflows::changes::{CHANGE, RETRACT};
 use levada_dataflows::operators::correlate;
+use levada_dataflows::operators::select::SelectSpec;
 use levada_dataflows::plan::{
     EpochSettings, Plan, PlanContext, PlannedStep, Problem, SinkPlan, SourcePlan, StepPlan, StepSpec,
     StreamId, unknown_schema,
@@ -28,7 +30,7 @@ use levada_types::{Batch, Journal, SinkFactory, TIME_COLUMN};
 
 use super::connect::Connections;
 use super::page::{self, PageColumn};
-use super::spec::{ColumnType, JobSettings, JobSpec, SinkConnector, SinkSpec, SourceConnector};
+use super::spec::{Changes, ColumnType, JobSettings, JobSpec, SinkConnector, SinkSpec, SourceConnector};
 use super::{Environment, prune};
 use names::Found;
 use sources::SourceView;
@@ -71,6 +73,7 @@ pub fn plan(
         steps,
         broken,
         look: environment.look.clone(),
+        upserts: Vec::new(),
     };
     let plan = planner.run();
     #[cfg(feature = "kafka")]
@@ -89,6 +92,8 @@ struct Planner<'a> {
     steps: &'a [StepDraft<'a>],
     broken: &'a BTreeSet<&'a str>,
     look: Option<PathBuf>,
+    /// The steps that leave out, before a sink, what is retracted.
+    upserts: Vec<SelectSpec>,
 }
 
 impl Planner<'_> {
@@ -113,13 +118,13 @@ impl Planner<'_> {
         };
         let from: Vec<Option<Vec<StreamId>>> =
             order.iter().map(|&step| reads[step].iter().map(|&found| stream(found)).collect()).collect();
-        let planned = self.plan_steps(&views, &order, &from);
+        let mut planned = self.plan_steps(&views, &order, &from);
         // Those that are in a cycle or behind one.
         let steps = self.steps;
         for step in (0..steps.len()).filter(|&index| places[index].is_none()).map(|index| &steps[index]) {
             self.plan_blindly(step, &vec![None; step.spec.inputs().len()]);
         }
-        let sinks: Vec<Option<SinkPlan>> = self.sinks(&views, &planned, &places);
+        let sinks: Vec<Option<SinkPlan>> = self.sinks(&views, &mut planned, &places);
         let dead_letters = self.dead_letters();
         self.check_outputs();
         self.check_page(&views, &planned, &sinks);
@@ -304,11 +309,11 @@ impl Planner<'_> {
     fn sinks(
         &mut self,
         sources: &[SourceView],
-        planned: &[Option<StepPlan>],
+        planned: &mut Vec<Option<StepPlan>>,
         places: &[Option<usize>],
     ) -> Vec<Option<SinkPlan>> {
         let spec = self.spec;
-        let one = |(name, sink): (&String, &SinkSpec)| {
+        let mut one = |(name, sink): (&String, &SinkSpec)| {
             let kind = sink.connector.kind();
             let path = ["sink", name, kind, "from"];
             let from = match self.find(&path, &sink.common.from) {
@@ -319,13 +324,40 @@ impl Planner<'_> {
             };
             let writer = self.connections.sink(name, sink);
             let writer = writer.map_err(|wrong| self.misconnected(&["sink", name, kind], wrong)).ok();
-            let from = from.filter(|&stream| self.has_late(&path, stream, planned))?;
+            let mut from = from.filter(|&stream| self.has_late(&path, stream, planned))?;
+            if sink.common.changes == Changes::Upsert {
+                from = self.upsert((name, kind), from, sources, planned)?;
+            }
             if let Some(rows) = schema(sources, planned, from) {
                 self.check_sink_columns(&["sink", name, kind], sink, &rows);
             }
             Some(SinkPlan { name: name.clone(), from, order: order_of(from, planned)?, writer: writer? })
         };
-        spec.sink.iter().map(one).collect()
+        spec.sink.iter().map(&mut one).collect()
+    }
+
+    /// What is new in the changelog that a sink writes, as a stream.
+    fn upsert(
+        &mut self,
+        (name, kind): (&str, &str),
+        from: StreamId,
+        sources: &[SourceView],
+        planned: &mut Vec<Option<StepPlan>>,
+    ) -> Option<StreamId> {
+        let rows = schema(sources, planned, from)?;
+        if rows.index_of(CHANGE).is_err() {
+            let message = format!("what it writes takes nothing back: it has no column `{CHANGE}`");
+            self.cx.problem(["sink", name, kind, "changes"], message);
+            return None;
+        }
+        let condition = Some(format!("\"{CHANGE}\" <> '{RETRACT}'"));
+        let select = SelectSpec { from: String::new(), condition, columns: None, add: None };
+        // A step cannot have such a name.
+        let name = format!("{name}/upsert");
+        let step = select.plan(&[rows], &mut self.cx)?;
+        planned.push(Some(StepPlan { name, verb: "select", from: vec![from], step, identity: 0 }));
+        self.upserts.push(select);
+        Some(StreamId::Step(planned.len() - 1))
     }
 
     /// A topic's key columns, and those in the text of a message, are columns of the stream.
@@ -413,7 +445,9 @@ impl Planner<'_> {
 
     /// Leaves in each source only the columns that are used, and plans the steps again over these.
     fn narrow(&mut self, plan: &mut Plan, order: &[usize]) {
-        let specs: Vec<&dyn StepSpec> = order.iter().map(|&index| self.steps[index].spec).collect();
+        let upserts = self.upserts.iter().map(|upsert| upsert as &dyn StepSpec);
+        let specs: Vec<&dyn StepSpec> =
+            order.iter().map(|&index| self.steps[index].spec).chain(upserts).collect();
         let used = prune::used_columns(plan, &specs);
         for (source, used) in plan.sources.iter_mut().zip(&used) {
             prune::narrow(source, used);
@@ -422,6 +456,12 @@ impl Planner<'_> {
             let inputs: Vec<SchemaRef> =
                 plan.steps[place].from.iter().map(|&stream| Arc::clone(plan.schema(stream))).collect();
             if let Some(step) = self.plan_step(&self.steps[index], &inputs) {
+                plan.steps[place].step = step;
+            }
+        }
+        for (place, upsert) in (order.len()..).zip(&self.upserts) {
+            let inputs = [Arc::clone(plan.schema(plan.steps[place].from[0]))];
+            if let Some(step) = upsert.plan(&inputs, &mut self.cx) {
                 plan.steps[place].step = step;
             }
         }

@@ -277,6 +277,21 @@ pub struct SinkCommon {
     pub from: String,
     /// How a row is written: by default CSV in a file whose name says so (`.csv`, `.csv.gz`), otherwise JSON.
     pub format: Option<Format>,
+    /// What is written of a stream that takes back what it told, and says so in its column `change`.
+    #[serde(default)]
+    pub changes: Changes,
+}
+
+/// What a sink writes of a changelog.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Changes {
+    /// Every row: what is new (`insert`, `update`), and what was told and counts no more (`retract`, `delete`).
+    #[default]
+    Changelog,
+    /// The newest row of each key: a row with `insert` or `update` stands in the place of all before it of its key, one
+    /// with `delete` says that there is none any more.
+    Upsert,
 }
 
 /// A column's type: `float`, or `float?` if it may be null.

@@ -48,6 +48,10 @@ steps! {
     window => Window(WindowSpec),
     /// Adds the columns of a reference table that may change.
     join => Join(JoinSpec),
+    /// Aggregates of all rows of a key so far.
+    group => Group(GroupSpec),
+    /// Pairs rows of two streams that are near in time.
+    pair => Pair(PairSpec),
     /// Finds unusual values.
     detect => Detect(DetectSpec),
     /// Gathers related events into incidents.

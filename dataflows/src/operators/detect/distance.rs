@@ -3,7 +3,7 @@
 //! Two values may each be usual and their combination not: many requests and little traffic. The Mahalanobis distance
 //! (P. C. Mahalanobis, *On the generalised distance in statistics*, 1936) measures in deviations along every direction.
 //! Mean and covariance are those of all rows before, in which old ones fade. Its square, where the values are normal, is
-//! distributed as χ² of as many degrees as there are columns; its cube root is then nearly normal (E. B. Wilson and
+//! distributed as χ² of as many degrees `k` as there are columns; its cube root is then nearly normal (E. B. Wilson and
 //! M. M. Hilferty, *The distribution of chi-square*, 1931), and so the measure is in deviations, however many columns
 //! there are:
 //!
@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Cost: a Cholesky factorisation a row, `k³/6` multiplications; `8·k²` bytes a key and some more. A column that has never
-//! varied adds nothing to the distance, and counts as a column all the same.
+//! varied is no column yet.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -111,13 +111,16 @@ impl Faded {
         self.covariance[column * (self.mean.len() + 1)]
     }
 
-    /// Each column's part of the squared distance of `values` from the mean; a column that has never varied has none.
-    /// `None` where the covariance is no covariance, by rounding.
-    fn parts(&self, values: &[f64]) -> Option<Vec<f64>> {
+    /// Each column's part of the squared distance of `values` from the mean, and how many columns have one: one that has
+    /// never varied has none. `None` if there are none, or where the covariance is no covariance, by rounding.
+    fn parts(&self, values: &[f64]) -> Option<(Vec<f64>, usize)> {
         let columns = self.mean.len();
         let deviation: Vec<f64> = (0..columns).map(|column| self.variance(column).sqrt()).collect();
         let varies = |column: &usize| deviation[*column] > 0.0;
         let varying: Vec<usize> = (0..columns).filter(varies).collect();
+        if varying.is_empty() {
+            return None;
+        }
         let away: Vec<f64> =
             varying.iter().map(|&column| (values[column] - self.mean[column]) / deviation[column]).collect();
         let correlation = |a: usize, b: usize| {
@@ -129,7 +132,7 @@ impl Faded {
         for ((&column, away), solved) in varying.iter().zip(&away).zip(solved) {
             parts[column] = away * solved;
         }
-        Some(parts)
+        Some((parts, varying.len()))
     }
 }
 
@@ -164,9 +167,9 @@ impl Distance {
         if self.faded.count < self.needed {
             return None;
         }
-        let parts = self.faded.parts(values)?;
+        let (parts, varying) = self.faded.parts(values)?;
         let squared: f64 = parts.iter().sum();
-        let columns = parts.len() as f64;
+        let columns = varying as f64;
         let spread = 2.0 / (9.0 * columns);
         let measure = ((libm::cbrt(squared / columns) - 1.0 + spread) / spread.sqrt()).max(0.0);
         // Of columns that go together one can take from the distance what another adds.

@@ -19,7 +19,7 @@
 //! thousand.
 //!
 //! Cost: some 5 µs a value, and 60 KB a key in each checkpoint before which it had a value. Hours of days and weeks are
-//! those of UTC. Of a view of what is low, below or down the reasons tell both numbers with their sign turned.
+//! those of UTC.
 
 use std::collections::VecDeque;
 
@@ -61,31 +61,32 @@ impl DetectorSpec for EnsembleSpec {
     }
 }
 
-/// The quantities, in the order in which [`Series::quantities`] gives them.
-const QUANTITIES: [&str; 23] = [
-    "value, high",
-    "value, low",
-    "change, up",
-    "change, down",
-    "mean of 5, high",
-    "mean of 5, low",
-    "spread of 5",
-    "mean of 60, high",
-    "mean of 60, low",
-    "spread of 60",
-    "mean of 200, high",
-    "mean of 200, low",
-    "spread of 200",
-    "season, above",
-    "season, below",
-    "season, change",
-    "season, above by its spread",
-    "season, below by its spread",
-    "season, above for a while",
-    "season, below for a while",
-    "value and changes, new together",
-    "value, season and spread, new together",
-    "means and season, new together",
+/// The quantities, in the order in which [`Series::quantities`] gives them, and whether one is large where what it is of
+/// is small.
+const QUANTITIES: [(&str, bool); 23] = [
+    ("value, high", false),
+    ("value, low", true),
+    ("from the mean of 50, above", false),
+    ("from the mean of 50, below", true),
+    ("mean of 5, high", false),
+    ("mean of 5, low", true),
+    ("spread of 5", false),
+    ("mean of 60, high", false),
+    ("mean of 60, low", true),
+    ("spread of 60", false),
+    ("mean of 200, high", false),
+    ("mean of 200, low", true),
+    ("spread of 200", false),
+    ("season, above", false),
+    ("season, below", true),
+    ("season, change", false),
+    ("season, above by its spread", false),
+    ("season, below by its spread", true),
+    ("season, above for a while", false),
+    ("season, below for a while", true),
+    ("value and changes, new together", false),
+    ("value, season and spread, new together", false),
+    ("means and season, new together", false),
 ];
 /// Over how many values means and spreads are taken.
 const SPANS: [usize; 3] = [5, 60, 200];
@@ -152,12 +153,12 @@ impl Series {
             self.mean = value;
             self.fading = [value; 3];
         }
+        let deviation = self.variance.sqrt();
         self.count += 1.0;
         let share = 1.0 / self.count.min(WEIGHED);
         let away = value - self.mean;
         self.mean += share * away;
         self.variance += share * (away * (value - self.mean) - self.variance);
-        let deviation = self.variance.sqrt();
 
         let mut quantities = [None; QUANTITIES.len()];
         let mut both = |place: usize, quantity: Option<f64>| {
@@ -178,18 +179,17 @@ impl Series {
             both(4 + 3 * place, is_full(place).then_some(*mean));
         }
 
-        let season = self.profile.at(at_ms);
-        self.profile.add(at_ms, value);
+        let season = self.profile.at(at_ms, 1.0);
+        self.profile.add(value);
         let from_season = season.map_or(0.0, |season| value - season.expected);
         let change = (from_season - self.from_season).abs();
         self.from_season = from_season;
         self.lately_from_season += FADING[1] * (from_season - self.lately_from_season);
-        let known = |seen: f64| season.filter(|season| season.seen >= seen);
         let spread = season.map_or(0.0, |season| season.deviation) + OF_ALL * deviation;
         let by_spread = |quantity: f64| (spread > 0.0).then(|| quantity / spread);
-        both(13, known(1.0).map(|_| from_season));
-        both(16, known(2.0).and_then(|_| by_spread(from_season)));
-        both(18, known(2.0).and_then(|_| by_spread(self.lately_from_season)));
+        both(13, season.map(|_| from_season));
+        both(16, season.and_then(|_| by_spread(from_season)));
+        both(18, season.and_then(|_| by_spread(self.lately_from_season)));
         quantities[15] = (self.count > SETTLED).then_some(change);
         for (place, (_, spread)) in spans.iter().enumerate() {
             quantities[6 + 3 * place] = is_full(place).then_some(*spread);
@@ -204,8 +204,8 @@ impl Series {
             *mean += share * (value - *mean);
         }
         let expected = Expected {
-            value: known(1.0).map_or(long, |season| season.expected),
-            deviation: if known(2.0).is_some() { spread } else { deviation },
+            value: season.map_or(long, |season| season.expected),
+            deviation: if season.is_some_and(|season| season.hours >= 2.0) { spread } else { deviation },
         };
         (quantities, expected)
     }
@@ -226,9 +226,10 @@ fn mean_and_spread(values: &VecDeque<f64>, span: usize) -> (f64, f64) {
     (mean, (squares / count).sqrt())
 }
 
-/// How rare a measure is where nothing is unusual, as the negative decimal logarithm: measured, see the test.
-fn surprise(measure: f64) -> f64 {
-    (0.783 * measure).min(1.3 + 0.35 * measure)
+/// 1 less the probability of a measure where nothing is unusual, whose negative decimal logarithm is a line with a bend:
+/// measured, see the test.
+fn score(measure: f64) -> f64 {
+    1.0 - libm::exp10(-(0.783 * measure).min(1.3 + 0.35 * measure))
 }
 
 /// `evidence^2.5`, of operations that round alike everywhere.
@@ -243,17 +244,20 @@ impl Detector for Ensemble {
         let value = value.clamp(-LARGEST_VALUE, LARGEST_VALUE);
         let (quantities, expected) = self.series.quantities(at_ms, value);
         let mut reasons: Vec<Reason> = Vec::new();
-        for ((what, evidence), seen) in QUANTITIES.iter().zip(&mut self.series.evidence).zip(quantities) {
+        for (((what, turned), evidence), seen) in QUANTITIES.iter().zip(&mut self.series.evidence).zip(quantities) {
             let Some(seen) = seen.filter(|seen| seen.is_finite()) else { continue };
             let usual = evidence.usual();
             let weight = weight(evidence.judge(seen));
             if weight > 0.0 {
-                reasons.push(Reason { what: What::View(what), seen, usual, share: weight });
+                // No zero with a sign.
+                let plain = |quantity: f64| if *turned { 0.0 - quantity } else { quantity };
+                reasons.push(Reason { what: What::View(what), seen: plain(seen), usual: plain(usual), share: weight });
             }
         }
         let sum: f64 = reasons.iter().map(|reason| reason.share).sum();
-        let measure = self.series.quiet.pass(libm::pow(sum, 0.4), MARGIN);
-        let score = 1.0 - libm::exp10(-surprise(measure));
+        let measure = libm::pow(sum, 0.4);
+        let measure = self.series.quiet.pass(measure, MARGIN, score(measure) >= self.threshold);
+        let score = score(measure);
         reasons.sort_by(|a, b| b.share.total_cmp(&a.share));
         reasons.truncate(REASONS);
         reasons.iter_mut().for_each(|reason| reason.share /= sum);

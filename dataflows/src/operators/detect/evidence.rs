@@ -17,6 +17,8 @@ use super::tail::{LARGEST, Tail, Usual};
 
 /// The most that one quantity says. What is certain takes several.
 const MOST: f64 = 5.0;
+/// What is less silences nothing.
+const WORTH_TELLING: f64 = 1.5;
 /// How many of the largest surprises tell their rate,
 const TELLING: usize = 12;
 /// beside so many that were as they should be.
@@ -52,7 +54,7 @@ impl Evidence {
         let surprise = self.tail.surprise(quantity, &self.usual);
         self.tail.add(quantity);
         self.usual.add(quantity);
-        let surprise = self.quiet.pass(surprise, 1.0);
+        let surprise = self.quiet.pass(surprise, 1.0, surprise > WORTH_TELLING);
         let worth = self.worth(surprise);
         self.surprises.add(surprise);
         worth.min(MOST)

@@ -13,11 +13,14 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-/// How many points are remembered, and how many values of each coordinate.
+/// How many points are remembered.
 const POINTS: usize = 512;
-const VALUES: usize = 512;
-/// The spans are measured anew when so large a part of the values is new.
-const RENEWED: usize = 8;
+/// By how many values of each coordinate it is measured; once there are so many, by each fourth.
+const VALUES: usize = 128;
+const EACH: u64 = 4;
+/// The spans are measured anew when an eighth of the points is new, and with each 64th.
+const RENEWED: u64 = 8;
+const LATEST: u64 = 64;
 /// What is as close to a point is not remembered as another.
 const RADIUS: f32 = 0.05;
 
@@ -28,7 +31,9 @@ const LARGEST: f64 = 1e15;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Nearest {
     coordinates: usize,
-    /// The last values, point by point; the oldest first.
+    /// The first point: others are held as what they are away from it.
+    origin: Vec<f64>,
+    /// Some of the last values, point by point; the oldest first.
     values: VecDeque<f32>,
     /// Points, one after the other, the oldest first.
     points: VecDeque<f32>,
@@ -36,8 +41,10 @@ pub(super) struct Nearest {
     #[serde(skip)]
     measured: Vec<f32>,
     measures: Vec<Measure>,
-    /// How many values have come since then.
-    since: usize,
+    /// How many points have come.
+    count: u64,
+    /// With which the spans are measured anew.
+    renew_at: u64,
 }
 
 /// How a coordinate is measured.
@@ -69,26 +76,25 @@ impl Nearest {
     pub(super) fn new(coordinates: usize) -> Nearest {
         Nearest {
             coordinates,
+            origin: Vec::new(),
             values: VecDeque::new(),
             points: VecDeque::new(),
             measured: Vec::new(),
             measures: vec![Measure::default(); coordinates],
-            since: 0,
+            count: 0,
+            renew_at: 0,
         }
     }
 
     /// How far `point` is from the nearest before it, which it joins; 0 for the first.
     pub(super) fn distance(&mut self, point: &[f64]) -> f64 {
-        let point: Vec<f32> = point.iter().map(|&value| value.clamp(-LARGEST, LARGEST) as f32).collect();
-        if self.values.len() == VALUES * self.coordinates {
-            self.values.drain(..self.coordinates);
+        if self.origin.is_empty() {
+            self.origin.extend_from_slice(point);
         }
-        self.values.extend(&point);
-        self.since += 1;
-        if self.since * RENEWED * self.coordinates >= self.values.len() {
-            self.since = 0;
-            self.measure_anew();
-        }
+        let away = |(&value, &origin): (&f64, &f64)| (value - origin).clamp(-LARGEST, LARGEST) as f32;
+        let point: Vec<f32> = point.iter().zip(&self.origin).map(away).collect();
+        self.count += 1;
+        self.remember_values(&point);
         let seen: Vec<f32> = self.measures.iter().zip(&point).map(|(measure, &value)| measure.measure(value)).collect();
         let squares = |other: &[f32]| other.iter().zip(&seen).map(|(a, b)| (a - b) * (a - b)).sum::<f32>();
         let nearest = self.measured.chunks_exact(self.coordinates).map(squares).fold(f32::INFINITY, f32::min).sqrt();
@@ -101,6 +107,22 @@ impl Nearest {
             self.measured.extend(&seen);
         }
         if nearest.is_finite() { f64::from(nearest) } else { 0.0 }
+    }
+
+    /// Of the values some are enough to measure by.
+    fn remember_values(&mut self, point: &[f32]) {
+        let is_full = self.values.len() == VALUES * self.coordinates;
+        if is_full && self.count % EACH != 0 {
+            return;
+        }
+        if is_full {
+            self.values.drain(..self.coordinates);
+        }
+        self.values.extend(point);
+        if self.count >= self.renew_at {
+            self.renew_at = self.count + (self.count / RENEWED).clamp(1, LATEST);
+            self.measure_anew();
+        }
     }
 
     fn measure_anew(&mut self) {

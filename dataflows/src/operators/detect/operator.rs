@@ -8,7 +8,7 @@ use arrow::array::{
 use arrow::compute::{cast, take};
 use arrow::datatypes::{DataType, Float64Type};
 use levada_types::{Batch, EventTime, StateChanges};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::{DetectPlan, Detector, Emit, Judgement, Reason, What};
@@ -34,15 +34,15 @@ struct Known {
 /// A detector at work.
 struct Watching {
     detector: Box<dyn Detector>,
-    told: Option<Told>,
+    /// Of what is low, and of what is high.
+    told: [Option<Told>; 2],
 }
 
-/// The last finding that made a row.
+/// The last finding of a direction that made a row.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 struct Told {
     at_ms: i64,
     measure: f64,
-    high: bool,
 }
 
 impl Watching {
@@ -52,14 +52,22 @@ impl Watching {
             return judgement.unusual || plan.emit == Emit::Every;
         };
         let Judgement { measure, high, .. } = *judgement;
-        let repeats = |told: &Told| {
-            told.high == high && measure <= told.measure && at_ms.saturating_sub(told.at_ms) < quiet_for
-        };
-        let tells = !self.told.as_ref().is_some_and(repeats);
+        let told = &mut self.told[usize::from(high)];
+        let repeats = |told: Told| measure <= told.measure && at_ms.saturating_sub(told.at_ms) < quiet_for;
+        let tells = !told.is_some_and(repeats);
         if tells {
-            self.told = Some(Told { at_ms, measure, high });
+            *told = Some(Told { at_ms, measure });
         }
         tells
+    }
+}
+
+/// What a detector saved, which is written as it is and not byte by byte.
+struct Bytes(Vec<u8>);
+
+impl Serialize for Bytes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
     }
 }
 
@@ -200,7 +208,7 @@ impl Detect {
 
 fn start(plan: &DetectPlan) -> Vec<Watching> {
     let chosen = plan.detectors.chosen().into_iter();
-    chosen.map(|(_, spec)| Watching { detector: spec.detector(plan.value.len()), told: None }).collect()
+    chosen.map(|(_, spec)| Watching { detector: spec.detector(plan.value.len()), told: [None; 2] }).collect()
 }
 
 /// Values near the end of what a float holds can give bounds beyond it, which no sink could write.
@@ -221,10 +229,10 @@ impl Operator for Detect {
     fn checkpoint(&mut self, changes: &mut StateChanges) -> Result<(), OperatorError> {
         let names = &self.names;
         self.keys.checkpoint(changes, |watched, bytes| {
-            let told: Vec<Option<Told>> = watched.detectors.iter().map(|watching| watching.told).collect();
+            let told: Vec<[Option<Told>; 2]> = watched.detectors.iter().map(|watching| watching.told).collect();
             let saved = names.iter().zip(&watched.detectors);
-            let saved = saved.map(|(name, watching)| Ok((*name, watching.detector.save()?)));
-            let saved = saved.collect::<Result<Vec<(&str, Vec<u8>)>, _>>();
+            let saved = saved.map(|(name, watching)| Ok((*name, Bytes(watching.detector.save()?))));
+            let saved = saved.collect::<Result<Vec<(&str, Bytes)>, _>>();
             let saved = saved.and_then(|saved| postcard::to_extend(&(watched.last, saved, told), bytes));
             saved.map_err(|error| OperatorError::State(format!("write a detector's state: {error}")))
         })
@@ -234,10 +242,10 @@ impl Operator for Detect {
         let (plan, names) = (&self.plan, &self.names);
         let refused = |error| OperatorError::State(format!("read a detector's state: {error}"));
         self.keys.restore(entries, |_, bytes| {
-            let ((last, saved), rest): ((i64, Vec<(String, Vec<u8>)>), &[u8]) =
+            let ((last, saved), rest): ((i64, Vec<(&str, &[u8])>), &[u8]) =
                 postcard::take_from_bytes(bytes).map_err(refused)?;
-            if !saved.iter().map(|(name, _)| name).eq(names.iter()) {
-                let had: Vec<&str> = saved.iter().map(|(name, _)| name.as_str()).collect();
+            if !saved.iter().map(|(name, _)| name).eq(names) {
+                let had: Vec<&str> = saved.iter().map(|(name, _)| *name).collect();
                 return Err(OperatorError::State(format!(
                     "restore the detectors: the checkpoint has {}, the step has {}",
                     had.join(", "),
@@ -250,7 +258,7 @@ impl Operator for Detect {
             }
             // Before findings could be kept back, nothing of them was kept.
             if !rest.is_empty() {
-                let told: Vec<Option<Told>> = postcard::from_bytes(rest).map_err(refused)?;
+                let told: Vec<[Option<Told>; 2]> = postcard::from_bytes(rest).map_err(refused)?;
                 detectors.iter_mut().zip(told).for_each(|(watching, told)| watching.told = told);
             }
             Ok(Known { last, detectors })

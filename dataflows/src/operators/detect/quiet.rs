@@ -15,24 +15,21 @@ pub(super) struct Quiet {
     seen: u64,
 }
 
-/// What is less than this is not told, and so silences nothing.
-const WORTH_TELLING: f64 = 1.5;
 /// Bounds of the while, in values.
 const SHORTEST: f64 = 20.0;
 const LONGEST: f64 = 200.0;
 
 impl Quiet {
     /// What is left of `surprise`: all, or nothing where it repeats what was told. It is no repeat if it is more than
-    /// `margin` times that.
-    pub(super) fn pass(&mut self, surprise: f64, margin: f64) -> f64 {
+    /// `margin` times that. What is not `worth_telling` silences nothing.
+    pub(super) fn pass(&mut self, surprise: f64, margin: f64, worth_telling: bool) -> f64 {
         let long = (self.seen as f64 / 20.0).clamp(SHORTEST, LONGEST);
         let repeats = ((self.seen - self.told) as f64) < long && surprise <= self.peak * margin;
-        let passed = if repeats { 0.0 } else { surprise };
-        if passed > WORTH_TELLING {
-            (self.peak, self.told) = (passed, self.seen);
+        if worth_telling && !repeats {
+            (self.peak, self.told) = (surprise, self.seen);
         }
         self.seen += 1;
-        passed
+        if repeats { 0.0 } else { surprise }
     }
 }
 
@@ -44,14 +41,14 @@ mod tests {
     fn a_repeat_is_silent_until_it_is_more_or_long_after() {
         let mut quiet = Quiet::default();
         for _ in 0..1_000 {
-            assert_eq!(quiet.pass(0.5, 1.1), 0.5);
+            assert_eq!(quiet.pass(0.5, 1.1, false), 0.5);
         }
-        assert_eq!(quiet.pass(4.0, 1.1), 4.0);
-        assert_eq!(quiet.pass(4.0, 1.1), 0.0);
-        assert_eq!(quiet.pass(4.3, 1.1), 0.0);
-        assert_eq!(quiet.pass(4.5, 1.1), 4.5);
+        assert_eq!(quiet.pass(4.0, 1.1, true), 4.0);
+        assert_eq!(quiet.pass(4.0, 1.1, true), 0.0);
+        assert_eq!(quiet.pass(4.3, 1.1, true), 0.0);
+        assert_eq!(quiet.pass(4.5, 1.1, true), 4.5);
         // A twentieth of some thousand.
-        let silent = (0..60).take_while(|_| quiet.pass(4.0, 1.1) == 0.0).count();
+        let silent = (0..60).take_while(|_| quiet.pass(4.0, 1.1, true) == 0.0).count();
         assert!((49..54).contains(&silent), "{silent}");
     }
 }

@@ -22,6 +22,8 @@ const NEEDED: u64 = 30;
 const GENERATION: u64 = 8_000;
 /// Of what values usually deviate, the least by which two of them differ that differ at all: counts have ties.
 const LEAST_DISTANCE: f64 = 0.01;
+/// Of a mean, by what two values differ of which rounding alone makes two.
+const ROUNDING: f64 = 1e-12;
 
 /// The largest values of a stream.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -93,7 +95,7 @@ impl Tail {
         if exceeding > 0 {
             return libm::log10((count + 1.0) / (exceeding as f64 + 1.0));
         }
-        let least = (LEAST_DISTANCE * usual.deviation).max(1e-12);
+        let least = (LEAST_DISTANCE * usual.deviation).max(ROUNDING * usual.mean.abs());
         let scale = usual.deviation.max(least);
         let logarithm = |value: f64| libm::log1p(((value - usual.mean) / scale).max(0.0));
         let linear = beyond(&largest, value, least, |value| value);
@@ -128,6 +130,9 @@ const WEIGHED: f64 = 4_096.0;
 impl Usual {
     pub(super) fn add(&mut self, value: f64) {
         self.count += 1.0;
+        if self.count == 1.0 {
+            self.mean = value;
+        }
         let share = 1.0 / self.count.min(WEIGHED);
         let away = value - self.mean;
         self.mean += share * away;
@@ -161,7 +166,7 @@ impl Calibration {
         let score = if surprise > 0.0 {
             1.0 - libm::exp10(-surprise)
         } else {
-            let known = 1.0 - (LARGEST as f64 + 1.0) / (self.tail.count() + LARGEST as f64 + 1.0);
+            let known = (1.0 - (LARGEST as f64 + 1.0) / (self.tail.count() + 1.0)).max(0.0);
             let least = self.tail.largest().last().copied().unwrap_or_default();
             if least > 0.0 { (measure / least).clamp(0.0, 1.0) * known } else { 0.0 }
         };
@@ -237,6 +242,36 @@ mod tests {
         assert_eq!(tail.surprise(98.5, &usual), libm::log10(100.0 / 2.0));
         let beyond = [100.0, 107.0, 198.0].map(|value| tail.surprise(value, &usual));
         assert!(beyond[0] > 2.0 && beyond.is_sorted(), "{beyond:?}");
+    }
+
+    #[test]
+    fn the_zero_of_the_values_does_not_matter() {
+        let surprise = |zero: f64| {
+            let (mut tail, mut usual) = (Tail::new(LARGEST), Usual::default());
+            for value in uniform(1_000) {
+                tail.add(zero + value);
+                usual.add(zero + value);
+            }
+            tail.surprise(zero + 10.0, &usual)
+        };
+        let plain = surprise(0.0);
+        assert!(plain > 6.0 && (surprise(1e6) - plain).abs() < 0.01, "{plain} {}", surprise(1e6));
+    }
+
+    #[test]
+    fn a_score_grows_with_the_measure_from_the_first_values_on() {
+        for count in [10, 31, 40, 60, 90, 300] {
+            let scores: Vec<f64> = (0..=40)
+                .map(|step| {
+                    let mut calibration = Calibration::new();
+                    uniform(count).for_each(|value| {
+                        calibration.score(value);
+                    });
+                    calibration.score(0.5 + f64::from(step) / 40.0)
+                })
+                .collect();
+            assert!(scores.is_sorted(), "{count}: {scores:?}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use serde_json::json;
 
 mod ensemble;
 mod joint;
+mod seasonal;
 
 use super::operator::Detect;
 use super::*;
@@ -156,23 +157,6 @@ fn slow_ewma(history: &[f64], half_life: f64, threshold: f64, needed: usize) -> 
     (deviation > 1e-9 && z.abs() >= threshold).then_some(("ewma", mean, mean - margin, mean + margin, z.abs(), z > 0.0))
 }
 
-/// Of the values of the same hour, at most 60.
-fn slow_seasonal(history: &[Row], threshold: f64, needed: usize) -> Option<Judged> {
-    let (row, before) = history.split_last()?;
-    let hour = |row: &Row| row.0.div_euclid(3_600_000);
-    let same: Vec<f64> = before.iter().filter(|other| hour(other) == hour(row)).filter_map(|other| other.2).collect();
-    if same.len() < needed {
-        return None;
-    }
-    assert!(same.len() < 60, "old values fade");
-    let mean = same.iter().sum::<f64>() / same.len() as f64;
-    let deviation = (same.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / same.len() as f64).sqrt();
-    let away = (row.2? - mean) / deviation;
-    let margin = threshold * deviation;
-    (deviation > 1e-9 && away.abs() >= threshold)
-        .then_some(("seasonal", mean, mean - margin, mean + margin, away.abs(), away > 0.0))
-}
-
 fn close(a: f64, b: f64) -> bool {
     (a - b).abs() <= 1e-9 * (1.0 + a.abs().max(b.abs()))
 }
@@ -212,8 +196,7 @@ proptest! {
             "iqr": { "window": 9, "k": 1.5, "min_samples": 5 },
             "cusum": { "window": 10, "drift": 0.25, "threshold": 3.0, "min_samples": 3 },
             "mad": { "window": 11, "threshold": 2.5371, "min_samples": 5 },
-            "ewma": { "half_life": 6.0, "threshold": 2.0371, "min_samples": 4 },
-            "seasonal": { "threshold": 2.0371, "min_samples": 4 } });
+            "ewma": { "half_life": 6.0, "threshold": 2.0371, "min_samples": 4 } });
         let step = harness::plan(&spec(detectors, &format!("{forget_after}ms")), &[schema()]);
         let told = harness::check_contract(&step, &[schema()], &story);
 
@@ -232,7 +215,7 @@ proptest! {
             seen.push(*row);
             let values: Vec<f64> = seen.iter().filter_map(|row| row.2).collect();
             let judged = [slow_zscore(&values, 12, 2.0, 4), slow_iqr(&values, 9, 1.5, 5), slow_cusum(&values, 10, 0.25, 3.0, 3),
-                slow_mad(&values, 11, 2.5371, 5), slow_ewma(&values, 6.0, 2.0371, 4), slow_seasonal(seen, 2.0371, 4)];
+                slow_mad(&values, 11, 2.5371, 5), slow_ewma(&values, 6.0, 2.0371, 4)];
             slow.extend(judged.into_iter().flatten().map(|j| (row.0, row.1, j, row.2.unwrap(), row.3)));
         }
         // In canonical order, as what is told.
@@ -369,39 +352,24 @@ fn large_values_with_small_deviations_stay_exact() {
 }
 
 #[test]
-fn the_hours_of_the_week_are_told_apart() {
-    const HOUR_MS: i64 = 3_600_000;
-    // Full on weekdays, a tenth at weekends, never quite the same.
-    let level = |hour: i64| {
-        let noise = (hour * hour * 31 % 1_009) as f64 * 0.005;
-        noise + if (hour / 24) % 7 < 5 { 100.0 } else { 10.0 }
-    };
-    let mut values: Vec<(i64, f64)> = (0..24 * 7 * 8).map(|hour| (hour * HOUR_MS, level(hour))).collect();
-    // A weekday's load at the weekend, which a window of any length has seen often.
-    let unusual = 24 * 7 * 7 + 24 * 5 + 12;
-    values[unusual].1 = 100.0;
-    let mut found = told(&with(json!({ "seasonal": {} }), json!({})), &values);
-    found.retain(|found| found.measure > 20.0);
-    assert_eq!(found.len(), 1, "{found:?}");
-    assert_eq!(found[0].at_ms, unusual as i64 * HOUR_MS);
-    assert!((found[0].expected - 12.5).abs() < 2.5 && found[0].upper < 30.0, "{found:?}");
-    let others = told(&with(json!({ "zscore": {}, "iqr": {}, "mad": {}, "ewma": {} }), json!({})), &values);
-    assert!(!others.iter().any(|other| other.at_ms == found[0].at_ms), "{others:?}");
-}
-
-#[test]
 fn what_was_told_is_not_told_again_for_a_while() {
     let mut values: Vec<(i64, f64)> = (0..200).map(|i| (i, [0.3, -1.2, 0.9, -0.4, 1.4, -1.0][i as usize % 6])).collect();
     for (at, value) in [(100, 9.0), (103, 8.0), (105, -9.0), (106, 30.0), (107, 20.0), (126, 20.0), (127, 19.0)] {
         values[at].1 = value;
     }
-    let times = |more: serde_json::Value| -> Vec<i64> {
+    let times_of = |values: &[(i64, f64)], more: serde_json::Value| -> Vec<i64> {
         let spec = with(json!({ "mad": { "window": 60 } }), more);
-        told(&spec, &values).iter().map(|found| found.at_ms).collect()
+        told(&spec, values).iter().map(|found| found.at_ms).collect()
     };
+    let times = |more: serde_json::Value| times_of(&values, more);
     assert_eq!(times(json!({})), [100, 103, 105, 106, 107, 126, 127]);
     // The other direction, and what is more, are no repeats; what comes after the while is none either.
     assert_eq!(times(json!({ "quiet_for": "20ms" })), [100, 105, 106, 126]);
+    // Each direction has its own while.
+    for (at, value) in [(150, 20.0), (151, -20.0), (152, 20.0), (153, -20.0), (154, 20.0)] {
+        values[at].1 = value;
+    }
+    assert_eq!(times_of(&values, json!({ "quiet_for": "20ms" })), [100, 105, 106, 126, 150, 151]);
     let models = |_: &str| Err(ScoreError::Run("no models".into()));
     let mut cx = PlanContext { models: &models, problems: Vec::new() };
     let both = with(json!({}), json!({ "quiet_for": "20ms", "emit": "every" }));

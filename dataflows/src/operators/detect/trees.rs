@@ -42,7 +42,8 @@ pub struct TreesSpec {
 const DEPTH: u32 = 8;
 /// A part of space in which a tree has no more than one in so many rows of the window is halved no more.
 const ENOUGH: usize = 10;
-/// Bounds what a key costs.
+/// Bound what a key costs: with 16 columns 4 MB, and as many megabytes a checkpoint.
+const MAX_ROWS: usize = 16_384;
 const MAX_TREES: usize = 100;
 
 impl Default for TreesSpec {
@@ -54,6 +55,9 @@ impl Default for TreesSpec {
 impl DetectorSpec for TreesSpec {
     fn problems(&self) -> Vec<(&'static str, String)> {
         let mut all = problems(self.window, None);
+        if self.window > MAX_ROWS {
+            all.push(("window", format!("trees are laid around at most {MAX_ROWS} rows, not {}", self.window)));
+        }
         if !(1..=MAX_TREES).contains(&self.trees) {
             all.push(("trees", format!("there can be 1 to {MAX_TREES} trees, not {}", self.trees)));
         }
@@ -68,6 +72,7 @@ impl DetectorSpec for TreesSpec {
             usual: Vec::new(),
             coming: Vec::new(),
             grown: Vec::new(),
+            ranges: Vec::new(),
             calibration: Calibration::new(),
         })
     }
@@ -84,9 +89,32 @@ struct Trees {
     usual: Vec<f64>,
     /// and those since.
     coming: Vec<f64>,
-    /// Made of `usual`.
+    /// Made of `usual`,
     grown: Vec<Tree>,
+    /// as this, of each column.
+    ranges: Vec<Range>,
     calibration: Calibration,
+}
+
+/// The values of a column in a window.
+#[derive(Clone, Copy)]
+struct Range {
+    mean: f64,
+    least: f64,
+    greatest: f64,
+}
+
+impl Range {
+    /// Of some values, one at least.
+    fn of(values: impl ExactSizeIterator<Item = f64>) -> Range {
+        let (count, mut sum) = (values.len() as f64, 0.0);
+        let (mut least, mut greatest) = (f64::INFINITY, f64::NEG_INFINITY);
+        for value in values {
+            sum += value;
+            (least, greatest) = (least.min(value), greatest.max(value));
+        }
+        Range { mean: sum / count, least, greatest }
+    }
 }
 
 /// A tree, by where it halves and what went there. The root is node 1, and a node's halves are twice its number and one
@@ -104,8 +132,8 @@ struct Tree {
 const HALVED: usize = 1 << DEPTH;
 
 impl Tree {
-    fn grow(seed: u64, rows: &[&[f64]], extremes: &[(f64, f64)]) -> Tree {
-        let ranges = extremes.iter().enumerate().map(|(column, &(least, greatest))| {
+    fn grow(seed: u64, rows: &[&[f64]], ranges: &[Range]) -> Tree {
+        let ranges = ranges.iter().enumerate().map(|(column, &Range { least, greatest, .. })| {
             // Somewhere between them, and as far to both sides as reaches beyond both.
             let middle = unit(seed, column as u64);
             let reach = 2.0 * middle.max(1.0 - middle);
@@ -167,9 +195,10 @@ impl Trees {
     /// Lays the trees around the last window.
     fn grow(&mut self) {
         let rows: Vec<&[f64]> = self.usual.chunks_exact(self.columns).collect();
-        let extremes: Vec<(f64, f64)> = (0..self.columns).map(|column| extremes(&rows, column)).collect();
+        let ranges = (0..self.columns).map(|column| Range::of(rows.iter().map(|row| row[column])));
+        self.ranges = ranges.collect();
         let seeds = (0..self.spec.trees).map(|tree| self.spec.seed.wrapping_add(tree as u64));
-        self.grown = seeds.map(|seed| Tree::grow(seed, &rows, &extremes)).collect();
+        self.grown = seeds.map(|seed| Tree::grow(seed, &rows, &self.ranges)).collect();
     }
 
     fn measure(&self, row: &[f64]) -> f64 {
@@ -184,14 +213,12 @@ impl Trees {
         let measure = self.measure(row);
         let score = self.calibration.score(measure);
         let unusual = measure > 0.0 && score >= self.spec.threshold;
-        let rows: Vec<&[f64]> = self.usual.chunks_exact(self.columns).collect();
-        let mean = |column: usize| rows.iter().map(|row| row[column]).sum::<f64>() / rows.len() as f64;
         let mut reasons = Vec::new();
         if unusual {
             // How much less unusual it would be with the usual value of a column.
             let without = |column: usize| {
                 let mut other = row.to_vec();
-                other[column] = mean(column);
+                other[column] = self.ranges[column].mean;
                 (measure - self.measure(&other)).max(0.0)
             };
             let parts: Vec<f64> = (0..self.columns).map(without).collect();
@@ -199,7 +226,7 @@ impl Trees {
             reasons.extend(parts.iter().enumerate().map(|(column, part)| Reason {
                 what: What::Column(column),
                 seen: row[column],
-                usual: mean(column),
+                usual: self.ranges[column].mean,
                 share: if all > 0.0 { part / all } else { 1.0 / self.columns as f64 },
             }));
             reasons.sort_by(|a, b| b.share.total_cmp(&a.share));
@@ -208,16 +235,9 @@ impl Trees {
             Some(Reason { what: What::Column(column), .. }) => *column,
             _ => 0,
         };
-        let (lower, upper) = extremes(&rows, about);
-        let expected = mean(about);
+        let Range { mean: expected, least: lower, greatest: upper } = self.ranges[about];
         Some(Judgement { unusual, measure, score, expected, lower, upper, high: row[about] > expected, about, reasons })
     }
-}
-
-/// The least and the greatest value of a column.
-fn extremes(rows: &[&[f64]], column: usize) -> (f64, f64) {
-    let wider = |(least, greatest): (f64, f64), row: &&[f64]| (least.min(row[column]), greatest.max(row[column]));
-    rows.iter().fold((f64::INFINITY, f64::NEG_INFINITY), wider)
 }
 
 impl Detector for Trees {

@@ -114,7 +114,7 @@ fn arrivals() -> impl Strategy<Value = Arrivals> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
+    #![proptest_config(harness::cases(60))]
 
     #[test]
     fn it_gives_what_a_slow_join_gives(

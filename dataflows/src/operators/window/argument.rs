@@ -83,14 +83,14 @@ impl Argument {
 /// A number that compares as the float does in DuckDB: NaN is greater than everything and equal to
 /// itself, and -0 is 0.
 #[inline(always)]
-pub(super) fn ordinal(x: f64) -> i64 {
+pub(crate) fn ordinal(x: f64) -> i64 {
     // Adding 0 makes 0 of -0.
     let bits = if x.is_nan() { f64::NAN.to_bits() } else { (x + 0.0).to_bits() } as i64;
     bits ^ (((bits >> 63) as u64) >> 1) as i64
 }
 
 /// The float of an ordinal.
-pub(super) fn value_of(ordinal: i64) -> f64 {
+pub(crate) fn value_of(ordinal: i64) -> f64 {
     f64::from_bits((ordinal ^ (((ordinal >> 63) as u64) >> 1) as i64) as u64)
 }
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::argument::Values;
 use super::sketch::Sketch;
-use super::sum::ExactSum;
+use crate::exact::ExactSum;
 use crate::operator::OperatorError;
 
 /// The rows of a batch that go to a set of cells.

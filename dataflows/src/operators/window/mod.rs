@@ -16,10 +16,15 @@
 //! result: integer counts, exact sums, extremes with stated ties, sketches with integer buckets. So
 //! nothing waits and nothing is sorted, and neither batches nor partitions nor workers show.
 //!
-//! **Windows.** *Tumbling*: spans of one size, one after the other. *Hopping*: spans of one size that
+//! **Windows.** *Tumbling*: spans of one size, one after the other; or of several sizes in one pass, each made of those of
+//! the size before (a column `window` tells which a row is of). *Hopping*: spans of one size that
 //! begin every slide; time is cut into slices of the greatest common divisor, a row is counted once,
 //! in its slice, and slices are merged when a window fires. *Session*: rows of a key less than the gap
 //! apart belong together, from the first to the last plus the gap.
+//!
+//! *Cumulative*: spans of one size, told at each step from their start to there. Tumbling and hopping windows may be told
+//! early, and again when late rows change them: then the stream is a changelog ([`crate::changes`], and `telling.rs` of
+//! when).
 //!
 //! **Late** is a row all of whose windows were over when it came: they end no later than what its own
 //! partition had promised by then (see [`Batch::promises`]); it goes to the late rows. The job's
@@ -59,24 +64,26 @@ mod cells;
 #[cfg(test)]
 mod disorder;
 mod keys;
+mod nested;
 mod pane;
+mod panes;
 mod session;
 mod sketch;
 mod spec;
 mod stored;
-mod sum;
+mod telling;
 #[cfg(test)]
 mod tests;
-mod wide;
 mod word;
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, TimestampMillisecondArray};
+use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampMillisecondArray};
 use arrow::datatypes::{DataType, SchemaRef};
 use levada_types::Batch;
 
-pub use spec::{HoppingSpec, SessionSpec, WindowSpec};
+pub(crate) use argument::{ordinal, value_of};
+pub use spec::{CumulativeSpec, HoppingSpec, Lengths, SessionSpec, WindowSpec};
 
 use crate::operator::{OperatorError, Outputs};
 use aggregate::Aggregates;
@@ -90,6 +97,8 @@ struct Shape {
     /// The key's columns in the input, and their types.
     key: Vec<usize>,
     key_types: Vec<DataType>,
+    /// What windows are called by their length, if there are several lengths.
+    names: Vec<(i64, String)>,
     aggregates: Aggregates,
     /// Tells state of this step from state that was written with other windows or aggregates.
     mark: u32,
@@ -122,10 +131,20 @@ impl Shape {
         let times = |times: &mut dyn Iterator<Item = i64>| -> ArrayRef {
             Arc::new(TimestampMillisecondArray::from_iter_values(times))
         };
-        let mut all = vec![times(&mut fired.spans.iter().map(|span| span.1 - 1))];
+        let at = |end: i64| fired.told.map_or(end - 1, |told| told.at_ms);
+        let mut all = vec![times(&mut fired.spans.iter().map(|span| at(span.1)))];
         all.extend(keys.columns(&fired.ids)?);
+        if !self.names.is_empty() {
+            let name = |span: &(i64, i64)| self.names.iter().find(|(size, _)| span.1 - span.0 == *size);
+            let names = fired.spans.iter().map(|span| name(span).map(|(_, name)| name.as_str()));
+            all.push(Arc::new(names.collect::<StringArray>()));
+        }
         all.push(times(&mut fired.spans.iter().map(|span| span.0)));
         all.push(times(&mut fired.spans.iter().map(|span| span.1)));
+        if let Some(told) = fired.told {
+            let change = std::iter::repeat_n(told.change, fired.spans.len());
+            all.push(Arc::new(StringArray::from_iter_values(change)));
+        }
         all.extend(self.aggregates.finish(columns, &fired.slots));
         Ok(RecordBatch::try_new(self.schema.clone(), all)?)
     }
@@ -137,6 +156,16 @@ struct Fired {
     ids: Vec<u32>,
     slots: Vec<u32>,
     spans: Vec<(i64, i64)>,
+    /// When they fire, of windows that are told more than once; otherwise it is when they end.
+    told: Option<Told>,
+}
+
+/// A row that may be told again.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    at_ms: i64,
+    /// One of [`crate::changes`].
+    change: &'static str,
 }
 
 /// Emits in batches of a good size.

@@ -101,14 +101,42 @@ impl Pane {
         }
     }
 
-    /// Takes in another pane.
+    /// Takes in another pane, for no longer than until the next checkpoint.
     pub(super) fn merge(&mut self, other: &Pane, holder: &mut Holder) {
+        self.combine(other, holder);
+    }
+
+    /// Takes in another pane.
+    pub(super) fn absorb(&mut self, other: &Pane, holder: &mut Holder) {
+        for slot in self.combine(other, holder) {
+            if !std::mem::replace(&mut self.dirty[slot as usize], true) {
+                self.changed.push(slot);
+            }
+        }
+    }
+
+    /// No checkpoint holds it where it is now.
+    pub(super) fn moved(&mut self) {
+        self.dirty.fill(true);
+        self.written.fill(false);
+        self.changed.clear();
+        self.changed.extend(0..self.ids.len() as u32);
+    }
+
+    /// Takes in another pane; gives the slots of its keys.
+    fn combine(&mut self, other: &Pane, holder: &mut Holder) -> Vec<u32> {
         self.slots.resize(self.slots.len().max(holder.keys), NONE);
         let slots: Vec<u32> = other.ids.iter().map(|&id| self.slot(id, holder)).collect();
         for (column, theirs) in self.columns.iter_mut().zip(&other.columns) {
             column.grow(self.ids.len());
             column.merge(theirs, &slots);
         }
+        slots
+    }
+
+    /// The slot of a key.
+    pub(super) fn find(&self, id: u32) -> Option<u32> {
+        self.slots.get(id as usize).copied().filter(|slot| *slot != NONE)
     }
 
     /// Its keys have new numbers.

@@ -60,6 +60,15 @@ fn spec(json: &str) -> WindowSpec {
     serde_json::from_str(json).unwrap()
 }
 
+/// What a step of such windows keeps of rows without a key.
+pub(super) fn shape(windows: &str) -> Shape {
+    let json = format!(r#"{{"from": "x", {windows}, "aggregate": {{ "n": "count(*)" }} }}"#);
+    let step: WindowSpec = serde_json::from_str(&json).unwrap();
+    let models = |_: &str| Err(levada_types::ScoreError::Run("no models".into()));
+    let mut cx = PlanContext { models: &models, problems: Vec::new() };
+    step.shape(&schema(), &mut cx).unwrap().0
+}
+
 const AGGREGATES: &[(&str, &str)] = &[
     ("n", "count(*)"),
     ("nb", "count(*) filter (where b)"),
@@ -199,6 +208,7 @@ fn near_sum(xs: &[f64]) -> Value {
 enum Kind {
     Hopping { size: i64, slide: i64, offset: i64 },
     Session { gap: i64 },
+    Nested { sizes: &'static [i64], offset: i64 },
 }
 
 type Key = (Option<String>, Option<i64>);
@@ -220,6 +230,17 @@ fn honest_windows(kind: Kind, story: &[(Vec<Row>, i64)], key: impl Fn(&Row) -> K
                             windows.entry((key(row), start, start + size)).or_default().push(row.clone());
                         }
                         start -= slide;
+                    }
+                    late += usize::from(!found);
+                }
+                Kind::Nested { sizes, offset } => {
+                    let mut found = false;
+                    for size in sizes {
+                        let start = offset + (row.time - offset).div_euclid(*size) * size;
+                        if start + size > before {
+                            found = true;
+                            windows.entry((key(row), start, start + size)).or_default().push(row.clone());
+                        }
                     }
                     late += usize::from(!found);
                 }
@@ -288,6 +309,9 @@ fn assert_honest(told: &Told, expected: &Expected, late: usize, keys: usize) {
         };
         let (start, end) = (time("window_start", row), time("window_end", row));
         assert_eq!(time("_time", row), end - 1);
+        if let Some(names) = told.rows.column_by_name("window") {
+            assert_eq!(names.as_string::<i32>().value(row), format!("{}ms", end - start));
+        }
         let rows = expected.get(&(key.clone(), start, end)).expect("a window that must fire");
         for ((name, _), value) in AGGREGATES.iter().zip(honest(&rows.iter().collect::<Vec<_>>())) {
             let column = told.rows.column_by_name(name).unwrap();
@@ -354,7 +378,7 @@ fn check(kind: Kind, windows: &str, keys: usize, epochs: &[(Vec<Row>, i64)]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(crate::harness::cases(24))]
 
     #[test]
     fn tumbling_is_honest(epochs in epochs(), keys in 0usize..3) {
@@ -371,6 +395,12 @@ proptest! {
             let kind = Kind::Hopping { size: 40, slide: 10, offset: 0 };
             check(kind, r#""hopping": { "size": "40ms", "slide": "10ms" }"#, keys, &epochs);
         }
+    }
+
+    #[test]
+    fn several_sizes_are_honest(epochs in epochs(), keys in 0usize..3) {
+        let kind = Kind::Nested { sizes: &[10, 20, 60, 180], offset: 7 };
+        check(kind, r#""tumbling": ["10ms", "20ms", "60ms", "180ms"], "offset": "7ms""#, keys, &epochs);
     }
 
     #[test]
@@ -451,7 +481,16 @@ fn rows_whose_windows_have_fired_are_late() {
 
 #[test]
 fn what_has_fired_is_forgotten() {
-    for windows in [r#""tumbling": "10ms""#, r#""hopping": { "size": "10ms", "slide": "5ms" }"#, r#""session": { "gap": "3ms" }"#] {
+    let again = r#""early_every": "1ms", "allowed_lateness": "4ms", "late_every": "2ms""#;
+    // How often each key is told.
+    for (windows, times) in [
+        (r#""tumbling": "10ms""#.to_owned(), 1),
+        (r#""tumbling": ["2ms", "10ms"]"#.to_owned(), 2),
+        (r#""hopping": { "size": "10ms", "slide": "5ms" }"#.to_owned(), 2),
+        (format!(r#""hopping": {{ "size": "10ms", "slide": "5ms" }}, {again}"#), 2),
+        (r#""cumulative": { "size": "10ms", "step": "5ms" }"#.to_owned(), 2),
+        (r#""session": { "gap": "3ms" }"#.to_owned(), 1),
+    ] {
         let json = format!(r#"{{"from": "x", "key": ["k"], {windows}, "aggregate": {{ "n": "count(*)" }} }}"#);
         let step = plan(&spec(&json), &[schema()]);
         let mut host = Host::new(&step, &[schema()]).unwrap();
@@ -477,8 +516,7 @@ fn what_has_fired_is_forgotten() {
             }
             assert_eq!(live.len(), 2000 + 1, "one epoch's keys, and the watermark");
         }
-        let times = if windows.contains("hopping") { 2 } else { 1 };
-        assert_eq!(fired, 4 * 2000 * times);
+        assert_eq!(fired, 4 * 2000 * times, "{windows}");
     }
 }
 
@@ -578,12 +616,40 @@ fn specs_that_are_wrong_say_so() {
     };
     let count = r#""aggregate": { "n": "count(*)" }"#;
     let cases = [
-        (count.to_string(), ": a window needs exactly one of `tumbling`, `hopping` and `session`"),
+        (count.to_string(), ": a window needs exactly one of `tumbling`, `hopping`, `cumulative` and `session`"),
         (format!(r#""tumbling": "1h", "session": {{ "gap": "1m" }}, {count}"#), ": a window needs exactly one"),
         (format!(r#""tumbling": "0s", {count}"#), "tumbling: it must be longer than nothing"),
         (format!(r#""tumbling": "1x", {count}"#), "tumbling: `x` is not a unit of time"),
         (format!(r#""hopping": {{ "size": "1h", "slide": "2h" }}, {count}"#), "hopping.slide: the slide is longer"),
         (format!(r#""hopping": {{ "size": "1h", "slide": "7ms" }}, {count}"#), "hopping: a window has"),
+        (format!(r#""tumbling": ["1m"], {count}"#), "tumbling: 2 to 16 lengths stand in a list, not 1"),
+        (format!(r#""tumbling": ["1m", "1x"], {count}"#), "tumbling.1: `x` is not a unit of time"),
+        (format!(r#""tumbling": ["1m", "5m", "12m"], {count}"#), "tumbling.2: windows of 12m are not made of whole windows of 5m"),
+        (format!(r#""tumbling": ["1m", "60s"], {count}"#), "tumbling.1: windows of 60s are not made of"),
+        (
+            r#""tumbling": ["1m", "5m"], "aggregate": { "window": "count(*)" }"#.into(),
+            "aggregate.window: there is a column `window` already",
+        ),
+        (format!(r#""tumbling": "1m", "early_every": "1m", {count}"#), "early_every: it is not shorter than the window"),
+        (format!(r#""tumbling": "1m", "late_every": "1s", {count}"#), "late_every: no rows count that are late"),
+        (
+            format!(r#""tumbling": "1m", "late_every": "2s", "allowed_lateness": "1s", {count}"#),
+            "late_every: it is longer than `allowed_lateness`",
+        ),
+        (format!(r#""tumbling": "1h", "early_every": "999ms", {count}"#), "early_every: its moments have only 9 ms in common"),
+        (
+            format!(r#""tumbling": ["1m", "5m"], "early_every": "1s", {count}"#),
+            ": windows of several lengths are told once each",
+        ),
+        (format!(r#""session": {{ "gap": "1m" }}, "allowed_lateness": "1s", {count}"#), ": sessions are told once each"),
+        (
+            format!(r#""cumulative": {{ "size": "1h", "step": "7m" }}, {count}"#),
+            "cumulative.step: the size is made of whole steps",
+        ),
+        (
+            r#""tumbling": "1h", "early_every": "1m", "aggregate": { "change": "count(*)" }"#.into(),
+            "aggregate.change: there is a column `change` already",
+        ),
         (format!(r#""session": {{ "gap": "1m" }}, "offset": "1m", {count}"#), "offset: sessions begin"),
         (format!(r#""tumbling": "1h", "key": ["z"], {count}"#), "key.0: there is no column `z`"),
         (format!(r#""tumbling": "1h", "key": ["k", "k"], {count}"#), "key.1: `k` is named twice"),

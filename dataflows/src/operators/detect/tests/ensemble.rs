@@ -12,7 +12,7 @@ use levada_types::EventTime;
 const FIVE_MINUTES_MS: i64 = 300_000;
 
 /// Numbers of a normal distribution, the same for the same seed.
-fn normal(seed: u64) -> impl FnMut() -> f64 {
+pub(super) fn normal(seed: u64) -> impl FnMut() -> f64 {
     let mut state = seed * 2 + 1;
     let mut uniform = move || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -96,8 +96,53 @@ fn the_unit_of_the_values_does_not_matter() {
     // A power of two keeps every digit.
     assert_eq!(plain, of(1024.0, 0.0));
     // With another zero, rounding alone decides which of two alike values is the rarer one.
-    let unlike = plain.iter().zip(of(0.37, 400.0)).filter(|(a, b)| (*a - b).abs() > 0.05).count();
-    assert!(unlike < 10, "{unlike} of 3,000");
+    for (unit, zero) in [(0.37, 400.0), (1.0, 1e6), (1e-9, -1.0)] {
+        let unlike = plain.iter().zip(of(unit, zero)).filter(|(a, b)| (*a - b).abs() > 0.05).count();
+        assert!(unlike < 10, "{unlike} of 3,000 with {unit} and {zero}");
+    }
+}
+
+#[test]
+fn what_is_low_is_told_as_it_is() {
+    let mut n = normal(23);
+    let values = (0..3_000).map(|i| if i == 2_500 { 60.0 } else { 100.0 + n() });
+    let found = every(values).remove(2_500);
+    assert!(found.unusual == Some(true) && found.upper < 110.0 && found.lower > 90.0, "{found:?}");
+    let reasons: Vec<Value> = serde_json::from_str(found.reasons.as_deref().unwrap()).unwrap();
+    let low = reasons.iter().find(|reason| reason["what"] == "value, low");
+    let low = low.unwrap_or_else(|| panic!("{reasons:?}"));
+    assert_eq!(low["seen"], 60.0);
+    assert!((low["usual"].as_f64().unwrap() - 100.0).abs() < 1.0, "{low}");
+}
+
+#[test]
+fn bounds_are_of_the_values_before() {
+    let mut n = normal(29);
+    let found = every((0..500).map(|i| if i == 400 { 1_000.0 } else { n() })).remove(400);
+    assert!((2.0..5.0).contains(&found.upper) && (-5.0..-2.0).contains(&found.lower), "{found:?}");
+}
+
+#[test]
+fn only_what_was_told_silences() {
+    let mut n = normal(31);
+    let values: Vec<f64> = (0..3_000)
+        .map(|i| match i {
+            2_500 => 5.2,
+            2_510 => 5.6,
+            _ => n(),
+        })
+        .collect();
+    let values: Vec<(i64, f64)> = (0..).map(|i| i * FIVE_MINUTES_MS).zip(values).collect();
+    let score_of = |spec: &super::DetectSpec, at: usize| {
+        let found = told(spec, &values);
+        found.iter().find(|found| found.at_ms == at as i64 * FIVE_MINUTES_MS).map_or(0.0, |found| found.score)
+    };
+    let with_threshold = |threshold: f64| with(json!({ "ensemble": { "threshold": threshold } }), json!({ "emit": "every" }));
+    let first = score_of(&with_threshold(0.9), 2_500);
+    assert!(first > 0.9 && first < 0.999_99, "{first}");
+    // Told with the lower threshold, the first silences the second, which is hardly more; with the higher it does not.
+    assert_eq!(score_of(&with_threshold(0.9), 2_510), 0.0);
+    assert!(score_of(&with_threshold(0.999_99), 2_510) > 0.9);
 }
 
 #[test]

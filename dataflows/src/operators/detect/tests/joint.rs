@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use arrow::array::AsArray;
+use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Float64Type;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -89,12 +89,23 @@ proptest! {
     }
 }
 
-/// What a detector says of one key's rows: time, value, reasons.
-fn told(detectors: Value, values: impl Iterator<Item = (f64, i64)>) -> Vec<(i64, f64, Value)> {
+/// The findings of a detector in one key's rows.
+fn found(detectors: Value, values: impl Iterator<Item = (f64, i64)>) -> RecordBatch {
     let arrived: Vec<Row> = (0..).zip(values).map(|(at, (delay, flights))| (at, KEYS[0], Some(delay), flights)).collect();
     let story = Story { epochs: vec![(vec![vec![rows(&arrived)]], EventTime::MAX)] };
     let step = harness::plan(&spec(detectors, "unusual"), &[schema()]);
-    let found = harness::run(&step, &[schema()], &story, 1, 64, &[]).rows;
+    harness::run(&step, &[schema()], &story, 1, 64, &[]).rows
+}
+
+/// How unusual they are.
+fn measured(detectors: Value, values: impl Iterator<Item = (f64, i64)>) -> Vec<f64> {
+    let found = found(detectors, values);
+    found.column_by_name("measure").unwrap().as_primitive::<Float64Type>().values().to_vec()
+}
+
+/// What is said of them: time, value, reasons.
+fn told(detectors: Value, values: impl Iterator<Item = (f64, i64)>) -> Vec<(i64, f64, Value)> {
+    let found = found(detectors, values);
     let value = found.column_by_name("value").unwrap().as_primitive::<Float64Type>();
     let reasons = found.column_by_name("reasons").unwrap().as_string::<i32>();
     let times = found.column(0).as_primitive::<arrow::datatypes::TimestampMillisecondType>();
@@ -115,6 +126,27 @@ fn what_does_not_go_together_is_unusual_though_each_is_usual() {
     assert_eq!(found.iter().map(|found| found.0).collect::<Vec<_>>(), [400], "{found:?}");
     let names: Vec<&str> = found[0].2.as_array().unwrap().iter().map(|reason| reason["what"].as_str().unwrap()).collect();
     assert!(names.len() == 2 && names.contains(&"delay") && names.contains(&"flights"));
+}
+
+#[test]
+fn a_column_that_never_varied_is_no_column() {
+    let noise = |i: i64| ((i * i * 31) % 997) as f64;
+    let value = |i: i64| if i == 500 { 3_000.0 } else { noise(i) };
+    let alone = told(json!({}), (0..600).map(|i| (value(i), 7)));
+    assert_eq!(alone.iter().map(|found| found.0).collect::<Vec<_>>(), [500]);
+    assert_eq!(told(json!({}), (0..600).map(|_| (5.0, 7))), []);
+    // By one column alone the distance is that of a z-score.
+    let measure = |history: i64| {
+        let before: Vec<f64> = (0..history).map(noise).collect();
+        let mean = before.iter().sum::<f64>() / before.len() as f64;
+        let variance = before.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / before.len() as f64;
+        let squared = (3_000.0 - mean).powi(2) / variance / (1.0 + 1e-6);
+        let spread: f64 = 2.0 / 9.0;
+        (squared.cbrt() - 1.0 + spread) / spread.sqrt()
+    };
+    let spec = json!({ "distance": { "half_life": 1e9 } });
+    let found = measured(spec, (0..=500).map(|i| (value(i), 7)));
+    assert!((found[0] - measure(500)).abs() < 1e-3, "{} is not {}", found[0], measure(500));
 }
 
 #[test]

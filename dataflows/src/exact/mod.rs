@@ -16,11 +16,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::wide::{IMPLICIT, MANTISSA, Wide};
+mod wide;
+
+use wide::{IMPLICIT, MANTISSA, Wide};
 
 /// An exact sum whose fast part counts in units of 2^-K.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct ExactSum<const K: u32> {
+pub(crate) struct ExactSum<const K: u32> {
     fixed: i128,
     wide: Option<Box<Wide>>,
 }
@@ -31,7 +33,7 @@ impl<const K: u32> ExactSum<K> {
 
     /// Adds a value.
     #[inline(always)]
-    pub(super) fn add(&mut self, x: f64) {
+    pub(crate) fn add(&mut self, x: f64) {
         let bits = x.to_bits();
         let shift = ((bits >> 52) as u32 & 0x7ff).wrapping_sub(Self::LOWEST);
         if shift < 64 {
@@ -45,7 +47,7 @@ impl<const K: u32> ExactSum<K> {
     }
 
     /// Adds another sum.
-    pub(super) fn merge(&mut self, other: &Self) {
+    pub(crate) fn merge(&mut self, other: &Self) {
         self.add_fixed(other.fixed);
         if let Some(theirs) = &other.wide {
             self.wide.get_or_insert_default().merge(theirs);
@@ -53,7 +55,7 @@ impl<const K: u32> ExactSum<K> {
     }
 
     /// The sum, rounded once.
-    pub(super) fn value(&self) -> f64 {
+    pub(crate) fn value(&self) -> f64 {
         match &self.wide {
             // Integers convert with one correct rounding, and scaling is exact: 2^-125 is far from
             // the subnormals.
@@ -67,7 +69,7 @@ impl<const K: u32> ExactSum<K> {
     }
 
     /// The sum as its rounded value and what the rounding left out.
-    pub(super) fn parts(&self) -> (f64, f64) {
+    pub(crate) fn parts(&self) -> (f64, f64) {
         let high = self.value();
         if !high.is_finite() {
             return (high, 0.0);

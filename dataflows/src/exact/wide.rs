@@ -1,4 +1,4 @@
-//! An integer as wide as the range of `f64`: the long accumulator behind [`super::sum`].
+//! An integer as wide as the range of `f64`: the long accumulator behind [`super::ExactSum`].
 
 use serde::{Deserialize, Serialize};
 
