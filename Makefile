@@ -10,7 +10,7 @@ PYTHON := $(LEVADA_CACHE)/venv/bin/python
 # compiled twice.
 CARGO_BUILD := cargo build --release --workspace --locked
 
-.PHONY: demo demo-kafka test nab bench bench-kafka torture outages-kafka build setup setup-kafka flights onnxruntime fmt lint check-deps schema clean
+.PHONY: demo demo-kafka test nab properties bench bench-kafka torture outages-kafka build setup setup-kafka flights onnxruntime fmt lint check-deps schema clean
 
 demo: build flights onnxruntime
 	scripts/demo.sh $(LEVADA)
@@ -26,6 +26,12 @@ test: setup-test flights onnxruntime
 nab: build
 	@test -n "$(DATA)" -a -n "$(OUT)" || { echo "usage: make nab DATA=dir OUT=dir" >&2; exit 2; }
 	python3 scripts/nab.py $(LEVADA) $(DATA) $(OUT)
+
+# Windows, joins, groups and the like against their slow references, on CASES random histories each; some minutes.
+CASES ?= 10000
+properties:
+	PROPTEST_CASES=$(CASES) cargo test --release --workspace --locked --lib -- operators::window operators::join \
+		operators::pair operators::group operators::dedupe
 
 bench: build onnxruntime
 	scripts/bench.sh $(LEVADA)

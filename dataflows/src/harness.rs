@@ -16,6 +16,7 @@ use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{SchemaRef, TimestampMillisecondType};
 use levada_types::{Batch, Epoch, EventTime, KeyGroup, KeyHasher, Offset, Origin, PartitionId, StateChanges};
+use proptest::prelude::ProptestConfig;
 
 use crate::engine::cutting::{Mark, PartitionSetup, Progress, Span, Watermarks, promises};
 use crate::host::{Host, Tick};
@@ -35,10 +36,12 @@ pub struct Told {
     pub late: RecordBatch,
 }
 
-/// How many cases a property is tried with: `few`, or as many as LEVADA_CASES says.
-pub fn cases(few: u32) -> proptest::prelude::ProptestConfig {
-    let many = std::env::var("LEVADA_CASES").ok().and_then(|cases| cases.parse().ok());
-    proptest::prelude::ProptestConfig::with_cases(many.unwrap_or(few))
+/// How many cases a property is tried with: `few`, or as many as PROPTEST_CASES says.
+pub fn cases(few: u32) -> ProptestConfig {
+    let said = ProptestConfig::default();
+    // What proptest takes where nothing is said.
+    let many = if said.cases == 256 { few } else { said.cases };
+    ProptestConfig::with_cases(many)
 }
 
 /// Plans a spec that must be right.
