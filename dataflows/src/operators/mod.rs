@@ -48,6 +48,8 @@ steps! {
     window => Window(WindowSpec),
     /// Adds the columns of a reference table that may change.
     join => Join(JoinSpec),
+    /// Recognizes patterns over the rows of a key.
+    recognize => Recognize(RecognizeSpec),
     /// Finds unusual values.
     detect => Detect(DetectSpec),
     /// Gathers related events into incidents.

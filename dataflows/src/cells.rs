@@ -1,4 +1,4 @@
-//! Single values, as keys and as what is remembered of another stream.
+//! Single values: as keys, as what is remembered of another stream, as what a partial match knows of its rows.
 
 use std::sync::Arc;
 
@@ -60,7 +60,11 @@ pub fn row(rows: &RecordBatch, columns: &[usize], row: usize) -> Vec<Cell> {
 
 /// A column of the values at place `index` of `rows`; null where there is no row.
 pub fn column(rows: &[Option<Arc<[Cell]>>], index: usize, data_type: &DataType) -> ArrayRef {
-    let cells = rows.iter().map(|row| row.as_ref().and_then(|cells| cells.get(index)));
+    array(rows.iter().map(|row| row.as_ref().and_then(|cells| cells.get(index))), data_type)
+}
+
+/// A column of values; null where there is none, or one of another type.
+pub fn array<'c>(cells: impl Iterator<Item = Option<&'c Cell>>, data_type: &DataType) -> ArrayRef {
     macro_rules! array {
         ($array:ty, $pattern:pat => $value:expr) => {
             Arc::new(
