@@ -35,7 +35,9 @@ impl Cell {
             DataType::Int64 => Cell::Int(column.as_primitive::<Int64Type>().value(row)),
             DataType::Float64 => Cell::Float(column.as_primitive::<Float64Type>().value(row)),
             DataType::Utf8 => Cell::Text(column.as_string::<i32>().value(row).to_string()),
-            DataType::Timestamp(..) => Cell::Int(column.as_primitive::<TimestampMillisecondType>().value(row)),
+            DataType::Timestamp(..) => {
+                Cell::Int(column.as_primitive::<TimestampMillisecondType>().value(row))
+            }
             _ => Cell::Null,
         }
     }

@@ -68,8 +68,11 @@ impl Draft {
     pub(crate) fn all(parts: Vec<Draft>) -> Option<Draft> {
         parts.into_iter().reduce(|left, right| {
             let both = |side: Tree| Box::new(Tree::Nested(Box::new(side)));
-            let tree =
-                Tree::BinaryOp { left: both(left.tree.clone()), op: BinaryOperator::And, right: both(right.tree) };
+            let tree = Tree::BinaryOp {
+                left: both(left.tree.clone()),
+                op: BinaryOperator::And,
+                right: both(right.tree),
+            };
             left.part(tree)
         })
     }

@@ -113,7 +113,7 @@ impl Growth<'_> {
                         (other.partial, other.until) == (child, until)
                             && plan.waits[other.what as usize].what == wait.what
                     };
-                    if self.waits.iter().rev().take_while(|other| other.partial == child).any(same) {
+                    if self.waits.iter().any(same) {
                         continue;
                     }
                     until

@@ -244,7 +244,7 @@ impl Parser {
                 }
             }
         } else if matches!(behind, Token::Sign('?' | '*' | '+' | '{')) {
-            let message = format!("there are two counts: put the first in a group, `(A{{2}}){}`", sign(&behind));
+            let message = "there are two counts: put what the first is of in a group, as `(A{2})+`";
             return Err(problem(message, at));
         }
         Ok(tree)
@@ -347,12 +347,5 @@ impl Parser {
             Ok(ms) => Ok(Some(ms)),
             Err(message) => Err(problem(message, at)),
         }
-    }
-}
-
-fn sign(token: &Token) -> String {
-    match token {
-        Token::Sign(sign) => sign.to_string(),
-        _ => String::new(),
     }
 }

@@ -278,6 +278,7 @@ impl Walk<'_, '_> {
         let (verb, behind) = match function {
             Function::First => ("FIRST", String::new()),
             Function::Last => ("LAST", String::new()),
+            Function::Previous(1) => ("PREV", String::new()),
             Function::Previous(back) => ("PREV", format!(", {back}")),
             Function::Count => ("COUNT", String::new()),
             Function::Sum => ("SUM", String::new()),

@@ -164,7 +164,7 @@ impl StepSpec for RecognizeSpec {
 
 impl RecognizeSpec {
     /// The step to run; reports every problem.
-    fn checked(&self, input: &Schema, cx: &mut PlanContext<'_>) -> Option<RecognizePlan> {
+    pub(super) fn checked(&self, input: &Schema, cx: &mut PlanContext<'_>) -> Option<RecognizePlan> {
         let before = cx.problems.len();
         cx.check_columns("key", &self.key, input);
         let within_ms = self.within.as_ref().and_then(|text| cx.duration(["within"], text));

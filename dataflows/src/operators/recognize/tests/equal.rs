@@ -13,10 +13,10 @@ const SKIPS: [Skip; 5] = [Skip::None, Skip::ToNext, Skip::PastLast, Skip::ToFirs
 /// Histories of a pattern.
 const HISTORIES: usize = 5;
 
-/// How many pairs of a pattern and a history are tried of each contiguity and way to skip; by default 100.
+/// How many pairs of a pattern and a history are tried of each contiguity and way to skip; by default 300.
 #[allow(clippy::disallowed_methods)] // A test may be told how long to try.
 fn pairs() -> usize {
-    std::env::var("LEVADA_RECOGNIZE_PAIRS").ok().and_then(|pairs| pairs.parse().ok()).unwrap_or(100)
+    std::env::var("LEVADA_RECOGNIZE_PAIRS").ok().and_then(|pairs| pairs.parse().ok()).unwrap_or(300)
 }
 
 fn check(contiguity: Contiguity, skip: Skip, seed: u64, told: &mut [usize; 3]) {
@@ -56,13 +56,13 @@ fn what_is_told_is_what_the_definition_says() {
             check(contiguity, skip, (nth << 8) | number, &mut told);
         }
         println!("{contiguity:?} {skip:?}: {} pairs; at once, later, timed out: {told:?}", each * HISTORIES);
-        assert!(told.iter().all(|count| *count > each / 20), "{contiguity:?} {skip:?}: {told:?}");
+        assert!(told.iter().all(|count| *count > each / 100), "{contiguity:?} {skip:?}: {told:?}");
     }
 }
 
 #[test]
 fn the_contract_is_kept() {
-    for seed in 0..pairs().div_ceil(4) as u64 {
+    for seed in 0..pairs().div_ceil(10) as u64 {
         let mut chance = Chance::of(seed ^ 0xc0de);
         let contiguity = CONTIGUITIES[chance.below(3)];
         let skip = SKIPS[chance.below(5)];
