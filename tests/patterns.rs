@@ -11,7 +11,8 @@ fn found(job: &str, topic: &str) -> Vec<Value> {
         let folder = TempDir::new().unwrap();
         let levada = |line: &str| -> String {
             let mut command = Command::new(env!("CARGO_BIN_EXE_levada"));
-            let output = command.args(line.split_whitespace()).arg("--data").arg(folder.path()).output().unwrap();
+            let output =
+                command.args(line.split_whitespace()).arg("--data").arg(folder.path()).output().unwrap();
             assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
             String::from_utf8(output.stdout).unwrap()
         };

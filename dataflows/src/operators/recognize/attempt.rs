@@ -20,8 +20,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::automaton::{Variables, bit};
-use super::partial::{Partial, RowName, end_of};
-use super::spec::{RecognizePlan, Skip, What};
+use super::growth::Growth;
+use super::partial::{Partial, RowName};
+use super::plan::{RecognizePlan, Skip, What};
 use super::Contiguity;
 use crate::cells::Cell;
 
@@ -63,81 +64,6 @@ pub(super) struct Coming<'r> {
 /// What attempts tell at once: matches, and whether they ran out of time instead.
 pub(super) type Tell<'t> = &'t mut dyn FnMut(bool, Partial);
 
-/// The waits and partial matches of an attempt while a row is taken in.
-struct Growth<'p> {
-    plan: &'p RecognizePlan,
-    waits: Vec<Wait>,
-    partials: Vec<Partial>,
-    /// How many partial matches there were.
-    before: usize,
-    /// What has come of each of them: by which variable, and where it stands.
-    grown: Vec<Vec<(usize, u32)>>,
-    /// The positions that each of those that have come of others has come to.
-    arrived: Vec<Vec<usize>>,
-    found: Option<Box<Partial>>,
-    /// Whether all that follows is worse than what has been found.
-    is_cut: bool,
-}
-
-impl Growth<'_> {
-    /// Takes a row as one at a position, behind a partial match.
-    fn grow(&mut self, from: u32, position: usize, row: &Coming<'_>, tell: Tell<'_>) {
-        let plan = self.plan;
-        let variable = plan.positions[position];
-        let known = self.grown[from as usize].iter().find(|(by, _)| *by == variable);
-        let child = match known {
-            Some((_, child)) => *child,
-            None => {
-                let child = self.partials[from as usize].with(row.name, variable, plan, row.value);
-                self.partials.push(child);
-                self.arrived.push(Vec::new());
-                let place = self.partials.len() as u32 - 1;
-                self.grown[from as usize].push((variable, place));
-                place
-            }
-        };
-        // The same rows by a worse way.
-        let arrived = &mut self.arrived[child as usize - self.before];
-        if arrived.contains(&position) {
-            return;
-        }
-        arrived.push(position);
-        for what in plan.follow[position].clone() {
-            let wait = &plan.waits[what];
-            let partial = &mut self.partials[child as usize];
-            let until = match wait.what {
-                What::Row(_) => partial.until(wait.within_ms, plan),
-                What::Absence(_) => {
-                    let until = end_of(partial.last.time, wait.within_ms);
-                    let same = |other: &Wait| {
-                        (other.partial, other.until) == (child, until)
-                            && plan.waits[other.what as usize].what == wait.what
-                    };
-                    if self.waits.iter().any(same) {
-                        continue;
-                    }
-                    until
-                }
-                What::End if plan.after_match != Skip::Nothing => {
-                    if !self.is_cut {
-                        self.found = Some(Box::new(partial.clone()));
-                        self.is_cut = true;
-                    }
-                    continue;
-                }
-                What::End => {
-                    if !partial.matched {
-                        partial.matched = true;
-                        tell(true, partial.clone());
-                    }
-                    continue;
-                }
-            };
-            self.waits.push(Wait { partial: child, what: what as u32, until, is_shadow: self.is_cut });
-        }
-    }
-}
-
 impl Attempt {
     /// Begins with a row, which is of those of the `accepted` variables; `none` is the partial match without rows.
     pub(super) fn begin(
@@ -149,7 +75,7 @@ impl Attempt {
     ) -> Option<Attempt> {
         let mut attempt =
             Attempt { start: row.name, partials: vec![none], waits: Vec::new(), found: None, timed_out: None };
-        let mut growth = attempt.growth(plan);
+        let mut growth = Growth::of(std::mem::take(&mut attempt.partials), None, plan);
         for &position in &plan.first {
             if accepted & bit(plan.positions[position]) != 0 && (!growth.is_cut || plan.has_shadows()) {
                 growth.grow(0, position, row, tell);
@@ -158,20 +84,6 @@ impl Attempt {
         let is_one = growth.partials.len() > 1;
         attempt.settle(growth);
         is_one.then_some(attempt)
-    }
-
-    fn growth<'p>(&mut self, plan: &'p RecognizePlan) -> Growth<'p> {
-        let partials = std::mem::take(&mut self.partials);
-        Growth {
-            plan,
-            waits: Vec::new(),
-            before: partials.len(),
-            grown: vec![Vec::new(); partials.len()],
-            partials,
-            arrived: Vec::new(),
-            found: self.found.take(),
-            is_cut: false,
-        }
     }
 
     /// Takes up what has become of it, without the partial matches that wait for nothing.
@@ -190,10 +102,8 @@ impl Attempt {
             places[wait.partial as usize] = 0;
         }
         self.waits.retain(|wait| places[wait.partial as usize] != GONE);
-        let mut next = 0;
-        for place in places.iter_mut().filter(|place| **place != GONE) {
+        for (next, place) in (0..).zip(places.iter_mut().filter(|place| **place != GONE)) {
             *place = next;
-            next += 1;
         }
         let mut kept = places.iter();
         self.partials.retain(|_| kept.next().is_some_and(|place| *place != GONE));
@@ -230,7 +140,7 @@ impl Attempt {
             }
         }
         let waits = std::mem::take(&mut self.waits);
-        let mut growth = self.growth(plan);
+        let mut growth = Growth::of(std::mem::take(&mut self.partials), self.found.take(), plan);
         for wait in waits {
             growth.is_cut |= wait.is_shadow;
             if growth.is_cut && !plan.has_shadows() {

@@ -12,10 +12,8 @@
 //! Size: the square of the positions at most; they are bounded.
 
 use std::collections::BTreeSet;
-use std::hash::Hash;
 
-use indexmap::IndexSet;
-
+use super::nodes::{Node, beginnings, distinct, expand, joined, links};
 use super::pattern::{Pattern, Place, Tree, problem};
 use crate::expressions::ExpressionProblem;
 
@@ -68,24 +66,6 @@ pub(super) struct Automaton {
     pub worse: Vec<Vec<Link>>,
 }
 
-/// A tree with its repetitions written out.
-enum Node {
-    Step(usize),
-    Not(usize),
-    Absent { variable: usize, within_ms: i64, at: Place },
-    Sequence(Vec<Node>),
-    Choice(Vec<Node>),
-    Optional { of: Box<Node>, reluctant: bool },
-    Loop { of: Box<Node>, at_least_one: bool, reluctant: bool },
-}
-
-/// How a part may begin: `None` with no row.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Beginning {
-    to: Option<To>,
-    guards: Variables,
-}
-
 impl Automaton {
     /// That of a pattern; `best_only`: of the matches that begin with a row only the best counts.
     ///
@@ -100,7 +80,7 @@ impl Automaton {
             return Err(problem(message, (1, 1)));
         }
         let mut automaton = Automaton::default();
-        let tree = automaton.expand(&pattern.tree);
+        let tree = expand(&pattern.tree, &mut automaton.positions);
         automaton.follow = vec![Vec::new(); automaton.positions.len()];
         automaton.link(&tree, &[Link { to: To::End, guards: 0 }])?;
         automaton.begin(pattern, &tree)?;
@@ -121,46 +101,6 @@ impl Automaton {
         }
         automaton.check_reached(pattern)?;
         Ok(automaton)
-    }
-
-    fn expand(&mut self, tree: &Tree) -> Node {
-        match tree {
-            Tree::Step { variable, within_ms, at } => {
-                self.positions.push(Position { variable: *variable, within_ms: *within_ms, at: *at });
-                Node::Step(self.positions.len() - 1)
-            }
-            Tree::Not { variable, .. } => Node::Not(*variable),
-            Tree::Absent { variable, within_ms, at } => {
-                Node::Absent { variable: *variable, within_ms: *within_ms, at: *at }
-            }
-            Tree::Sequence(all) => Node::Sequence(all.iter().map(|tree| self.expand(tree)).collect()),
-            Tree::Choice(all) => Node::Choice(all.iter().map(|tree| self.expand(tree)).collect()),
-            Tree::Repeat { of, least, most, reluctant } => {
-                // A repetition has a row: one of what may be empty may come no times.
-                let least = if nullable(of) { 0 } else { *least };
-                self.repeat(of, least, *most, *reluctant)
-            }
-        }
-    }
-
-    fn repeat(&mut self, of: &Tree, least: u32, most: Option<u32>, reluctant: bool) -> Node {
-        let copies = if most.is_none() { least.saturating_sub(1) } else { least };
-        let mut all: Vec<Node> = (0..copies).map(|_| self.expand(of)).collect();
-        match most {
-            None => {
-                let of = Box::new(self.expand(of));
-                all.push(Node::Loop { of, at_least_one: least > 0, reluctant });
-            }
-            Some(most) => {
-                let more: Vec<Node> = (least..most).map(|_| self.expand(of)).collect();
-                let nested = more.into_iter().rev().fold(None, |rest: Option<Node>, node| {
-                    let of = Node::Sequence([Some(node), rest].into_iter().flatten().collect());
-                    Some(Node::Optional { of: Box::new(of), reluctant })
-                });
-                all.extend(nested);
-            }
-        }
-        Node::Sequence(all)
     }
 
     /// Says of each position what is behind it, `behind` the node.
@@ -305,17 +245,6 @@ fn size(tree: &Tree) -> usize {
     }
 }
 
-/// Whether a tree can match without a row.
-fn nullable(tree: &Tree) -> bool {
-    match tree {
-        Tree::Step { .. } => false,
-        Tree::Not { .. } | Tree::Absent { .. } => true,
-        Tree::Sequence(all) => all.iter().all(nullable),
-        Tree::Choice(all) => all.iter().any(nullable),
-        Tree::Repeat { of, least, .. } => *least == 0 || nullable(of),
-    }
-}
-
 /// Where a variable is first negated.
 fn negation(tree: &Tree, wanted: usize) -> Place {
     fn find(tree: &Tree, wanted: usize) -> Option<Place> {
@@ -327,57 +256,6 @@ fn negation(tree: &Tree, wanted: usize) -> Place {
         }
     }
     find(tree, wanted).unwrap_or((1, 1))
-}
-
-/// How a node may begin, the best first.
-fn beginnings(node: &Node) -> Vec<Beginning> {
-    let empty = Beginning { to: None, guards: 0 };
-    let rows = |of: &Node| beginnings(of).into_iter().filter(|beginning| beginning.to.is_some());
-    let all: Vec<Beginning> = match node {
-        Node::Step(position) => vec![Beginning { to: Some(To::Step(*position)), guards: 0 }],
-        Node::Not(variable) => vec![Beginning { to: None, guards: bit(*variable) }],
-        Node::Absent { variable, within_ms, .. } => {
-            let to = To::Absent { variable: *variable, within_ms: *within_ms };
-            vec![Beginning { to: Some(to), guards: 0 }]
-        }
-        Node::Sequence(all) => all.iter().rev().fold(vec![empty], |behind, node| {
-            let each = beginnings(node).into_iter().flat_map(|beginning| match beginning.to {
-                Some(_) => vec![beginning],
-                None => guarded(&behind, beginning.guards),
-            });
-            distinct(each.collect())
-        }),
-        Node::Choice(all) => all.iter().flat_map(beginnings).collect(),
-        Node::Optional { of, reluctant: false } => rows(of).chain([empty]).collect(),
-        Node::Optional { of, reluctant: true } => [empty].into_iter().chain(rows(of)).collect(),
-        Node::Loop { of, at_least_one: true, .. } => beginnings(of),
-        Node::Loop { of, reluctant: false, .. } => rows(of).chain([empty]).collect(),
-        Node::Loop { of, reluctant: true, .. } => [empty].into_iter().chain(rows(of)).collect(),
-    };
-    distinct(all)
-}
-
-fn guarded(all: &[Beginning], guards: Variables) -> Vec<Beginning> {
-    all.iter().map(|beginning| Beginning { guards: beginning.guards | guards, ..*beginning }).collect()
-}
-
-/// The links to rows.
-fn links(beginnings: &[Beginning]) -> Vec<Link> {
-    beginnings.iter().filter_map(|b| b.to.map(|to| Link { to, guards: b.guards })).collect()
-}
-
-/// What is behind that before which something with these beginnings stands.
-fn joined(beginnings: &[Beginning], behind: &[Link]) -> Vec<Link> {
-    let each = beginnings.iter().flat_map(|beginning| match beginning.to {
-        Some(to) => vec![Link { to, guards: beginning.guards }],
-        None => behind.iter().map(|link| Link { guards: link.guards | beginning.guards, ..*link }).collect(),
-    });
-    distinct(each.collect())
-}
-
-/// Of what is there twice, the better.
-fn distinct<T: Eq + Hash>(all: Vec<T>) -> Vec<T> {
-    all.into_iter().collect::<IndexSet<T>>().into_iter().collect()
 }
 
 pub(super) fn steps(links: &[Link]) -> Vec<usize> {

@@ -6,7 +6,7 @@ use super::Contiguity;
 use super::attempt::{Attempt, Coming, Wait};
 use super::automaton::Variables;
 use super::partial::{Partial, RowName};
-use super::spec::{RecognizePlan, Skip, What};
+use super::plan::{RecognizePlan, Skip, What};
 
 /// A match that is told, or what ran out of time.
 #[derive(Debug)]

@@ -114,11 +114,14 @@
 
 mod attempt;
 mod automaton;
+mod growth;
 mod known;
+mod nodes;
 mod operator;
 mod output;
 mod partial;
 mod pattern;
+mod plan;
 mod references;
 mod running;
 mod spec;

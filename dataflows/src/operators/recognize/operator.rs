@@ -24,7 +24,7 @@ use super::automaton::{Variables, bit};
 use super::known::{Known, Told};
 use super::output;
 use super::partial::{Partial, RowName};
-use super::spec::{Looking, RecognizePlan};
+use super::plan::{Looking, RecognizePlan};
 use crate::cells::{self, Cell};
 use crate::keyed::Keyed;
 use crate::operator::{EpochInput, Operator, OperatorError, Outputs};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, StringArray, TimestampMillisecondArray};
 
 use super::known::Told;
-use super::spec::{Measure, RecognizePlan};
+use super::plan::{Measure, RecognizePlan};
 use crate::cells::{self, Cell};
 use crate::operator::OperatorError;
 use crate::rows::read_rows;

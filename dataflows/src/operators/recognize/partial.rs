@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::running::Running;
-use super::spec::{RecognizePlan, Skip};
+use super::plan::{RecognizePlan, Skip};
 use crate::cells::Cell;
 
 /// A row's name within its key: its time, and how many rows of the key with that time stand before it.

@@ -138,13 +138,10 @@ impl Walk<'_, '_> {
     /// The name of the running value that a part stands for, if it does.
     fn value(&mut self, part: &Tree) -> Result<Option<String>, ExpressionProblem> {
         match part {
-            Tree::CompoundIdentifier(names) if self.qualifier(names)?.is_some() => {
+            Tree::CompoundIdentifier(names) if self.qualifier(names)?.is_some() || self.is_of_last(&joined(names)) => {
                 self.running(Function::Last, part, part).map(Some)
             }
-            // A column of the last row.
-            Tree::Identifier(name)
-                if self.stands == Stands::Measure && self.references.rows.index_of(&name.value).is_ok() =>
-            {
+            Tree::Identifier(name) if self.is_of_last(&name.value) => {
                 self.running(Function::Last, part, part).map(Some)
             }
             Tree::Function(call) => match function_name(&call.name).as_str() {
@@ -162,16 +159,19 @@ impl Walk<'_, '_> {
         }
     }
 
+    /// Whether a name stands for the last row's column of the name.
+    fn is_of_last(&self, name: &str) -> bool {
+        self.stands == Stands::Measure && self.references.rows.index_of(name).is_ok()
+    }
+
     /// The variable of `A.x`; none where `A.x` is a column.
     fn qualifier(&self, names: &[Ident]) -> Result<Option<usize>, ExpressionProblem> {
         let [first, rest @ ..] = names else { return Ok(None) };
-        let whole = names.iter().map(|name| name.value.as_str()).collect::<Vec<_>>().join(".");
-        if self.references.rows.index_of(&whole).is_ok() {
+        if self.references.rows.index_of(&joined(names)).is_ok() {
             return Ok(None);
         }
         let variable = self.references.variable(&first.value);
-        let last = rest.iter().map(|name| name.value.as_str()).collect::<Vec<_>>().join(".");
-        if variable.is_none() && self.references.rows.index_of(&last).is_ok() {
+        if variable.is_none() && self.references.rows.index_of(&joined(rest)).is_ok() {
             let part = Tree::CompoundIdentifier(names.to_vec());
             let known = self.references.variables.to_vec();
             let unknown = Some((first.value.clone(), known));
@@ -351,6 +351,11 @@ impl VisitorMut for Strip<'_, '_, '_> {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// A name of several parts, as a column has it.
+fn joined(names: &[Ident]) -> String {
+    names.iter().map(|name| name.value.as_str()).collect::<Vec<_>>().join(".")
 }
 
 fn int(name: &str) -> Field {

@@ -11,7 +11,7 @@ use super::histories::{Chance, batch, history, lines, schema};
 use super::reference::Row;
 use crate::operator::{EpochInput, Operator, Outputs};
 use crate::operators::recognize::operator::Recognize;
-use crate::operators::recognize::spec::RecognizePlan;
+use crate::operators::recognize::plan::RecognizePlan;
 use crate::operators::recognize::RecognizeSpec;
 use crate::plan::PlanContext;
 

@@ -139,7 +139,7 @@ impl Condition {
                 both(row.x, before, |x, before| x > before)
             }
             Condition::FromFirst(variable) => both(row.x, of(*variable).next().flatten(), |x, first| x >= first),
-            Condition::NotLast(variable) => both(row.x, of(*variable).last().flatten(), |x, last| x != last),
+            Condition::NotLast(variable) => both(row.x, of(*variable).next_back().flatten(), |x, last| x != last),
             Condition::Fewer(variable, n) => (of(*variable).count() as i64) < *n,
             Condition::Less(variable, n) => values(*variable).iter().sum::<i64>() < *n,
             Condition::AboveAverage(variable) => {
@@ -398,7 +398,7 @@ pub fn expected(settings: &Settings, rows: &[Row]) -> Vec<Expected> {
             let of = |variable: usize| best.trace.iter().filter(move |(_, v)| *v == variable).map(|(row, _)| *row);
             allowed = match settings.skip {
                 Skip::ToFirst(variable) => of(variable).next().unwrap(),
-                Skip::ToLast(variable) => of(variable).last().unwrap(),
+                Skip::ToLast(variable) => of(variable).next_back().unwrap(),
                 Skip::PastLast => best.trace[best.trace.len() - 1].0 + 1,
                 Skip::ToNext | Skip::None => 0,
             };

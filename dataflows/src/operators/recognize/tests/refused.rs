@@ -153,7 +153,7 @@ fn the_rest_is_told() {
             "after_match.to_first",
             "the next match would begin where this one did: with its row of `A`",
         ),
-        (json!({ "max_partial": 0 }), "max_partial", "1 to 100000 partial matches of a key can be kept"),
+        (json!({ "max_partial": 0 }), "max_partial", "1 to 10000 partial matches of a key can be kept"),
         (json!({ "within": "0s" }), "within", "this must be longer than no time"),
         (json!({ "key": ["kye"] }), "key.0", "there is no column `kye`"),
         (json!({ "measures": { "n": "COUNT(D.*)" } }), "measures.n", "no row of a match is of `D`, which must not come"),
