@@ -21,6 +21,7 @@ mod nested_json;
 #[cfg(feature = "s3")]
 mod object_store;
 mod outputs;
+mod patterns;
 mod redis;
 mod resume;
 mod same_bytes;

@@ -28,6 +28,8 @@ struct Slot<S> {
     group: KeyGroup,
     live: bool,
     changed: bool,
+    /// Whether its number stands in [`Keyed::changed`], be it for a key before this one.
+    listed: bool,
     stored: bool,
     state: S,
 }
@@ -67,12 +69,14 @@ impl<S: Default> Keyed<S> {
             group,
             live: true,
             changed: false,
+            listed: false,
             stored: false,
             state: S::default(),
         };
         let number = match self.free.pop() {
             Some(number) => {
-                self.slots[number as usize] = slot;
+                let listed = self.slots[number as usize].listed;
+                self.slots[number as usize] = Slot { listed, ..slot };
                 number
             }
             None => {
@@ -93,8 +97,10 @@ impl<S: Default> Keyed<S> {
     /// The state of a key, to change it: the next checkpoint writes it.
     pub(crate) fn change(&mut self, number: u32) -> &mut S {
         let slot = &mut self.slots[number as usize];
-        if !slot.changed {
-            slot.changed = true;
+        slot.changed = true;
+        // Without checkpoints, keys that come and go would make the list longer and longer.
+        if !slot.listed {
+            slot.listed = true;
             self.changed.push(number);
         }
         &mut slot.state
@@ -151,6 +157,7 @@ impl<S: Default> Keyed<S> {
             changes.delete(group, &key);
         }
         let mut told = std::mem::take(&mut self.changed);
+        told.iter().for_each(|&number| self.slots[number as usize].listed = false);
         let all = is_most(told.len(), self.numbers.len());
         if all {
             told = self.numbers().collect();
@@ -158,7 +165,6 @@ impl<S: Default> Keyed<S> {
         let mut unchanged = 0;
         for number in told {
             let slot = &mut self.slots[number as usize];
-            // A number that was used again may be there twice.
             if !slot.live || !(all || slot.changed) {
                 continue;
             }
@@ -275,6 +281,22 @@ mod tests {
         let a = keyed.find_or_insert(b"a", || KeyGroup(1));
         *keyed.change(a) = 2;
         assert_eq!(changes(&mut keyed), [(b"a".to_vec(), None), (b"a".to_vec(), Some(vec![2]))]);
+    }
+
+    #[test]
+    fn keys_that_come_and_go_leave_nothing_behind() {
+        let mut keyed = Keyed::<u8>::default();
+        for _ in 0..1_000 {
+            let number = keyed.find_or_insert(b"a", || KeyGroup(1));
+            *keyed.change(number) = 1;
+            keyed.remove(number);
+        }
+        assert_eq!((keyed.slots.len(), keyed.changed.len(), keyed.removed.len()), (1, 1, 0));
+        let number = keyed.find_or_insert(b"b", || KeyGroup(1));
+        *keyed.change(number) = 2;
+        assert_eq!(changes(&mut keyed), [(b"b".to_vec(), Some(vec![2]))]);
+        *keyed.change(number) = 3;
+        assert_eq!(changes(&mut keyed), [(b"b".to_vec(), Some(vec![3]))]);
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! Every operator is a deterministic function of its state, an epoch's rows and the watermark. No
 //! code here reads the clock but `engine::clock`.
 
+mod cells;
 pub mod changes;
 pub mod engine;
 mod exact;

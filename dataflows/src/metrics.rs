@@ -137,6 +137,8 @@ pub struct StepMetrics {
     pub unmatched: AtomicU64,
     /// Rows of a join's table without times that took the place of another.
     pub replaced: AtomicU64,
+    /// Partial matches that a recognize step gave up because their key had too many.
+    pub evicted: AtomicU64,
     /// Rows out.
     pub rows_out: AtomicU64,
     /// Rows that came too late.

@@ -90,6 +90,8 @@ pub struct Outputs {
     pub unmatched: usize,
     /// Of a join: how many rows of a table without times took the place of another.
     pub replaced: usize,
+    /// Of a recognize step: how many partial matches were given up because their key had too many.
+    pub evicted: usize,
 }
 
 impl Outputs {

@@ -193,6 +193,9 @@ fn table(plan: &Plan, metrics: &Metrics, seconds: f64) -> String {
         if let unmatched @ 1.. = step.unmatched.load(Relaxed) {
             let _ = write!(table, ", {} matched nothing", grouped(unmatched));
         }
+        if let evicted @ 1.. = step.evicted.load(Relaxed) {
+            let _ = write!(table, "   {} partial matches evicted", grouped(evicted));
+        }
         let late = grouped(step.late.load(Relaxed));
         let busy = step.busy_ns.load(Relaxed) as f64 / 1e7 / seconds.max(1e-3);
         let _ = writeln!(

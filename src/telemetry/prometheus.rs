@@ -119,6 +119,15 @@ impl Collector for JobCollector {
             None,
             rows,
         )?;
+        let recognizers = steps().filter(|(_, s)| s.verb == "recognize");
+        let partials = recognizers.map(|(l, s)| (l, s.evicted.load(Relaxed)));
+        self.counters(
+            to,
+            "levada_step_evicted_partials",
+            "Partial matches given up because a key had too many",
+            None,
+            partials,
+        )?;
         let rows = sinks().map(|(l, s)| (l, s.rows.load(Relaxed)));
         self.counters(to, "levada_sink_rows", "Rows published", None, rows)?;
         let epochs = sinks().map(|(l, s)| (l, s.epochs.load(Relaxed)));

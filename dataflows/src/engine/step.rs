@@ -289,6 +289,7 @@ fn tally(counters: &StepMetrics, out: &Outputs) {
     count(&counters.late_unseen, out.late_unseen);
     count(&counters.unmatched, out.unmatched);
     count(&counters.replaced, out.replaced);
+    count(&counters.evicted, out.evicted);
 }
 
 /// Cuts what an operator emitted into batches of a size that downstream expects.

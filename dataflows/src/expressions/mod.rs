@@ -25,6 +25,7 @@ mod aggregate;
 mod blame;
 mod bounded;
 mod compile;
+mod draft;
 mod functions;
 mod habits;
 mod json;
@@ -53,7 +54,9 @@ use crate::operator::OperatorError;
 use crate::plan::{PlanContext, Problem};
 
 pub use aggregate::AggregateExpression;
+pub(crate) use draft::{Draft, column, problem_at};
 pub(crate) use habits::of_many;
+pub(crate) use parse::function_name;
 pub(crate) use words::a_type;
 
 /// An expression that has been checked against a schema. Cheap to clone, shared between threads.
@@ -194,6 +197,21 @@ impl Expression {
             .as_boolean_opt()
             .ok_or_else(|| OperatorError::Expression("a condition: it is not true or false".into()))?;
         Ok(if values.null_count() == 0 { values.clone() } else { prep_null_mask_filter(values) })
+    }
+}
+
+impl Expression {
+    /// Whether it is a condition that is true of no row, as far as that shows without looking at one.
+    ///
+    /// # Errors
+    /// As [`Self::matches`].
+    pub(crate) fn is_never(&self) -> Result<bool, OperatorError> {
+        if !self.program.places.is_empty() {
+            return Ok(false);
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(1));
+        let row = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &options)?;
+        Ok(self.matches(&row)?.true_count() == 0)
     }
 }
 

@@ -52,6 +52,8 @@ steps! {
     group => Group(GroupSpec),
     /// Pairs rows of two streams that are near in time.
     pair => Pair(PairSpec),
+    /// Recognizes patterns over the rows of a key.
+    recognize => Recognize(RecognizeSpec),
     /// Finds unusual values.
     detect => Detect(DetectSpec),
     /// Gathers related events into incidents.

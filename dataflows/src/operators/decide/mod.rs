@@ -29,7 +29,6 @@
 //! State: for each key and policy with a cooldown the end of it, until the watermark passes that; and of
 //! the state stream one row per key, until `drop_when` removes it.
 
-mod cells;
 pub mod json;
 mod operator;
 mod policy;

@@ -11,8 +11,8 @@ use arrow::datatypes::Field;
 use levada_types::{Batch, EventTime, KeyGroup, KeyHasher, StateChanges, TIME_COLUMN};
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::cells::{self, Cell};
 use super::{DecidePlan, Mode, StatePlan, json};
+use crate::cells::{self, Cell};
 use crate::operator::{EpochInput, Operator, OperatorError, Outputs};
 
 /// Applies policies to rows. See [`super`].

@@ -1,4 +1,4 @@
-//! Single values, as keys and as what is remembered of another stream.
+//! Single values: as keys, as what is remembered of another stream, as what a partial match knows of its rows.
 
 use std::sync::Arc;
 
@@ -35,7 +35,9 @@ impl Cell {
             DataType::Int64 => Cell::Int(column.as_primitive::<Int64Type>().value(row)),
             DataType::Float64 => Cell::Float(column.as_primitive::<Float64Type>().value(row)),
             DataType::Utf8 => Cell::Text(column.as_string::<i32>().value(row).to_string()),
-            DataType::Timestamp(..) => Cell::Int(column.as_primitive::<TimestampMillisecondType>().value(row)),
+            DataType::Timestamp(..) => {
+                Cell::Int(column.as_primitive::<TimestampMillisecondType>().value(row))
+            }
             _ => Cell::Null,
         }
     }
@@ -60,7 +62,11 @@ pub fn row(rows: &RecordBatch, columns: &[usize], row: usize) -> Vec<Cell> {
 
 /// A column of the values at place `index` of `rows`; null where there is no row.
 pub fn column(rows: &[Option<Arc<[Cell]>>], index: usize, data_type: &DataType) -> ArrayRef {
-    let cells = rows.iter().map(|row| row.as_ref().and_then(|cells| cells.get(index)));
+    array(rows.iter().map(|row| row.as_ref().and_then(|cells| cells.get(index))), data_type)
+}
+
+/// A column of values; null where there is none, or one of another type.
+pub fn array<'c>(cells: impl Iterator<Item = Option<&'c Cell>>, data_type: &DataType) -> ArrayRef {
     macro_rules! array {
         ($array:ty, $pattern:pat => $value:expr) => {
             Arc::new(
