@@ -11,7 +11,7 @@ use levada_connectors::kafka::{Properties, Setting};
 
 use self::simulated::Simulated;
 use super::failure::Failure;
-use crate::generate::{Destination, bench, flights, platform, shop};
+use crate::generate::{Destination, bench, flights, platform, shop, warehouse};
 
 mod simulated;
 
@@ -72,6 +72,9 @@ enum Command {
     },
     /// A platform's alerts, made up, and which of them are of one incident: platform.events, .topology, .labels
     Platform(Simulated),
+    /// A warehouse's tasks, workers and scans, made up, and when a zone had too much to do and a worker grew slower:
+    /// warehouse.tasks, .workers, .scans, .labels
+    Warehouse(Simulated),
     /// Made-up events of eight fields, to measure with: the same for the same seed
     #[command(group = clap::ArgGroup::new("to").required(true).args(["out", "topic"]))]
     Bench {
@@ -126,6 +129,9 @@ impl Generate {
             Command::Platform(simulated) => {
                 simulated.run(&to, &platform::TOPICS, platform::Platform::new, &mut out)?;
             }
+            Command::Warehouse(simulated) => {
+                simulated.run(&to, &warehouse::TOPICS, warehouse::Warehouse::new, &mut out)?;
+            }
             Command::Bench { seed, events, keys, out: Some(path), .. } => {
                 to_file(&path, |file| bench::write(file, seed, events, keys))?;
                 writeln!(out, "{}: {events} records", path.display())?;
@@ -144,7 +150,8 @@ impl Generate {
         let Some(brokers) = &self.kafka.kafka else { return Ok(Destination::Log(data_dir.into())) };
         if let Command::Shop { out: Some(_), .. }
         | Command::Bench { out: Some(_), .. }
-        | Command::Platform(Simulated { out: Some(_), .. }) = self.command
+        | Command::Platform(Simulated { out: Some(_), .. })
+        | Command::Warehouse(Simulated { out: Some(_), .. }) = self.command
         {
             return Err(Failure::Other(
                 "write to a file and to --kafka at once: leave one of them out".into(),

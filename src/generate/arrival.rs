@@ -8,9 +8,7 @@
 //! Most need up to two seconds, and one in five up to the bound. So an event's time lies at most the bound behind
 //! the greatest that came before it. What is on its way is kept: as many as happen within the bound.
 
-use std::cmp::Ordering;
-use std::collections::BinaryHeap;
-
+use super::calendar::Calendar;
 use super::random::Random;
 
 /// The most that an event's time lies behind that of an event that came before it.
@@ -18,22 +16,11 @@ pub const OUT_OF_ORDER_MS: u64 = 20_000;
 const USUAL_MS: u64 = 2_000;
 
 /// What has happened and has not come yet.
-pub(super) struct Arrival<T> {
-    on_the_way: BinaryHeap<OnTheWay<T>>,
-    /// How many were sent.
-    sent: u64,
-}
-
-struct OnTheWay<T> {
-    comes_us: u64,
-    /// Of two that come at once, the one that was sent first.
-    number: u64,
-    what: T,
-}
+pub(super) struct Arrival<T>(Calendar<T>);
 
 impl<T> Arrival<T> {
     pub(super) fn new() -> Arrival<T> {
-        Arrival { on_the_way: BinaryHeap::new(), sent: 0 }
+        Arrival(Calendar::new(u64::MAX))
     }
 
     /// It happened at this time, in microseconds, and is on its way from now on.
@@ -41,37 +28,17 @@ impl<T> Arrival<T> {
         let most_ms = if random.below(5) == 0 { OUT_OF_ORDER_MS } else { USUAL_MS };
         // Times are told in whole milliseconds, rounded down: one less keeps the bound.
         let comes_us = at_us + random.below((most_ms - 1) * 1000);
-        self.on_the_way.push(OnTheWay { comes_us, number: self.sent, what });
-        self.sent += 1;
+        self.0.add(comes_us, what);
     }
 
     /// What comes next, if nothing that happens at this time or later can come before it.
     pub(super) fn next_before(&mut self, at_us: u64) -> Option<T> {
-        let next = self.on_the_way.peek()?;
-        (next.comes_us <= at_us).then(|| self.on_the_way.pop().map(|next| next.what))?
+        if self.0.next_us() > at_us {
+            return None;
+        }
+        self.0.take().map(|(_, what)| what)
     }
 }
-
-/// Turned around: the first to come is the greatest.
-impl<T> Ord for OnTheWay<T> {
-    fn cmp(&self, other: &OnTheWay<T>) -> Ordering {
-        (other.comes_us, other.number).cmp(&(self.comes_us, self.number))
-    }
-}
-
-impl<T> PartialOrd for OnTheWay<T> {
-    fn partial_cmp(&self, other: &OnTheWay<T>) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<T> PartialEq for OnTheWay<T> {
-    fn eq(&self, other: &OnTheWay<T>) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl<T> Eq for OnTheWay<T> {}
 
 #[cfg(test)]
 mod tests {
@@ -86,7 +53,7 @@ mod tests {
             came.extend(std::iter::from_fn(|| arrival.next_before(at_ms * 1000)));
             arrival.send(at_ms * 1000, at_ms, &mut random);
         }
-        assert!(arrival.on_the_way.len() <= OUT_OF_ORDER_MS as usize / 100);
+        assert!(arrival.0.len() <= OUT_OF_ORDER_MS as usize / 100);
         came.extend(std::iter::from_fn(|| arrival.next_before(u64::MAX)));
         let (mut newest, mut most_behind) = (0, 0);
         for at in &came {

@@ -4,12 +4,14 @@
 
 mod arrival;
 pub mod bench;
+mod calendar;
 pub mod flights;
 pub mod platform;
 pub mod random;
 pub mod setting;
 pub mod shop;
 pub mod topics;
+pub mod warehouse;
 
 use std::path::PathBuf;
 

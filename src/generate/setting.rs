@@ -23,6 +23,16 @@ pub enum Length {
     Time(u64),
 }
 
+impl Length {
+    /// The most events, and the last time in microseconds from the beginning.
+    pub(super) fn bounds(self) -> (u64, u64) {
+        match self {
+            Length::Events(events) => (events, u64::MAX),
+            Length::Time(ms) => (u64::MAX, ms.saturating_mul(1000)),
+        }
+    }
+}
+
 /// Which of the many possible streams. The same setting gives the same bytes, on every machine.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Setting {

@@ -1,7 +1,6 @@
 //! The stream itself: what happens is taken in the order of its time, and tells what happens next.
 
-use std::cmp::Ordering;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use levada_types::ConnectorError;
@@ -12,8 +11,9 @@ use super::graph::{Change, Graph, Layer};
 use super::words::{self, Names, Theme};
 use super::{Category, Shape};
 use crate::generate::arrival::Arrival;
+use crate::generate::calendar::Calendar;
 use crate::generate::random::Random;
-use crate::generate::setting::{Length, Setting};
+use crate::generate::setting::Setting;
 use crate::generate::topics::Record;
 use crate::generate::{BEGIN_MS, event};
 
@@ -48,15 +48,13 @@ pub struct Platform {
     graph: Graph,
     /// By service: how much of the noise is of it.
     noisy: Vec<u64>,
-    to_come: BinaryHeap<Due>,
-    scheduled: u64,
+    calendar: Calendar<What>,
     arrival: Arrival<Told>,
     going_on: Vec<GoingOn>,
     /// How many incidents have begun, and how many events have come.
     incidents: u64,
     came: u64,
     most_events: u64,
-    until_us: u64,
     /// Means, in microseconds, from one to the next: of events of noise that are single, of bursts, of incidents.
     single_every_us: f64,
     burst_every_us: f64,
@@ -66,13 +64,7 @@ pub struct Platform {
     ready: VecDeque<Record>,
 }
 
-/// What happens at a time. Turned around in its order: the first is the greatest.
-struct Due {
-    at_us: u64,
-    number: u64,
-    what: What,
-}
-
+/// What happens at a time.
 enum What {
     Single,
     Burst,
@@ -135,22 +127,17 @@ impl Platform {
             )));
         }
         let noise_every_us = |share: f64| SECOND_US / (shape.rate * shape.noise * share);
-        let (most_events, until_us) = match setting.length {
-            Length::Events(events) => (events, u64::MAX),
-            Length::Time(ms) => (u64::MAX, ms.saturating_mul(1000)),
-        };
+        let (most_events, until_us) = setting.length.bounds();
         let mut platform = Platform {
             random,
             graph,
             noisy,
-            to_come: BinaryHeap::new(),
-            scheduled: 0,
+            calendar: Calendar::new(until_us),
             arrival: Arrival::new(),
             going_on: Vec::new(),
             incidents: 0,
             came: 0,
             most_events,
-            until_us,
             single_every_us: noise_every_us(1.0 - shape.flapping),
             burst_every_us: noise_every_us(shape.flapping) * events_each,
             incident_every_us,
@@ -167,22 +154,15 @@ impl Platform {
         Ok(platform)
     }
 
-    fn schedule(&mut self, at_us: u64, what: What) {
-        if at_us <= self.until_us {
-            self.to_come.push(Due { at_us, number: self.scheduled, what });
-            self.scheduled += 1;
-        }
-    }
-
     /// It happens after some time of waiting; if that is without end, never.
     fn again(&mut self, now_us: u64, every_us: f64, what: What) {
         if every_us.is_finite() {
             let wait_us = self.random.exponential() * every_us;
-            self.schedule(now_us + wait_us as u64, what);
+            self.calendar.add(now_us + wait_us as u64, what);
         }
     }
 
-    fn happens(&mut self, Due { at_us, what, .. }: Due) {
+    fn happens(&mut self, at_us: u64, what: What) {
         match what {
             What::Single => {
                 let voice = self.noise(1);
@@ -192,7 +172,7 @@ impl Platform {
             What::Burst => {
                 let says = self.random.count(self.events_each);
                 let voice = self.noise(says);
-                self.schedule(at_us, What::Speaks(voice));
+                self.calendar.add(at_us, What::Speaks(voice));
                 self.again(at_us, self.burst_every_us, What::Burst);
             }
             What::Incident => {
@@ -212,7 +192,7 @@ impl Platform {
                     let says = f64::from(voice.says);
                     let gap_us = voice.span_us / says * (0.4 + 1.2 * f64::from(voice.said) / says);
                     let wait_us = self.random.exponential() * gap_us;
-                    self.schedule(at_us + wait_us as u64, What::Speaks(voice));
+                    self.calendar.add(at_us + wait_us as u64, What::Speaks(voice));
                 }
             }
         }
@@ -245,7 +225,7 @@ impl Platform {
                 span_us: span_us as f64,
             };
             until_us = until_us.max(one.at_us + span_us);
-            self.schedule(one.at_us + late_us, What::Speaks(voice));
+            self.calendar.add(one.at_us + late_us, What::Speaks(voice));
         }
         self.going_on.push(GoingOn { trouble, services, until_us });
     }
@@ -391,12 +371,11 @@ impl Iterator for Platform {
             if self.came == self.most_events {
                 return None;
             }
-            let next_us = self.to_come.peek().map_or(u64::MAX, |due| due.at_us);
-            if let Some(told) = self.arrival.next_before(next_us) {
+            if let Some(told) = self.arrival.next_before(self.calendar.next_us()) {
                 self.tell(&told);
             } else {
-                let due = self.to_come.pop()?;
-                self.happens(due);
+                let (at_us, what) = self.calendar.take()?;
+                self.happens(at_us, what);
             }
         }
     }
@@ -437,23 +416,3 @@ fn span_us(random: &mut Random) -> u64 {
 fn instant_ms(at_us: u64) -> i64 {
     BEGIN_MS + (at_us / 1000) as i64
 }
-
-impl Ord for Due {
-    fn cmp(&self, other: &Due) -> Ordering {
-        (other.at_us, other.number).cmp(&(self.at_us, self.number))
-    }
-}
-
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Due) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Due {
-    fn eq(&self, other: &Due) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Due {}
