@@ -8,6 +8,7 @@ mod calendar;
 pub mod flights;
 pub mod platform;
 pub mod random;
+pub mod retail;
 pub mod setting;
 pub mod shop;
 pub mod topics;

@@ -18,11 +18,11 @@
 //!
 //! **Zones and crews** ([`site`]): a zone for each 0.3 events a second of `rate`, at least two. Each has a crew of 5 to
 //! 11 for the shifts from 06:00 and 14:00, and one of about half as many from 22:00, the same people every day. Who is
-//! on duty logs in up to ten minutes after the shift begins, takes three breaks (15, 30, 15 minutes) when the task at
-//! hand is done, and logs out at the end of the shift. Each has a pace of their own; some are new, and always slower.
+//! on duty logs in up to ten minutes after the shift begins, takes three breaks (15, 30, 15 minutes, each some time within
+//! two hours) when the task at hand is done, and logs out at the end of the shift. Each has a pace of their own; some are new, and always slower.
 //!
 //! **Tasks** come at random, so many that a crew is busy for a share of its time that depends on the hour (0.5 at night,
-//! 0.8 in the afternoon), and wait in their zone's queue for the next who is free. A task takes a time by its type and
+//! 0.72 in the afternoon), and wait in their zone's queue for the next who is free. A task takes a time by its type and
 //! units, times the worker's pace, times chance (a standard deviation of half of `noise`). Each unit is a scan.
 //!
 //! **Overload** of a zone: for 40 to 100 minutes it gets 1.3 to 1.7 times what its crew can do; in one of three cases not
@@ -32,11 +32,11 @@
 //! **Decline** of a worker: tasks and scans take longer, growing over 30 to 60 minutes to 1.25 to 1.6 times, and stay so;
 //! an hour to three in all, or until the end of the shift, which is an hour later at least. It begins an hour after log-in or later.
 //!
-//! `overlap` is how many of both there are at once, on average, half of them overloads (an overload counted as 130
+//! `overlap` is how many of both there are at once, on average, half of them overloads (an overload counted as 150
 //! minutes, a decline as 85 rather than 105, as none begins in the first and the last hour
 //! of a shift).
 //!
-//! **What looks like it and is not**, the more the more `noise`: bursts (two to three times as many tasks for 6 to 12
+//! **What looks like it and is not**, the more the more `noise`: bursts (1.6 to 2.4 times as many tasks for 5 to 10
 //! minutes), times in which two of five tasks are heavy ones, workers who move to another zone for the rest of their
 //! shift, pauses of 4 to 10 minutes that nobody logs within a task, and new workers.
 //!

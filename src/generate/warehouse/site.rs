@@ -15,8 +15,8 @@ const EVENTS_PER_ZONE: f64 = 0.3;
 
 /// By hour of the day, from 0: for how much of its time a crew is busy.
 const BUSY: [f64; 24] = [
-    0.5, 0.5, 0.5, 0.5, 0.55, 0.55, 0.55, 0.6, 0.68, 0.74, 0.78, 0.78, 0.7, 0.7, 0.74, 0.78, 0.8, 0.8, 0.78,
-    0.72, 0.65, 0.6, 0.5, 0.5,
+    0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.55, 0.6, 0.66, 0.7, 0.7, 0.64, 0.64, 0.66, 0.7, 0.72, 0.72, 0.7,
+    0.65, 0.6, 0.55, 0.5, 0.5,
 ];
 /// How much of a shift a worker is at work: breaks, coming and leaving, and who comes late are the rest.
 const AT_WORK: f64 = 0.84;

@@ -24,7 +24,7 @@ const DAY_US: f64 = 86_400.0 * SECOND_US;
 /// 06:00, three hours before other streams begin.
 const FIRST_MS: i64 = BEGIN_MS - 3 * 3_600_000;
 /// What an episode takes on average, for `overlap`: an overload with what is worked off after it, a decline.
-const OVERLOAD_US: f64 = 130.0 * 60.0 * SECOND_US;
+const OVERLOAD_US: f64 = 150.0 * 60.0 * SECOND_US;
 const DECLINE_US: f64 = 85.0 * 60.0 * SECOND_US;
 const LEAST_DECLINE_US: u64 = 60 * MINUTE_US;
 /// How often what is no episode happens at a noise of 1, a day: for a zone, and for a worker.
@@ -36,6 +36,8 @@ const PAUSES_A_DAY: f64 = 3.0;
 const LEAST_CREW: usize = 4;
 /// A zone that had an overload has none for so long.
 const QUIET_US: u64 = 2 * HOUR_US;
+/// Within how many minutes the breaks of a crew begin, so that not all are away at once.
+const BREAK_TIMES: u64 = 120;
 /// How often it is looked whether somebody may go on a break, and what waits is worked off.
 const ROUND_US: u64 = 10_000_000;
 
@@ -149,8 +151,8 @@ impl Warehouse {
             }
             What::Burst => {
                 let zone = self.random.below(self.site.zones.len() as u64) as usize;
-                let lasts_us = (6 + self.random.below(7)) * MINUTE_US;
-                self.site.zones[zone].burst = (now_us + lasts_us, 2.0 + self.random.unit());
+                let lasts_us = (5 + self.random.below(6)) * MINUTE_US;
+                self.site.zones[zone].burst = (now_us + lasts_us, 1.6 + 0.8 * self.random.unit());
                 self.again(now_us, What::Burst);
             }
             What::Heavy => {
@@ -171,10 +173,10 @@ impl Warehouse {
             if self.site.workers[worker].shift == shift {
                 let late_us = self.random.below(10 * MINUTE_US);
                 self.site.workers[worker].leaves_us = ends_us;
-                self.site.workers[worker].breaks = [(6, 15), (4, 30), (2, 15)]
-                    .map(|(hour, minutes)| {
-                        let early_us = self.random.below(40 * MINUTE_US);
-                        (now_us + hour * HOUR_US - early_us, minutes * MINUTE_US)
+                self.site.workers[worker].breaks = [(345, 15), (195, 30), (60, 15)]
+                    .map(|(begin, minutes)| {
+                        let due = begin + self.random.below(BREAK_TIMES);
+                        (now_us + due * MINUTE_US, minutes * MINUTE_US)
                     })
                     .into();
                 self.calendar.add(now_us + late_us, What::LogIn(worker));
