@@ -131,9 +131,9 @@ fn table(script: &str, options: &[&str]) -> String {
 #[test]
 fn what_the_warehouse_job_decides_is_mostly_true() {
     let table = table("scripts/warehouse_score.py", &["--seeds", "111-112", "--difficulty", "normal"]);
-    for kind in ["overload", "decline"] {
+    for (kind, precise, complete) in [("overload", 0.8, 0.75), ("decline", 0.45, 0.7)] {
         let (precision, recall) = scored(&table, kind, "job");
-        assert!(precision > 0.6 && recall > 0.5, "{kind}: {table}");
+        assert!(precision > precise && recall > complete, "{kind}: {table}");
     }
     let (by_job, by_threshold) = (scored(&table, "decline", "job"), scored(&table, "decline", "threshold"));
     assert!(by_job.0 > by_threshold.0 + 0.2 && by_job.1 > by_threshold.1, "{table}");

@@ -211,15 +211,17 @@ fn who_declines_takes_longer_for_the_same_and_nobody_else_does() {
 #[test]
 fn an_overload_is_more_than_can_be_done_and_its_queue_grows() {
     let [tasks, _, _, told] = lines(&days(6, Difficulty::Hard, 4));
-    let mut tasks = values(&tasks);
-    tasks.sort_by_key(at);
+    let mut changes: HashMap<String, Vec<(i64, i64)>> = HashMap::new();
+    for task in values(&tasks) {
+        let change = match text(&task, "kind") {
+            "created" => 1,
+            "assigned" => -1,
+            _ => continue,
+        };
+        changes.entry(text(&task, "zone").into()).or_default().push((at(&task), change));
+    }
     let waiting = |zone: &str, when: i64| {
-        let until = tasks.iter().take_while(|task| at(task) <= when).filter(|task| task["zone"] == zone);
-        until.fold(0_i64, |waiting, task| match text(task, "kind") {
-            "created" => waiting + 1,
-            "assigned" => waiting - 1,
-            _ => waiting,
-        })
+        changes[zone].iter().filter(|(at, _)| *at <= when).map(|(_, change)| change).sum::<i64>()
     };
     let (mut grew, mut overloads) = (0, 0);
     for label in labels(&told).iter().filter(|label| label.overload && label.until < i64::MAX) {
