@@ -10,7 +10,7 @@ PYTHON := $(LEVADA_CACHE)/venv/bin/python
 # compiled twice.
 CARGO_BUILD := cargo build --release --workspace --locked
 
-.PHONY: demo demo-kafka test nab properties bench bench-kafka torture outages-kafka build setup setup-kafka flights onnxruntime fmt lint check-deps schema clean
+.PHONY: demo demo-kafka test nab warehouse retail platform properties bench bench-kafka torture outages-kafka build setup setup-kafka flights onnxruntime fmt lint check-deps schema clean
 
 demo: build flights onnxruntime
 	scripts/demo.sh $(LEVADA)
@@ -32,6 +32,13 @@ CASES ?= 10000
 properties:
 	PROPTEST_CASES=$(CASES) cargo test --release --workspace --locked --lib -- operators::window operators::join \
 		operators::pair operators::group operators::dedupe
+
+# How well the jobs find what is true in simulated events, on seeds that nobody tuned for, beside fixed thresholds.
+warehouse: build
+	python3 scripts/warehouse_score.py $(LEVADA) --seeds 1-20
+
+retail: build
+	python3 scripts/retail_score.py $(LEVADA) --seeds 1-20
 
 bench: build onnxruntime
 	scripts/bench.sh $(LEVADA)

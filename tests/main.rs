@@ -26,6 +26,7 @@ mod redis;
 mod resume;
 mod same_bytes;
 mod shop;
+mod simulated;
 mod simulation;
 #[cfg(feature = "sql")]
 mod sql;

@@ -9,8 +9,11 @@ use clap::{Args, Subcommand};
 #[cfg(feature = "kafka")]
 use levada_connectors::kafka::{Properties, Setting};
 
+use self::simulated::Simulated;
 use super::failure::Failure;
-use crate::generate::{Destination, bench, flights, shop};
+use crate::generate::{Destination, bench, flights, platform, retail, shop, warehouse};
+
+mod simulated;
 
 /// Fills topics with recorded or made-up events
 #[derive(Clone, Debug, Args)]
@@ -67,6 +70,14 @@ enum Command {
         #[arg(long, value_name = "N", default_value_t = 1)]
         partitions: u32,
     },
+    /// A platform's alerts, made up, and which of them are of one incident: platform.events, .topology, .labels
+    Platform(Simulated),
+    /// A warehouse's tasks, workers and scans, made up, and when a zone had too much to do and a worker grew slower:
+    /// warehouse.tasks, .workers, .scans, .labels
+    Warehouse(Simulated),
+    /// A shop's customers, made up, and when one of them is not oneself: retail.purchases, .segments, .consumption,
+    /// .labels
+    Retail(Simulated),
     /// Made-up events of eight fields, to measure with: the same for the same seed
     #[command(group = clap::ArgGroup::new("to").required(true).args(["out", "topic"]))]
     Bench {
@@ -118,6 +129,15 @@ impl Generate {
                 shop::fill(&to, &topic, partitions, seed, events)?;
                 writeln!(out, "{topic}: {events} records")?;
             }
+            Command::Platform(simulated) => {
+                simulated.run(&to, &platform::TOPICS, platform::Platform::new, &mut out)?;
+            }
+            Command::Warehouse(simulated) => {
+                simulated.run(&to, &warehouse::TOPICS, warehouse::Warehouse::new, &mut out)?;
+            }
+            Command::Retail(simulated) => {
+                simulated.run(&to, &retail::TOPICS, retail::Retail::new, &mut out)?;
+            }
             Command::Bench { seed, events, keys, out: Some(path), .. } => {
                 to_file(&path, |file| bench::write(file, seed, events, keys))?;
                 writeln!(out, "{}: {events} records", path.display())?;
@@ -134,7 +154,12 @@ impl Generate {
     #[cfg(feature = "kafka")]
     fn destination(&self, data_dir: &Path) -> Result<Destination, Failure> {
         let Some(brokers) = &self.kafka.kafka else { return Ok(Destination::Log(data_dir.into())) };
-        if let Command::Shop { out: Some(_), .. } | Command::Bench { out: Some(_), .. } = self.command {
+        if let Command::Shop { out: Some(_), .. }
+        | Command::Bench { out: Some(_), .. }
+        | Command::Platform(Simulated { out: Some(_), .. })
+        | Command::Warehouse(Simulated { out: Some(_), .. })
+        | Command::Retail(Simulated { out: Some(_), .. }) = self.command
+        {
             return Err(Failure::Other(
                 "write to a file and to --kafka at once: leave one of them out".into(),
             ));
@@ -193,7 +218,7 @@ mod tests {
     use std::fs;
 
     use clap::Parser;
-    use levada_connectors::log::Log;
+    use levada_connectors::log::{Log, Start};
 
     use super::Generate;
 
@@ -224,6 +249,45 @@ mod tests {
             assert!(parse(&["--topic", "b", "--property", "linger.ms=5"]).is_err(), "of no brokers");
             let both = parse(&["--out", &file_name, "--kafka", "127.0.0.1:1"]).unwrap();
             assert!(both.generate.run(folder.path()).is_err());
+        }
+    }
+
+    #[test]
+    fn simulations_go_to_files_or_to_topics_alike() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Log::open(folder.path()).unwrap();
+        for (name, topics) in [
+            ("platform", ["platform.events", "platform.topology", "platform.labels"]),
+            ("warehouse", ["warehouse.tasks", "warehouse.scans", "warehouse.workers"]),
+            ("retail", ["retail.purchases", "retail.segments", "retail.consumption"]),
+        ] {
+            let out = folder.path().join(name);
+            let parse = |more: &[&str]| {
+                Line::try_parse_from(
+                    ["generate", name, "--seed", "4", "--difficulty", "hard"].iter().chain(more),
+                )
+            };
+            let to_files = parse(&["--events", "12345", "--out", out.to_str().unwrap()]).unwrap();
+            to_files.generate.run(folder.path()).unwrap();
+            parse(&["--events", "12345"]).unwrap().generate.run(folder.path()).unwrap();
+            for topic in topics {
+                let mut reader = log.topic(topic).unwrap().reader(0, Start::Beginning).unwrap();
+                let mut held = Vec::new();
+                loop {
+                    let fetched = reader.read(10_000, 1 << 24).unwrap();
+                    if fetched.is_empty() {
+                        break;
+                    }
+                    held.extend(
+                        fetched.iter().map(|record| String::from_utf8(record.value.to_vec()).unwrap()),
+                    );
+                }
+                let text = fs::read_to_string(out.join(format!("{topic}.jsonl"))).unwrap();
+                assert!(!held.is_empty() && text.lines().eq(held.iter().map(String::as_str)), "{topic}");
+            }
+            assert!(parse(&["--events", "5", "--duration", "1h"]).is_err());
+            assert!(parse(&["--difficulty", "harder"]).is_err());
+            assert!(parse(&["--rate=-1"]).unwrap().generate.run(folder.path()).is_err());
         }
     }
 }
