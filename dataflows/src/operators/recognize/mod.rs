@@ -102,10 +102,10 @@
 //! # Bounds and cost
 //!
 //! A partial trace takes some 50 bytes of a checkpoint beside its running values (see `running.rs`), however many rows it
-//! has. Of a key there are at most `max_partial`, with matches that are not told yet; when a row brings more, the oldest are given up, by
-//! their first rows and among those of one the worst first, and counted (`evicted`). A match whose better ones were given up
-//! is told. Every row that can be waited for must have a deadline, or the spec is refused; with it passes the last of a key,
-//! which is then forgotten.
+//! has. Of a key there are at most `max_partial`, with matches that are not told yet; when a row brings more, the oldest are
+//! given up, by their first rows and among those of one the worst first, and counted (`evicted`). A match whose better ones
+//! were given up is told. Every row that can be waited for must have a deadline, or the spec is refused; with it passes the
+//! last of a key, which is then forgotten.
 //!
 //! A row costs a look-up of its key, the parts of conditions that see only the row (once a batch), and a look at what the key
 //! waits for. Conditions that look back are asked for all keys of a batch at once, a row of each at a time, so with few keys
