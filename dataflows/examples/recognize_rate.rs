@@ -3,14 +3,13 @@
 //! `cargo build --release --workspace --examples && target/release/examples/recognize_rate`
 //!
 //! A million events of 1,000 and of 100,000 keys: a login fails (one in four), succeeds, or is something else. Then floods,
-//! in which every row begins a partial match that never ends: of what they cost, the first and the last tenth are told
-//! apart, because the cost of an event must not grow with how many came before.
+//! in which every row begins a partial match that never ends: of what they cost, three tenths are told
+//! apart, because once each key has as many partial matches as it may, the cost of an event must not grow any more.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 use std::error::Error;
 use std::sync::Arc;
-use std::time::Instant;
 
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, TimestampMillisecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -51,8 +50,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     measure("flood, A N", &flood("A N", "relaxed", "past_last"), 1_000, EVENTS / 4)?;
     measure("flood, A+ N", &flood("A+ N", "relaxed", "past_last"), 1_000, EVENTS / 4)?;
-    measure("flood, A+ N, all", &flood("A+ N", "relaxed_any", "none"), 1_000, EVENTS / 40)?;
-    measure("flood, A B+ N, all", &flood("A B+ N", "relaxed_any", "none"), 1_000, EVENTS / 40)
+    measure("flood, A+ N, all", &flood("A+ N", "relaxed_any", "none"), 1_000, EVENTS / 20)?;
+    measure("flood, A B+ N, all", &flood("A B+ N", "relaxed_any", "none"), 1_000, EVENTS / 20)
+}
+
+/// What this thread has had of a core, in nanoseconds: other work on the machine does not show (Linux).
+fn cpu_ns() -> Result<f64, Box<dyn Error>> {
+    let spent = std::fs::read_to_string("/proc/thread-self/schedstat")?;
+    Ok(spent.split_whitespace().next().unwrap_or_default().parse()?)
 }
 
 fn schema() -> SchemaRef {
@@ -112,9 +117,9 @@ fn measure(name: &str, spec: &Value, keys: usize, events: usize) -> Result<(), B
         let batches: Vec<Batch> = batches.iter().map(|rows| Batch::derived(rows.clone())).collect();
         let rows: usize = batches.iter().map(|batch| batch.rows.num_rows()).sum();
         let last = batches.last().and_then(|batch| batch.times().last().copied()).ok_or("an empty epoch")?;
-        let began = Instant::now();
+        let began = cpu_ns()?;
         let out = host.epoch(Epoch(number as u64), EventTime(last + 1), vec![batches])?;
-        times.push((rows, began.elapsed().as_nanos() as f64));
+        times.push((rows, cpu_ns()? - began));
         told += out.rows.iter().map(RecordBatch::num_rows).sum::<usize>();
         evicted += out.evicted;
     }
@@ -126,10 +131,11 @@ fn measure(name: &str, spec: &Value, keys: usize, events: usize) -> Result<(), B
     let mut changes = StateChanges::default();
     host.checkpoint(&mut changes)?;
     println!(
-        "{name:<18} {keys:>7} keys {:>8.0} ns an event (first tenth {:>7.0}, last {:>7.0}), {told:>6} rows told, \
+        "{name:<18} {keys:>7} keys {:>8.0} ns an event (first tenth {:>6.0}, after half {:>6.0}, last {:>6.0}), {told:>6} rows told, \
          {evicted:>7} evicted, {:>7.1} KB of state",
         per_event(&times),
         per_event(&times[..tenth]),
+        per_event(&times[times.len() / 2..][..tenth]),
         per_event(&times[times.len() - tenth..]),
         changes.size() as f64 / 1e3
     );

@@ -101,16 +101,17 @@
 //!
 //! # Bounds and cost
 //!
-//! A partial trace takes the size of its running values (see `running.rs`) and some 60 bytes, however many rows it has. Of a key
-//! there are at most `max_partial`, with matches that are not told yet; when a row brings more, the oldest are given up, by
-//! their first rows and among those of one the worst first, and counted (`evicted`). A match whose better ones were given up
-//! is told. Every row that can be waited for must have a deadline, or the spec is refused; with it passes the last of a key,
-//! which is then forgotten.
+//! A partial trace takes some 50 bytes of a checkpoint beside its running values (see `running.rs`), however many rows it
+//! has. Of a key there are at most `max_partial`, with matches that are not told yet; when a row brings more, the oldest are
+//! given up, by their first rows and among those of one the worst first, and counted (`evicted`). A match whose better ones
+//! were given up is told. Every row that can be waited for must have a deadline, or the spec is refused; with it passes the
+//! last of a key, which is then forgotten.
 //!
 //! A row costs a look-up of its key, the parts of conditions that see only the row (once a batch), and a look at what the key
-//! waits for. Conditions that look back are asked for all keys of a batch at once, a row of each at a time: with many keys a
-//! question costs some ten nanoseconds, with one key a call of DataFusion a row, some microseconds. At worst, when each row
-//! extends all `max_partial` traces, it costs these many copies. See `examples/recognize_rate.rs`.
+//! waits for. Conditions that look back are asked for all keys of a batch at once, a row of each at a time, so with few keys
+//! a question costs more. In `examples/recognize_rate.rs`, on a busy machine, a row of 1,000 keys cost 0.35 microseconds of
+//! CPU where nothing looks back, and 10 where some tens of partial traces a key do. At worst, when each row extends all
+//! `max_partial` traces (100), it costs that many copies: 20 to 60 microseconds. It grows no more once a key is full.
 
 mod attempt;
 mod automaton;
