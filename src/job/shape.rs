@@ -274,7 +274,7 @@ impl<'s> Walk<'s> {
             DeValue::Table(table) if wanted == ["a list"] => {
                 return self.report_table(diagnostic, choices, table);
             }
-            DeValue::Table(table) if wanted == ["a string"] => {
+            DeValue::Table(table) if wanted.first() == Some(&"a string") => {
                 let mut values = table.values().map(|value| value.get_ref());
                 let (only, others) = (values.next().and_then(DeValue::as_str), values.next());
                 let only = only.filter(|text| others.is_none() && !text.contains(['"', '\\']));
@@ -312,7 +312,7 @@ impl<'s> Walk<'s> {
                 Some(form) => diagnostic.help(format!("write {form}")),
                 None => diagnostic,
             },
-            (["a string"], ..) if choices.iter().any(|choice| is_duration(choice)) => {
+            (["a string", ..], ..) if choices.iter().any(|choice| is_duration(choice)) => {
                 diagnostic.help("a duration stands in quotes and has a unit, ms, s, m, h or d: `\"30s\"`")
             }
             (["a string"], Some(about), _) => diagnostic.help(format!("text stands in quotes. {about}")),
@@ -433,8 +433,14 @@ fn elsewhere(what: &str, name: &str) -> Option<&'static str> {
         ("verb", "where" | "filter" | "map" | "project") => {
             "that is a `select` step, with `where` and `columns`"
         }
-        ("verb", "aggregate" | "group" | "group_by" | "groupby" | "count" | "reduce") => {
-            "that is a `window` step, with `key` and `aggregate`"
+        ("verb", "aggregate" | "group_by" | "groupby" | "count" | "reduce") => {
+            "that is a `window` step, or without windows a `group` step, with `key` and `aggregate`"
+        }
+        ("verb", "match" | "match_recognize" | "pattern" | "cep" | "sequence") => {
+            "that is a `recognize` step, with `pattern` and `define`"
+        }
+        ("verb", "interval_join" | "interval" | "stream_join") => {
+            "that is a `pair` step, with `with` and `on`"
         }
         ("verb", "enrich" | "lookup") => "that is a `join` step, with `table` and `on`",
         ("verb", "alert" | "rule" | "rules" | "policy" | "policies") => {
