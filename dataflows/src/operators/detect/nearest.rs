@@ -5,8 +5,8 @@
 //! by the span in which nine of ten of its last values lie, and large distances count by their logarithm (`asinh`), so
 //! that of two spikes the height matters little.
 //!
-//! Bounded: 512 points, and the last 512 values of each coordinate: 4 KB a coordinate in a checkpoint, 6 KB in memory.
-//! Values are held as 32 bits: of what differs in less than seven digits it sees no difference. What is close to a point that
+//! Bounded: 512 points, and 128 of the last 512 values of each coordinate: 2.5 KB a coordinate in a checkpoint, 4.5 KB in
+//! memory. Points are held as what they are away from the first one, in 32 bits. What is close to a point that
 //! is there is not kept; the oldest goes first. Cost: a look at all points, about 1 µs for three coordinates.
 
 use std::collections::VecDeque;
