@@ -36,7 +36,7 @@ def number_of(text):
 def time_of(timestamp, name, number):
     """A timestamp, in UTC where it says nothing else, in milliseconds since 1970."""
     try:
-        time = datetime.datetime.fromisoformat(timestamp.strip())
+        time = datetime.datetime.fromisoformat(timestamp.strip().replace("Z", "+00:00"))
     except (AttributeError, ValueError):
         sys.exit(f"levada: {name}, line {number + 2}: `{timestamp}` is no timestamp, as 2014-04-01 00:05:00 is one")
     return round((time if time.tzinfo else time.replace(tzinfo=datetime.timezone.utc)).timestamp() * 1000)

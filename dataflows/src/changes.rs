@@ -27,13 +27,20 @@ pub const DELETE: &str = "delete";
 
 const MARK: &str = "levada.changelog";
 
-/// The column of a step that makes a changelog. It is marked, and keeps the mark through steps that pass it on.
+/// The column of a step that makes a changelog. It is marked, and keeps the mark through `select` and `union`.
 pub(crate) fn field() -> Field {
-    Field::new(CHANGE, DataType::Utf8, false).with_metadata([(MARK.to_owned(), String::new())].into())
+    let mut field = Field::new(CHANGE, DataType::Utf8, false);
+    mark(&mut field);
+    field
+}
+
+/// Marks a column as that of a changelog.
+pub(crate) fn mark(field: &mut Field) {
+    field.set_metadata([(MARK.to_owned(), String::new())].into());
 }
 
 /// Whether a stream is known to be a changelog: some step has made its column `change`.
-pub(crate) fn is_changelog(schema: &Schema) -> bool {
+pub fn is_changelog(schema: &Schema) -> bool {
     schema.field_with_name(CHANGE).is_ok_and(|field| field.metadata().contains_key(MARK))
 }
 

@@ -16,9 +16,9 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use levada_connectors::checkpoint::BucketConfig;
-use levada_dataflows::changes::{CHANGE, RETRACT};
+use levada_dataflows::changes::{CHANGE, RETRACT, is_changelog};
 use levada_dataflows::operators::correlate;
 use levada_dataflows::operators::select::SelectSpec;
 use levada_dataflows::plan::{
@@ -207,10 +207,16 @@ impl Planner<'_> {
                 if !self.late_is_there(step, from, &planned) {
                     return None;
                 }
-                let of_table = from.first().is_some_and(|&stream| is_table(sources, &planned, stream));
+                // The second input of a join may be a table.
+                let timed = if step.verb == "join" { 1 } else { from.len() };
+                let of_table =
+                    from.iter().take(timed).position(|&stream| is_table(sources, &planned, stream));
+                if !self.takes_back_nothing(step, &inputs) {
+                    return None;
+                }
                 let step_plan = self.plan_step(step, &inputs)?;
-                if of_table && !step_plan.stateless {
-                    self.timeless(step);
+                if let Some(input) = of_table.filter(|_| !step_plan.stateless) {
+                    self.timeless(step, input);
                     return None;
                 }
                 let name = step.name.to_string();
@@ -251,10 +257,37 @@ impl Planner<'_> {
         }
     }
 
+    /// Whether no input of a step takes back what it told, or the step knows what that means. Any other would count rows
+    /// that count no more.
+    fn takes_back_nothing(&mut self, step: &StepDraft<'_>, inputs: &[SchemaRef]) -> bool {
+        if ["select", "union", "group"].contains(&step.verb) {
+            return true;
+        }
+        let mut good = true;
+        for ((field, name), schema) in step.spec.inputs().iter().zip(inputs) {
+            if !is_changelog(schema) {
+                continue;
+            }
+            good = false;
+            let mut path = vec!["step", step.name, step.verb];
+            path.extend(field);
+            let message =
+                format!("`{name}` takes back rows that it told, and a {} step would count them", step.verb);
+            self.cx.problem(path, message);
+            if let Some(problem) = self.cx.problems.last_mut() {
+                problem.help = Some(format!(
+                    "a `group` step takes them away again; or a `select` step before leaves out what is taken back \
+                     (`where = \"{CHANGE} in ('insert', 'update')\"`), and with `columns` the column `{CHANGE}`"
+                ));
+            }
+        }
+        good
+    }
+
     /// Reports that a step follows in time what has none.
-    fn timeless(&mut self, step: &StepDraft<'_>) {
+    fn timeless(&mut self, step: &StepDraft<'_>, input: usize) {
         let inputs = step.spec.inputs();
-        let Some((field, name)) = inputs.first() else { return };
+        let Some((field, name)) = inputs.get(input) else { return };
         let mut path = vec!["step", step.name, step.verb];
         path.extend(field);
         let verb = step.verb;
@@ -345,12 +378,14 @@ impl Planner<'_> {
         planned: &mut Vec<Option<StepPlan>>,
     ) -> Option<StreamId> {
         let rows = schema(sources, planned, from)?;
-        if rows.index_of(CHANGE).is_err() {
-            let message = format!("what it writes takes nothing back: it has no column `{CHANGE}`");
+        if !rows.field_with_name(CHANGE).is_ok_and(|field| *field.data_type() == DataType::Utf8) {
+            let message =
+                format!("what it writes takes nothing back: it has no column `{CHANGE}` of type string");
             self.cx.problem(["sink", name, kind, "changes"], message);
             return None;
         }
-        let condition = Some(format!("\"{CHANGE}\" <> '{RETRACT}'"));
+        // What does not say what it is stays.
+        let condition = Some(format!("\"{CHANGE}\" <> '{RETRACT}' or \"{CHANGE}\" is null"));
         let select = SelectSpec { from: String::new(), condition, columns: None, add: None };
         // A step cannot have such a name.
         let name = format!("{name}/upsert");

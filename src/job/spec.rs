@@ -289,7 +289,7 @@ pub enum Changes {
     /// Every row: what is new (`insert`, `update`), and what was told and counts no more (`retract`, `delete`).
     #[default]
     Changelog,
-    /// The newest row of each key: a row with `insert` or `update` stands in the place of all before it of its key, one
+    /// All but what is retracted: a row with `insert` or `update` stands in the place of all before it of its key, one
     /// with `delete` says that there is none any more.
     Upsert,
 }

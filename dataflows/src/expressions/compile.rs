@@ -222,11 +222,13 @@ fn lower(
     let context = PhysicalPlanningContext::default();
     let physical = create_physical_expr(value, &schema, &ExecutionProps::new(), &context)?;
     let physical = physical.transform_up(checked).data()?;
-    let json = match value {
-        Expr::Column(column) => reads.field_with_name(&column.name).is_ok_and(Batch::is_json),
-        _ => false,
+    let column = match value {
+        Expr::Column(column) => Some(column.name.clone()),
+        _ => None,
     };
-    let program = Program { json, physical, reads: Arc::new(reads), places, columns, data_type, nullable };
+    let json = column.as_ref().is_some_and(|column| reads.field_with_name(column).is_ok_and(Batch::is_json));
+    let program =
+        Program { column, json, physical, reads: Arc::new(reads), places, columns, data_type, nullable };
     Ok(Expression { program: Arc::new(program) })
 }
 

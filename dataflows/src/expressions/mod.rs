@@ -80,7 +80,9 @@ struct Program {
     columns: BTreeSet<String>,
     data_type: DataType,
     nullable: bool,
-    /// Whether it is a column of JSON, and nothing else.
+    /// The column that it is, if it is nothing else,
+    column: Option<String>,
+    /// and whether that is one of JSON.
     json: bool,
 }
 
@@ -155,6 +157,11 @@ impl Expression {
     /// Whether it is a column of JSON, as it is: whatever is computed of one is text.
     pub fn is_json(&self) -> bool {
         self.program.json
+    }
+
+    /// The column that it is, if it is nothing else.
+    pub(crate) fn column(&self) -> Option<&str> {
+        self.program.column.as_deref()
     }
 
     /// The field of a column that holds its values.

@@ -142,7 +142,9 @@ impl Columns {
             columns.insert(field.name().clone(), (field.as_ref().clone(), None));
         }
         for (name, expression) in made {
-            let field = expression.field(&name);
+            // A column under its own name is that column.
+            let own = schema.field_with_name(&name).ok().filter(|_| expression.column() == Some(name.as_str()));
+            let field = own.cloned().unwrap_or_else(|| expression.field(&name));
             columns.insert(name, (field, Some(expression)));
         }
         let is_read = |name: &String| {

@@ -10,6 +10,7 @@ use levada_types::{Batch, StateChanges};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::changes::{self, CHANGE};
 use crate::operator::{EpochInput, InputOrder, Operator, OperatorError, Outputs};
 use crate::plan::{ColumnSet, PlanContext, PlannedInput, PlannedStep, Route, StepSpec};
 
@@ -46,6 +47,9 @@ impl StepSpec for UnionSpec {
                     field.set_metadata(also.metadata().clone());
                 }
             }
+        }
+        if inputs.iter().any(|input| changes::is_changelog(input)) {
+            fields.iter_mut().filter(|field| field.name() == CHANGE).for_each(changes::mark);
         }
         let schema: SchemaRef = Arc::new(Schema::new(fields));
         let input = PlannedInput { order: InputOrder::Arrival, route: Route::Stay };

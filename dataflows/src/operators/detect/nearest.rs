@@ -6,8 +6,9 @@
 //! that of two spikes the height matters little.
 //!
 //! Bounded: 512 points, and 128 of the last 512 values of each coordinate: 2.5 KB a coordinate in a checkpoint, 4.5 KB in
-//! memory. Points are held as what they are away from the first one, in 32 bits. What is close to a point that
-//! is there is not kept; the oldest goes first. Cost: a look at all points, about 1 µs for three coordinates.
+//! memory. Points are held as what they are away from an origin, in 32 bits; it is the first point, and moves after values
+//! that are far from it. What is close to a point that is there is not kept; the oldest goes first. Cost: a look at all
+//! points, about 1 µs for three coordinates.
 
 use std::collections::VecDeque;
 
@@ -21,6 +22,8 @@ const EACH: u64 = 4;
 /// The spans are measured anew when an eighth of the points is new, and with each 64th.
 const RENEWED: u64 = 8;
 const LATEST: u64 = 64;
+/// The origin moves when the median is so many spans away from it.
+const FAR: f32 = 1_000.0;
 /// What is as close to a point is not remembered as another.
 const RADIUS: f32 = 0.05;
 
@@ -126,9 +129,28 @@ impl Nearest {
     }
 
     fn measure_anew(&mut self) {
+        self.center();
         let of = |coordinate| self.values.iter().skip(coordinate).step_by(self.coordinates).copied().collect();
         self.measures = (0..self.coordinates).map(|coordinate| Measure::of(of(coordinate))).collect();
         self.restored();
+    }
+
+    /// Moves the origin to where values are, if they are so far from it that 32 bits tell them badly apart.
+    fn center(&mut self) {
+        for coordinate in 0..self.coordinates {
+            let of = |values: &VecDeque<f32>| -> Vec<f32> {
+                values.iter().skip(coordinate).step_by(self.coordinates).copied().collect()
+            };
+            let Measure { median, per_span } = Measure::of(of(&self.values));
+            let span = if per_span > 0.0 { 1.0 / per_span } else { 0.0 };
+            if median.abs() <= FAR * span {
+                continue;
+            }
+            self.origin[coordinate] += f64::from(median);
+            for held in [&mut self.values, &mut self.points] {
+                held.iter_mut().skip(coordinate).step_by(self.coordinates).for_each(|value| *value -= median);
+            }
+        }
     }
 
     /// Measures the points as they were when it was saved.
@@ -164,6 +186,21 @@ mod tests {
         }
         assert!(nearest.distance(&[170.0]) < 0.1);
         assert!(nearest.distance(&[50.0]) > 0.5);
+    }
+
+    #[test]
+    fn a_first_value_far_from_all_others_does_not_blind_it() {
+        let of = |first: f64, level: f64| {
+            let mut nearest = Nearest::new(1);
+            nearest.distance(&[first]);
+            for i in 0..1_000 {
+                nearest.distance(&[level + (i * i % 7) as f64]);
+            }
+            nearest.distance(&[level + 30.0])
+        };
+        // Between two numbers of 32 bits near 10^9 lie 64.
+        let (near, far) = (of(0.0, 0.0), of(0.0, 1e9));
+        assert!(near > 1.0 && (near - far).abs() < 0.05, "{near} {far}");
     }
 
     #[test]

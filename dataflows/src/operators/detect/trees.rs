@@ -54,10 +54,10 @@ impl Default for TreesSpec {
 
 impl DetectorSpec for TreesSpec {
     fn problems(&self) -> Vec<(&'static str, String)> {
-        let mut all = problems(self.window, None);
-        if self.window > MAX_ROWS {
-            all.push(("window", format!("trees are laid around at most {MAX_ROWS} rows, not {}", self.window)));
-        }
+        let mut all = match self.window > MAX_ROWS {
+            true => vec![("window", format!("trees are laid around at most {MAX_ROWS} rows, not {}", self.window))],
+            false => problems(self.window, None),
+        };
         if !(1..=MAX_TREES).contains(&self.trees) {
             all.push(("trees", format!("there can be 1 to {MAX_TREES} trees, not {}", self.trees)));
         }

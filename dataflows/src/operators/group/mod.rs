@@ -20,8 +20,10 @@
 //! | `min(x)`, `max(x)` | as `x` | of a changelog every value is kept; otherwise the extreme alone |
 //! | `first(x)`, `last(x)` | as `x` | by event time, at equal times as of windows; not of a changelog |
 //!
-//! Nulls are left out, and rows that the filter does not pass; over no value an aggregate is null, and counts are 0. A row
-//! that takes back what a key does not have is passed over.
+//! Nulls are left out, and rows that the filter does not pass; over no value an aggregate is null, and counts are 0. In an
+//! instant what counts is taken in before what counts no more. A row that takes something back of a key without rows is
+//! passed over, and so is one that does not say whether it counts; of a key with rows nothing may be taken back that it
+//! does not have.
 //!
 //! State: the aggregates of each key and what was told of it, some 200 bytes and the values kept; until no row is left, or
 //! for `forget_after` without one: then the key begins anew, and what was told of it stays. Cost: a look-up a row, and some
@@ -153,6 +155,13 @@ impl GroupSpec {
         let change = schema.index_of(CHANGE).ok().filter(|&place| *schema.field(place).data_type() == DataType::Utf8);
         if changelog && change.is_none() {
             cx.problem(["changelog"], format!("the stream has no column `{CHANGE}` of type string"));
+        }
+        if self.changelog.is_none() && !changelog && change.is_some() {
+            let message = format!("the stream has a column `{CHANGE}`: does it say that rows are taken back?");
+            cx.problem(["from"], message);
+            if let Some(problem) = cx.problems.last_mut() {
+                problem.help = Some("write `changelog = true`, or false if all rows are to count".into());
+            }
         }
         let key: Vec<usize> = self.key.iter().filter_map(|name| schema.index_of(name).ok()).collect();
         let mut fields = vec![Batch::time_field()];

@@ -26,6 +26,8 @@ pub(super) struct Group {
     tell_at: i64,
     /// The watermark at which idle keys were last looked for.
     swept: i64,
+    /// A row's key.
+    key: Vec<u8>,
 }
 
 /// What is known of a key.
@@ -126,9 +128,44 @@ impl Arguments {
     }
 }
 
+/// A batch, ready to be taken in.
+struct Ready<'a> {
+    times: &'a [i64],
+    keys: RowWriter<'a>,
+    arguments: Arguments,
+    change: Option<&'a StringArray>,
+}
+
+impl<'a> Ready<'a> {
+    fn of(plan: &GroupPlan, batch: &'a Batch) -> Result<Ready<'a>, OperatorError> {
+        Ok(Ready {
+            times: batch.times(),
+            keys: RowWriter::new(plan.key.iter().map(|&column| batch.rows.column(column)).collect())?,
+            arguments: Arguments::of(plan, &batch.rows)?,
+            change: plan.change.map(|column| batch.rows.column(column).as_string::<i32>()),
+        })
+    }
+
+    /// Whether a row counts from now on, or no more; none if it does not say.
+    fn counts(&self, row: usize) -> Option<bool> {
+        match self.change {
+            None => Some(true),
+            Some(change) if change.is_null(row) => None,
+            Some(change) => changes::counts(change.value(row)),
+        }
+    }
+}
+
 impl Group {
     pub(super) fn new(plan: Arc<GroupPlan>) -> Group {
-        Group { plan, keys: Keyed::default(), changed: Vec::new(), tell_at: i64::MAX, swept: i64::MIN }
+        Group {
+            plan,
+            keys: Keyed::default(),
+            changed: Vec::new(),
+            tell_at: i64::MAX,
+            swept: i64::MIN,
+            key: Vec::new(),
+        }
     }
 
     /// How many keys there are.
@@ -145,54 +182,70 @@ impl Group {
         }
     }
 
-    fn take(&mut self, batch: &Batch, rows: &mut Rows) -> Result<(), OperatorError> {
+    /// Takes the rows of an epoch in, in the order of their times.
+    fn take_all(&mut self, batches: &[Batch], rows: &mut Rows) -> Result<(), OperatorError> {
         let plan = self.plan.clone();
-        let keys = RowWriter::new(plan.key.iter().map(|&column| batch.rows.column(column)).collect())?;
-        let arguments = Arguments::of(&plan, &batch.rows)?;
-        let change = plan.change.map(|column| batch.rows.column(column).as_string::<i32>());
-        let mut key = Vec::new();
-        for (row, &time) in batch.times().iter().enumerate() {
-            if time > self.tell_at {
-                self.tell(rows);
-            }
-            let counts = match change {
-                None => true,
-                Some(change) if change.is_null(row) => continue,
-                Some(change) => match changes::counts(change.value(row)) {
-                    Some(counts) => counts,
-                    None => continue,
-                },
-            };
-            key.clear();
-            keys.write(row, &mut key);
-            let number = match self.keys.find(&key) {
-                Some(number) => number,
-                None if counts => self.keys.find_or_insert(&key, || keys.group(row)),
-                None => continue,
-            };
-            let moment = self.moment(time);
-            let known = self.keys.change(number);
-            let idle = plan.forget_after_ms.is_some_and(|long| time.saturating_sub(known.last) > long);
-            if known.cells.is_empty() || (idle && known.tell_at.is_none()) {
-                let cells = plan.aggregates.iter().map(|aggregate| Cell::new(aggregate.function)).collect();
-                *known = Known { cells, ..Known::default() };
-            }
-            if !counts && known.rows == 0 {
-                continue;
-            }
-            known.rows += if counts { 1 } else { -1 };
-            known.last = time;
-            for (place, (cell, aggregate)) in known.cells.iter_mut().zip(&plan.aggregates).enumerate() {
-                if let Some(value) = arguments.value(place, row) {
-                    cell.change(aggregate.function, value, time, counts);
+        let ready = batches.iter().map(|batch| Ready::of(&plan, batch)).collect::<Result<Vec<_>, _>>()?;
+        let mut taken_back: Vec<(usize, usize)> = Vec::new();
+        let mut now = i64::MIN;
+        for (number, batch) in ready.iter().enumerate() {
+            for (row, &time) in batch.times.iter().enumerate() {
+                if time > now {
+                    self.take_back(&ready, &mut taken_back);
+                    now = time;
+                    if time > self.tell_at {
+                        self.tell(rows);
+                    }
+                }
+                match batch.counts(row) {
+                    Some(true) => self.take(batch, row, true),
+                    Some(false) => taken_back.push((number, row)),
+                    None => {}
                 }
             }
-            if known.tell_at.replace(moment).is_none() {
-                self.changed.push(number);
-            }
-            self.tell_at = moment;
         }
+        self.take_back(&ready, &mut taken_back);
         Ok(())
+    }
+
+    /// Takes away what an instant has taken back, after all that it has brought.
+    fn take_back(&mut self, ready: &[Ready<'_>], taken_back: &mut Vec<(usize, usize)>) {
+        taken_back.drain(..).for_each(|(batch, row)| self.take(&ready[batch], row, false));
+    }
+
+    /// Adds a row to its key, or takes it away.
+    fn take(&mut self, batch: &Ready<'_>, row: usize, counts: bool) {
+        let plan = self.plan.clone();
+        let (time, mut key) = (batch.times[row], std::mem::take(&mut self.key));
+        key.clear();
+        batch.keys.write(row, &mut key);
+        let number = match self.keys.find(&key) {
+            None if counts => Some(self.keys.find_or_insert(&key, || batch.keys.group(row))),
+            found => found,
+        };
+        self.key = key;
+        let Some(number) = number else { return };
+        let moment = self.moment(time);
+        let known = self.keys.change(number);
+        let idle = plan.forget_after_ms.is_some_and(|long| time.saturating_sub(known.last) > long);
+        if known.cells.is_empty() || (idle && known.tell_at.is_none()) {
+            let cells = plan.aggregates.iter().map(|aggregate| Cell::new(aggregate.function)).collect();
+            *known = Known { cells, ..Known::default() };
+        }
+        if !counts && known.rows == 0 {
+            return;
+        }
+        known.rows += if counts { 1 } else { -1 };
+        known.last = time;
+        for (place, (cell, aggregate)) in known.cells.iter_mut().zip(&plan.aggregates).enumerate() {
+            if let Some(value) = batch.arguments.value(place, row) {
+                cell.change(aggregate.function, value, time, counts);
+            }
+        }
+        if known.tell_at.replace(moment).is_none() {
+            self.changed.push(number);
+        }
+        self.tell_at = moment;
     }
 
     /// Tells what has changed.
@@ -245,9 +298,7 @@ impl Group {
 impl Operator for Group {
     fn on_epoch(&mut self, input: &EpochInput<'_>, out: &mut Outputs) -> Result<(), OperatorError> {
         let mut rows = Rows::default();
-        for batch in input.inputs.iter().flatten() {
-            self.take(batch, &mut rows)?;
-        }
+        self.take_all(input.inputs.first().map(Vec::as_slice).unwrap_or_default(), &mut rows)?;
         if self.tell_at < input.watermark.0 {
             self.tell(&mut rows);
         }

@@ -24,6 +24,8 @@ use crate::plan::{ColumnSet, PlanContext, PlannedInput, PlannedStep, Route, Step
 const LONGEST_MS: i64 = 36_525 * 86_400_000;
 /// How often late rows are told by default.
 const LATE_EVERY_MS: i64 = 60_000;
+/// How many windows may be kept after they are over.
+const MOST_TOLD: i64 = 10_000;
 /// How many sizes tumbling windows may have in one pass.
 const MOST_SIZES: usize = 16;
 /// A hopping window is merged from at most so many slices: a day by the minute.
@@ -329,14 +331,23 @@ impl WindowSpec {
         let lateness_ms = lateness_ms.unwrap_or_default();
         let late_ms = late_ms.unwrap_or(LATE_EVERY_MS.min(lateness_ms));
         let moments = Moments { alignment, early_ms, lateness_ms, late_ms, cumulative: false };
-        let parts = alignment.size_ms.max(lateness_ms) / moments.grid_ms();
-        if cx.problems.len() == before && parts > MOST_SLICES {
+        let grid_ms = moments.grid_ms();
+        let (parts, held) = (alignment.size_ms / grid_ms, lateness_ms / alignment.slide_ms);
+        if cx.problems.len() > before {
+            return None;
+        }
+        if parts > MOST_SLICES {
             let message = format!(
-                "its moments have only {} ms in common, of which there would be {parts}; at most {MOST_SLICES} are \
-                 allowed: choose durations that divide one another",
-                moments.grid_ms()
+                "a window's moments have only {grid_ms} ms in common, of which it has {parts}; at most {MOST_SLICES} are \
+                 allowed: choose durations that divide one another"
             );
-            cx.problem([if early_ms.is_some() { "early_every" } else { "late_every" }], message);
+            let told = [("early_every", early_ms.is_some()), ("late_every", self.late_every.is_some())];
+            let field = told.into_iter().find(|(_, given)| *given).map_or("allowed_lateness", |(field, _)| field);
+            cx.problem([field], message);
+        }
+        if held > MOST_TOLD {
+            let message = format!("so long {held} windows would be kept; at most {MOST_TOLD} are allowed");
+            cx.problem(["allowed_lateness"], message);
         }
         (cx.problems.len() == before).then_some(Windows::Telling(moments))
     }

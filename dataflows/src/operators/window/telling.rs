@@ -20,8 +20,9 @@
 //! **Cumulative** windows of a size and a step are one window of that size whose moments are its steps; at each of them
 //! every key that has occurred in it is told, with the step as `window_end`. They are told once each.
 //!
-//! **State**: the cells of a window that was told and may be told again; and what is new, which is as much as a hopping
-//! window's slices. Cost: as of tumbling windows, and at each moment a merge of the keys that have new rows.
+//! **State**: the cells of a window that was told and may be told again, what is new by moment and slice, and in each of
+//! these 4 bytes for every key that the step knows, as in every pane. Cost: as of tumbling windows, and at each moment and
+//! window with something new a merge of the keys that have it, and 4 bytes for each key known.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -160,12 +161,15 @@ impl Telling {
         }
         if self.moments.cumulative {
             // Each of them is told at every step from its first row on, whether something is new or not.
-            let told = self.all.panes.keys().map_while(|kept| match kept {
-                Kept::Told { start } => Some((*start, before.0.saturating_add(1))),
-                Kept::New { .. } => None,
-            });
-            let first = due.keys().map(|&(at, start)| (start, at));
-            for (start, from) in told.chain(first).collect::<Vec<_>>() {
+            let mut first: BTreeMap<i64, i64> = BTreeMap::new();
+            for &(at, start) in due.keys() {
+                first.entry(start).or_insert(at);
+            }
+            for kept in self.all.panes.keys() {
+                let Kept::Told { start } = kept else { break };
+                first.insert(*start, before.0.saturating_add(1));
+            }
+            for (start, from) in first {
                 let mut from = from;
                 while let Some(at) = self.moments.next(start, from).filter(|at| *at <= watermark.0) {
                     due.entry((at, start)).or_default();

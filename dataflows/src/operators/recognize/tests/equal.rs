@@ -15,10 +15,9 @@ const SKIPS: [Skip; 5] = [Skip::None, Skip::ToNext, Skip::PastLast, Skip::ToFirs
 /// Histories of a pattern.
 const HISTORIES: usize = 5;
 
-/// How many pairs of a pattern and a history are tried of each contiguity and way to skip; by default 300.
-#[allow(clippy::disallowed_methods)] // A test may be told how long to try.
+/// How many pairs of a pattern and a history are tried of each contiguity and way to skip.
 fn pairs() -> usize {
-    std::env::var("LEVADA_RECOGNIZE_PAIRS").ok().and_then(|pairs| pairs.parse().ok()).unwrap_or(300)
+    harness::cases(300).cases as usize
 }
 
 fn check(contiguity: Contiguity, skip: Skip, seed: u64, told: &mut [usize; 3]) {
