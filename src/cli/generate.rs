@@ -9,8 +9,11 @@ use clap::{Args, Subcommand};
 #[cfg(feature = "kafka")]
 use levada_connectors::kafka::{Properties, Setting};
 
+use self::simulated::Simulated;
 use super::failure::Failure;
-use crate::generate::{Destination, bench, flights, shop};
+use crate::generate::{Destination, bench, flights, platform, shop};
+
+mod simulated;
 
 /// Fills topics with recorded or made-up events
 #[derive(Clone, Debug, Args)]
@@ -67,6 +70,8 @@ enum Command {
         #[arg(long, value_name = "N", default_value_t = 1)]
         partitions: u32,
     },
+    /// A platform's alerts, made up, and which of them are of one incident: platform.events, .topology, .labels
+    Platform(Simulated),
     /// Made-up events of eight fields, to measure with: the same for the same seed
     #[command(group = clap::ArgGroup::new("to").required(true).args(["out", "topic"]))]
     Bench {
@@ -118,6 +123,9 @@ impl Generate {
                 shop::fill(&to, &topic, partitions, seed, events)?;
                 writeln!(out, "{topic}: {events} records")?;
             }
+            Command::Platform(simulated) => {
+                simulated.run(&to, &platform::TOPICS, platform::Platform::new, &mut out)?;
+            }
             Command::Bench { seed, events, keys, out: Some(path), .. } => {
                 to_file(&path, |file| bench::write(file, seed, events, keys))?;
                 writeln!(out, "{}: {events} records", path.display())?;
@@ -134,7 +142,10 @@ impl Generate {
     #[cfg(feature = "kafka")]
     fn destination(&self, data_dir: &Path) -> Result<Destination, Failure> {
         let Some(brokers) = &self.kafka.kafka else { return Ok(Destination::Log(data_dir.into())) };
-        if let Command::Shop { out: Some(_), .. } | Command::Bench { out: Some(_), .. } = self.command {
+        if let Command::Shop { out: Some(_), .. }
+        | Command::Bench { out: Some(_), .. }
+        | Command::Platform(Simulated { out: Some(_), .. }) = self.command
+        {
             return Err(Failure::Other(
                 "write to a file and to --kafka at once: leave one of them out".into(),
             ));

@@ -24,7 +24,7 @@ use levada_connectors::file::{FileSource, FileSourceConfig};
 use levada_types::{Batch, ConnectorError, PartitionId, Read, SourceFactory, StartAt};
 use serde::Serialize;
 
-use super::{Destination, Event};
+use super::{Destination, Event, event};
 
 /// Fills the five topics from the tables in `from`. Gives each topic's name and how many
 /// records it got. Departures and weather are keyed by origin; the tables have one partition.
@@ -316,13 +316,6 @@ fn table(from: &Path, name: &str, fields: Vec<Field>) -> Result<RecordBatch, Con
     }
     concat_batches(&schema, &batches)
         .map_err(|error| ConnectorError::damage(format!("read {}: {error}", path.display())))
-}
-
-fn event(time_ms: i64, key: &str, record: &impl Serialize) -> Event {
-    let mut value = Vec::with_capacity(200);
-    // Numbers, text and nulls always serialise, and memory takes them all.
-    let _ = serde_json::to_writer(&mut value, record);
-    Event { time_ms, key: key.as_bytes().to_vec(), value }
 }
 
 fn instant(ms: i64) -> String {

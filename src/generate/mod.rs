@@ -2,10 +2,14 @@
 //!
 //! Everything here is a function of its files and its seed; what is random is drawn in [`random`].
 
+mod arrival;
 pub mod bench;
 pub mod flights;
+pub mod platform;
 pub mod random;
+pub mod setting;
 pub mod shop;
+pub mod topics;
 
 use std::path::PathBuf;
 
@@ -13,6 +17,10 @@ use std::path::PathBuf;
 use levada_connectors::kafka::{KafkaWriter, Properties};
 use levada_connectors::log::{Log, RecordIn, TopicConfig, TopicWriter, WriterOptions};
 use levada_types::ConnectorError;
+use serde::Serialize;
+
+/// When made-up streams begin: 2026-03-02T09:00:00Z, a Monday.
+const BEGIN_MS: i64 = 1_772_442_000_000;
 
 /// How many records go into one append.
 const APPEND_RECORDS: usize = 1000;
@@ -23,6 +31,13 @@ struct Event {
     time_ms: i64,
     key: Vec<u8>,
     value: Vec<u8>,
+}
+
+fn event(time_ms: i64, key: &str, record: &impl Serialize) -> Event {
+    let mut value = Vec::with_capacity(200);
+    // Numbers, text and nulls always serialise, and memory takes them all.
+    let _ = serde_json::to_writer(&mut value, record);
+    Event { time_ms, key: key.as_bytes().to_vec(), value }
 }
 
 /// Where the topics are that are filled.

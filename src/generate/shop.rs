@@ -11,10 +11,8 @@ use levada_connectors::codec::timestamp;
 use levada_types::ConnectorError;
 
 use super::random::Random;
-use super::{APPEND_RECORDS, Destination, Event};
+use super::{APPEND_RECORDS, BEGIN_MS, Destination, Event};
 
-/// 2026-03-02T09:00:00Z.
-const BEGIN_MS: i64 = 1_772_442_000_000;
 const EVENT_EVERY_MS: u64 = 100;
 const LATE_MS: u64 = 3000;
 /// An outage begins once in each span of this length, but not in its first third.
