@@ -68,7 +68,7 @@ mod spec;
 mod tests;
 mod unite;
 
-pub use spec::{CorrelateSpec, EvidenceSpec, LinkSpec, TopologySpec};
+pub use spec::{Alike, CorrelateSpec, EvidenceSpec, LinkSpec, TopologySpec};
 
 pub use changelog::KINDS;
 use changelog::{Changelog, Entry, Kind};

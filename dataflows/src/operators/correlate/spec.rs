@@ -62,6 +62,9 @@ pub struct CorrelateSpec {
     /// The column of text that links with `similarity` compare.
     #[serde(default)]
     pub text: Option<String>,
+    /// A word is rare if at most this share of the texts before had it, and it is no place of the topology; for links with `rare`.
+    #[serde(default)]
+    pub rare_words: Option<f64>,
     /// By how much of event time an event may be late and still correct incidents, and for how long after it it may be
     /// withdrawn.
     #[serde(default)]
@@ -74,6 +77,9 @@ pub struct CorrelateSpec {
     /// A column of which an incident lists the first 50 values, as what is affected.
     #[serde(default)]
     pub affected: Option<String>,
+    /// An incident opens only if its core has so many values of `affected`: with 2, what troubles one service alone is none.
+    #[serde(default)]
+    pub min_affected: Option<u64>,
     /// Whether each event's incident is told too, in rows of the kinds `assigned` and `unassigned`.
     #[serde(default)]
     pub assignments: bool,
@@ -91,12 +97,15 @@ pub struct LinkSpec {
     /// How far apart in event time they may be.
     #[schemars(extend("pattern" = levada_types::DURATION_PATTERN))]
     pub within: String,
-    /// What an edge of this link adds to the incident's `strength`; the evidence that it gives.
+    /// What an edge of this link adds to the incident's `strength`; the evidence that it gives. Less than 0 speaks against.
     #[serde(default = "default_weight")]
     pub weight: f64,
     /// How many steps apart in the topology they may be, at the time of the later one; with 0, at one place.
     #[serde(default)]
     pub hops: Option<u64>,
+    /// How many steps apart they are at least: with 1, not at one place.
+    #[serde(default)]
+    pub min_hops: Option<u64>,
     /// What the weight is multiplied by for each hop: 0.5 halves it.
     #[serde(default)]
     pub per_hop: Option<f64>,
@@ -104,6 +113,16 @@ pub struct LinkSpec {
     /// multiplied by it.
     #[serde(default)]
     pub similarity: Option<f64>,
+    /// Whether their texts share a rare word, or name different ones; see `rare_words`.
+    #[serde(default)]
+    pub rare: Option<Alike>,
+    /// Whether the text of one names the place of the other in the topology, or both the same other place (`same`); or both name
+    /// places, and only others (`different`).
+    #[serde(default)]
+    pub mentions: Option<Alike>,
+    /// Whether an edge of it alone makes one incident of two, or only tells to which incident an event belongs.
+    #[serde(default = "default_joins")]
+    pub joins: bool,
     /// A condition in SQL on the earlier event.
     #[serde(default)]
     pub cause: Option<String>,
@@ -116,6 +135,16 @@ pub struct LinkSpec {
     pub half_life: Option<String>,
 }
 
+/// What two events have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Alike {
+    /// There is one that both have.
+    Same,
+    /// Both have one, and there is none that both have.
+    Different,
+}
+
 /// How much evidence makes an edge, and how much of it an event needs to hold an incident together.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -123,11 +152,14 @@ pub struct EvidenceSpec {
     /// Two events are linked if the weights of all links that hold between them add up to this.
     #[serde(default = "default_threshold")]
     pub threshold: f64,
-    /// An event is at an incident's core if the evidence of its edges adds up to this; incidents hang together by their core, and
-    /// any other event only belongs to the one that it has its strongest edge to. Without it, `threshold`: every edge
-    /// links.
+    /// An event is at an incident's core if the evidence of its edges, of links that join, adds up to this; incidents hang together by their
+    /// core. Without it, `threshold`: every edge that joins makes one incident.
     #[serde(default)]
     pub support: Option<f64>,
+    /// Any other event belongs to the incident to whose core its edges add up to the most, and at least to this. Without
+    /// it, `threshold`.
+    #[serde(default)]
+    pub belongs: Option<f64>,
     /// With how many events before it, of each attribute, neighbour and rare word, an event is compared at most.
     #[serde(default = "default_candidates")]
     pub candidates: u64,
@@ -159,6 +191,7 @@ impl Default for EvidenceSpec {
         EvidenceSpec {
             threshold: default_threshold(),
             support: None,
+            belongs: None,
             candidates: default_candidates(),
             max_remembered: default_max_remembered(),
         }
@@ -167,6 +200,10 @@ impl Default for EvidenceSpec {
 
 fn default_threshold() -> f64 {
     1.0
+}
+
+fn default_joins() -> bool {
+    true
 }
 
 fn default_candidates() -> u64 {
@@ -266,7 +303,11 @@ impl CorrelateSpec {
         let asks = |link: &LinkSpec| {
             link.hops.is_some()
                 || link.per_hop.is_some()
+                || link.min_hops.is_some()
                 || link.similarity.is_some()
+                || link.rare.is_some()
+                || link.mentions.is_some()
+                || !link.joins
                 || link.cause.is_some()
                 || link.effect.is_some()
                 || link.half_life.is_some()
@@ -274,9 +315,11 @@ impl CorrelateSpec {
         self.evidence.is_some()
             || self.topology.is_some()
             || self.text.is_some()
+            || self.rare_words.is_some()
             || self.allowed_lateness.is_some()
             || self.withdraw.is_some()
             || self.affected.is_some()
+            || self.min_affected.is_some()
             || self.assignments
             || self.link.iter().any(asks)
     }
@@ -334,7 +377,8 @@ impl CorrelateSpec {
                     format!("there is another link of the name `{}`", link.name),
                 );
             }
-            let asks = link.hops.is_some() || link.similarity.is_some() || link.cause.is_some() || link.effect.is_some();
+            let conditions = link.cause.is_some() || link.effect.is_some();
+            let asks = link.hops.is_some() || link.similarity.is_some() || link.rare.is_some() || conditions;
             if link.on.is_empty() && !asks {
                 cx.problem(["link", &index, "on"], "a link needs a column in which both events agree");
             }

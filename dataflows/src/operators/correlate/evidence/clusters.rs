@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!     ●───●───●          ● core: support enough        a cluster: cores that edges join,
-//!     │   │   │          ○ not                         and each ○ beside one, by its strongest edge
-//!     ●   ○   ●───○─ ─ ─ ●───●                         (ending at the earlier core where two are as strong)
+//!     │   │   │          ○ not                         and each ○ beside them, with that one
+//!     ●   ○   ●───○─ ─ ─ ●───●                         to which its edges add up to the most
 //! ```
 //!
 //! That is density-based clustering (Ester, Kriegel, Sander and Xu, 1996) over weighed edges, with the edge that an outer
@@ -15,6 +15,7 @@
 //! and step by step, until they have met or all but one part are exhausted: so a split costs the smaller parts, and a cut
 //! that splits nothing as a rule a few steps.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use hashbrown::HashMap;
@@ -157,8 +158,9 @@ impl Clusters {
         self.moved.push(slot);
     }
 
-    /// Brings the clusters up to date with what a moment touched; `need` is the support of the core.
-    pub(super) fn update(&mut self, events: &mut Events, touched: &mut Touched, need: u64) {
+    /// Brings the clusters up to date with what a moment touched; `need` is the support of the core, and `belongs` the
+    /// evidence that any other event needs.
+    pub(super) fn update(&mut self, events: &mut Events, touched: &mut Touched, need: u64, belongs: u64) {
         for (cluster, why) in touched.left.drain(..) {
             self.mark(cluster, why);
         }
@@ -190,14 +192,13 @@ impl Clusters {
             let why = events.at(slot).why;
             for edge in events.edges(slot).collect::<Vec<_>>() {
                 let other = events.at(edge.to);
-                if other.core && other.cluster == cluster {
+                if other.core && other.cluster == cluster && edge.joins > 0 {
                     cut.push(edge.to);
                 } else if !other.core {
                     outer.insert(edge.to);
                 }
             }
             self.put(events, slot, NONE, why);
-            events.at_mut(slot).host = NONE;
             outer.insert(slot);
         }
         for &slot in &gained {
@@ -206,40 +207,42 @@ impl Clusters {
                 // It was an outer one.
                 self.put(events, slot, NONE, why);
             }
-            events.at_mut(slot).host = NONE;
             for edge in events.edges(slot).collect::<Vec<_>>() {
                 if !events.at(edge.to).core {
                     outer.insert(edge.to);
                 }
             }
         }
-        self.split(events, cut);
-        self.unite(events, &gained, &touched.joined);
+        self.split(events, cut, &mut outer);
+        self.unite(events, &gained, &touched.joined, &mut outer);
         touched.joined.clear();
         for slot in outer {
-            self.attach(events, slot);
+            self.attach(events, slot, belongs);
         }
     }
 
-    /// Finds the cluster that an outer event belongs to.
-    pub(super) fn attach(&mut self, events: &mut Events, slot: u32) {
+    /// Finds the cluster that an outer event belongs to: that to whose core its edges add up to the most; of equal ones the one
+    /// that they reach the earliest event of.
+    pub(super) fn attach(&mut self, events: &mut Events, slot: u32, belongs: u64) {
         let event = events.at(slot);
-        if !event.live || event.core || event.settled && event.cluster != NONE {
+        if !event.live || event.core {
             return;
         }
-        let of_core = |&edge: &super::events::Edge| {
+        let mut sums: BTreeMap<u32, (u64, Reverse<Order>)> = BTreeMap::new();
+        for edge in events.edges(slot) {
             let other = events.at(edge.to);
-            (other.core && other.cluster != NONE).then_some((edge.evidence, std::cmp::Reverse(other.order), edge.to))
-        };
-        let host = events.edges(slot).filter_map(|edge| of_core(&edge)).max().map(|(_, _, host)| host);
-        let cluster = host.map_or(NONE, |host| events.at(host).cluster);
+            if other.core && other.cluster != NONE {
+                let sum = sums.entry(other.cluster).or_insert((0, Reverse(other.order)));
+                *sum = (sum.0 + u64::from(edge.evidence), sum.1.max(Reverse(other.order)));
+            }
+        }
+        let best = sums.into_iter().filter(|(_, (sum, _))| *sum >= belongs).max_by_key(|(_, sum)| *sum);
         let why = event.why;
-        events.at_mut(slot).host = host.unwrap_or(NONE);
-        self.put(events, slot, cluster, why);
+        self.put(events, slot, best.map_or(NONE, |(cluster, _)| cluster), why);
     }
 
     /// Splits the clusters whose events, of those that edges were taken from, do not find one another any more.
-    fn split(&mut self, events: &mut Events, cut: Vec<u32>) {
+    fn split(&mut self, events: &mut Events, cut: Vec<u32>, outer: &mut BTreeSet<u32>) {
         let mut seeds: BTreeMap<u32, BTreeSet<Order>> = BTreeMap::new();
         let mut by_order = BTreeMap::new();
         for slot in cut {
@@ -277,7 +280,7 @@ impl Clusters {
             if !stays_elsewhere {
                 let first = |part: &Vec<u32>| part.iter().map(|&slot| events.at(slot).order).min();
                 let keeps = (0..parts.len())
-                    .max_by_key(|&at| (parts[at].len(), std::cmp::Reverse(first(&parts[at]))));
+                    .max_by_key(|&at| (parts[at].len(), Reverse(first(&parts[at]))));
                 keeps.map(|at| parts.swap_remove(at));
             }
             let origin = self.at(cluster).told.as_ref().map(|told| told.name);
@@ -287,7 +290,7 @@ impl Clusters {
                 self.at_mut(new).origin = origin;
                 let why = self.at(cluster).why;
                 for slot in part {
-                    self.take_along(events, slot, new, why);
+                    self.take_along(events, slot, new, why, outer);
                 }
                 self.at_mut(cluster).parts.push(new);
             }
@@ -295,19 +298,14 @@ impl Clusters {
         }
     }
 
-    /// Moves an event of the core to a cluster, with the outer ones that belong to it.
-    fn take_along(&mut self, events: &mut Events, slot: u32, cluster: u32, why: u8) {
+    /// Moves an event of the core to another cluster; the outer ones beside it may have to follow.
+    fn take_along(&mut self, events: &mut Events, slot: u32, cluster: u32, why: u8, outer: &mut BTreeSet<u32>) {
         let old = events.at(slot).cluster;
         if old != NONE {
             self.slots[old as usize].cores -= 1;
         }
         self.put(events, slot, cluster, why);
-        for edge in events.edges(slot).collect::<Vec<_>>() {
-            let other = events.at(edge.to);
-            if !other.core && other.host == slot {
-                self.put(events, edge.to, cluster, why);
-            }
-        }
+        outer.extend(events.edges(slot).map(|edge| edge.to).filter(|&other| !events.at(other).core));
     }
 
     /// Searches from all seeds at once; gives the parts that were exhausted, and whether all were.
@@ -336,7 +334,7 @@ impl Clusters {
                 let mut at = top(&up, at);
                 let Some(slot) = open[at].pop_front() else { continue };
                 self.searched += 1;
-                for edge in events.edges(slot).filter(|edge| events.at(edge.to).core) {
+                for edge in events.edges(slot).filter(|edge| edge.joins > 0 && events.at(edge.to).core) {
                     match seen.get(&edge.to).map(|&other| top(&up, other)) {
                         None => {
                             seen.insert(edge.to, at);
@@ -359,7 +357,7 @@ impl Clusters {
     }
 
     /// Makes one cluster of what new edges and new events of the core join.
-    fn unite(&mut self, events: &mut Events, gained: &[u32], joined: &[(u32, u32)]) {
+    fn unite(&mut self, events: &mut Events, gained: &[u32], joined: &[(u32, u32)], outer: &mut BTreeSet<u32>) {
         let mut nodes: BTreeMap<(bool, u32), usize> = BTreeMap::new();
         let mut up: Vec<usize> = Vec::new();
         fn top(up: &mut [usize], mut at: usize) -> usize {
@@ -386,7 +384,7 @@ impl Clusters {
         };
         for &slot in gained {
             join(&mut up, (true, slot), (true, slot));
-            for edge in events.edges(slot).filter(|edge| events.at(edge.to).core) {
+            for edge in events.edges(slot).filter(|edge| edge.joins > 0 && events.at(edge.to).core) {
                 join(&mut up, (true, slot), node(edge.to));
             }
         }
@@ -405,7 +403,7 @@ impl Clusters {
         for (new, clusters) in groups.into_values() {
             let base = clusters.iter().copied().max_by_key(|&cluster| self.at(cluster).members.len());
             let base = base.unwrap_or_else(|| self.insert());
-            self.merge(events, base, clusters);
+            self.merge(events, base, clusters, outer);
             for slot in new {
                 let why = events.at(slot).why;
                 self.put(events, slot, base, why);
@@ -414,7 +412,7 @@ impl Clusters {
     }
 
     /// Takes clusters into the largest of them, under the name of the one that is the oldest.
-    fn merge(&mut self, events: &mut Events, base: u32, clusters: Vec<u32>) {
+    fn merge(&mut self, events: &mut Events, base: u32, clusters: Vec<u32>, outer: &mut BTreeSet<u32>) {
         if clusters.len() < 2 {
             return;
         }
@@ -441,6 +439,10 @@ impl Clusters {
                 (event.cluster, event.member) = (base, to.members.len() as u32);
                 to.members.push(slot);
             }
+            for &slot in taken.members.iter().filter(|&&slot| events.at(slot).core) {
+                outer.extend(events.edges(slot).map(|edge| edge.to).filter(|&other| !events.at(other).core));
+            }
+            let to = &mut self.slots[base as usize];
             to.cores += taken.cores;
             to.stale |= taken.stale;
             to.first_at = to.first_at.min(taken.first_at);

@@ -13,6 +13,7 @@ use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::index::{Index, Order, Place};
+use super::super::spec::Alike;
 use super::settings::{UNIT, Weighing};
 use super::topology::{Near, Topology};
 use super::wording::Wording;
@@ -50,8 +51,9 @@ pub(super) struct Facts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Edge {
     pub(super) to: u32,
-    /// In thousandths.
+    /// In thousandths: all of it, and that of links that join, if that alone makes an edge.
     pub(super) evidence: u32,
+    pub(super) joins: u32,
     /// Which links hold, a bit each.
     pub(super) links: u32,
 }
@@ -76,8 +78,6 @@ pub(super) struct Event {
     /// The cluster that it is in, and where among its members.
     pub(super) cluster: u32,
     pub(super) member: u32,
-    /// If not of the core: the event that it belongs to its cluster by.
-    pub(super) host: u32,
     /// The incident that it was last told to be in; 0 for none.
     pub(super) told: u64,
     pub(super) live: bool,
@@ -171,7 +171,6 @@ impl Events {
             named: false,
             cluster: NONE,
             member: 0,
-            host: NONE,
             told: 0,
             live: true,
             touched: false,
@@ -263,12 +262,12 @@ impl Events {
         let edges: Vec<Edge> = self.edges(slot).collect();
         for edge in &edges {
             let other = self.at_mut(edge.to);
-            other.support = other.support.saturating_sub(u64::from(edge.evidence));
+            other.support = other.support.saturating_sub(u64::from(edge.joins));
             let earlier = other.earlier.len();
             other.earlier.retain(|edge| edge.to != slot);
             other.unsaved |= other.earlier.len() < earlier;
             other.later.retain(|edge| edge.to != slot);
-            if was_core && other.core {
+            if was_core && other.core && edge.joins > 0 {
                 touched.cut.push(edge.to);
             }
             self.touch(edge.to, why, touched);
@@ -306,10 +305,7 @@ impl Events {
                 }
                 other_.stamp = stamp;
                 self.compared += 1;
-                let (evidence, links) = weigh(settings, self.at(other), self.at(slot), &near);
-                if evidence >= settings.threshold {
-                    edges.push(Edge { to: other, evidence: evidence.min(u64::from(u32::MAX)) as u32, links });
-                }
+                edges.extend(weigh(settings, other, self.at(other), self.at(slot), &near));
             });
         }
         self.at_mut(slot).facts.places = places;
@@ -323,13 +319,14 @@ impl Events {
             match edges.binary_search_by_key(&old.to, |edge| edge.to) {
                 Ok(place) if edges[place] == *old => {}
                 _ => {
-                    if self.at(slot).core && self.at(old.to).core {
+                    if old.joins > 0 && self.at(slot).core && self.at(old.to).core {
                         touched.cut.extend([slot, old.to]);
                     }
                     let other = self.at_mut(old.to);
                     other.later.retain(|edge| edge.to != slot);
-                    other.support = other.support.saturating_sub(u64::from(old.evidence));
-                    self.at_mut(slot).support -= u64::from(old.evidence);
+                    other.support = other.support.saturating_sub(u64::from(old.joins));
+                    let this = self.at_mut(slot);
+                    this.support = this.support.saturating_sub(u64::from(old.joins));
                     self.touch(old.to, why, touched);
                 }
             }
@@ -340,9 +337,11 @@ impl Events {
                 _ => {
                     let other = self.at_mut(new.to);
                     other.later.push(Edge { to: slot, ..*new });
-                    other.support += u64::from(new.evidence);
-                    self.at_mut(slot).support += u64::from(new.evidence);
-                    touched.joined.push((new.to, slot));
+                    other.support += u64::from(new.joins);
+                    self.at_mut(slot).support += u64::from(new.joins);
+                    if new.joins > 0 {
+                        touched.joined.push((new.to, slot));
+                    }
                     self.touch(new.to, why, touched);
                 }
             }
@@ -354,13 +353,13 @@ impl Events {
     }
 }
 
-/// What speaks for two events' belonging together, in thousandths, and which links do; `near` is what was around the later
+/// The edge from the later of two events to the earlier, if what speaks for it is enough; `near` is what was around the later
 /// one at its time.
-fn weigh(settings: &Weighing, first: &Event, second: &Event, near: &[Near]) -> (u64, u32) {
+fn weigh(settings: &Weighing, to: u32, first: &Event, second: &Event, near: &[Near]) -> Option<Edge> {
     let apart = second.order.0.saturating_sub(first.order.0);
     let (a, b) = (&first.facts, &second.facts);
     let mut alike: Option<f64> = None;
-    let (mut evidence, mut holding) = (0, 0);
+    let (mut evidence, mut joins, mut holding) = (0i64, 0i64, 0);
     for (number, (link, asked)) in settings.base.links.iter().zip(&settings.links).enumerate() {
         let bit = 1u32 << number;
         if apart > link.within_ms || !link.on.is_empty() && (a.on[number] == 0 || a.on[number] != b.on[number]) {
@@ -375,26 +374,56 @@ fn weigh(settings: &Weighing, first: &Event, second: &Event, near: &[Near]) -> (
             let Some((node, _)) = &a.node else { continue };
             let Ok(place) = near.binary_search_by_key(node, |(node, _)| *node) else { continue };
             let hops = near[place].1;
-            if hops > most {
+            if hops > most || hops < asked.min_hops {
                 continue;
             }
             weight *= asked.by_hops[usize::from(hops)];
         }
-        if let Some(least) = asked.similarity {
-            let alike = *alike.get_or_insert_with(|| match (&a.wording, &b.wording) {
-                (Some(a), Some(b)) => a.similarity(b),
-                _ => 0.0,
-            });
-            if alike < least {
+        if asked.rare.is_some() || asked.mentions.is_some() || asked.similarity.is_some() {
+            let (Some(ours), Some(theirs)) = (&a.wording, &b.wording) else { continue };
+            if asked.rare.is_some_and(|rare| !has(rare, &ours.rare, &theirs.rare)) {
                 continue;
             }
-            weight *= alike;
+            if let Some(mentions) = asked.mentions {
+                let names = |of: &Wording, other: &Facts| {
+                    other.node.as_ref().is_some_and(|(node, _)| of.places.binary_search(node).is_ok())
+                };
+                let named = names(ours, b) || names(theirs, a);
+                if named && mentions == Alike::Different || !named && !has(mentions, &ours.places, &theirs.places) {
+                    continue;
+                }
+            }
+            if let Some(least) = asked.similarity {
+                let alike = *alike.get_or_insert_with(|| ours.similarity(theirs));
+                if alike < least {
+                    continue;
+                }
+                weight *= alike;
+            }
         }
         if let Some(half_life) = asked.half_life_ms {
             weight *= libm::exp2(-(apart as f64) / half_life);
         }
-        evidence += (weight * UNIT).round() as u64;
-        holding |= bit;
+        let thousandths = (weight * UNIT).round() as i64;
+        evidence += thousandths;
+        if asked.joins {
+            joins += thousandths;
+        }
+        if weight > 0.0 {
+            holding |= bit;
+        }
     }
-    (evidence, holding)
+    let enough = |evidence: i64| u64::try_from(evidence).is_ok_and(|evidence| evidence >= settings.threshold);
+    let fits = |evidence: i64| evidence.min(i64::from(u32::MAX)) as u32;
+    let joins = if enough(joins) { fits(joins) } else { 0 };
+    enough(evidence).then(|| Edge { to, evidence: fits(evidence), joins, links: holding })
+}
+
+/// Whether two sorted lists have something in common, or each has something and nothing in common.
+fn has<T: Ord>(alike: Alike, a: &[T], b: &[T]) -> bool {
+    let common = a.iter().any(|one| b.binary_search(one).is_ok());
+    match alike {
+        Alike::Same => common,
+        Alike::Different => !common && !a.is_empty() && !b.is_empty(),
+    }
 }

@@ -36,13 +36,15 @@ struct Header {
     counted: usize,
 }
 
+/// The number of the event that it goes to, its evidence and that which joins, and its links.
+type StoredEdge = (u64, u32, u32, u32);
+
 #[derive(Serialize, Deserialize)]
 struct StoredEvent<'a> {
     order: Order,
     came: i64,
     facts: std::borrow::Cow<'a, Facts>,
-    /// Number, evidence and links of each.
-    earlier: Vec<(u64, u32, u32)>,
+    earlier: Vec<StoredEdge>,
     core: bool,
     named: bool,
 }
@@ -67,7 +69,7 @@ impl Weigh {
                 continue;
             }
             let earlier = event.earlier.iter().map(|edge| {
-                (self.events.at(edge.to).serial, edge.evidence, edge.links)
+                (self.events.at(edge.to).serial, edge.evidence, edge.joins, edge.links)
             });
             let stored = StoredEvent {
                 order: event.order,
@@ -113,7 +115,7 @@ impl Weigh {
     /// Takes up what checkpoints wrote.
     pub(super) fn take_up(&mut self, entries: StateChanges) -> Result<(), String> {
         let mut incidents: Vec<(Told, u64)> = Vec::new();
-        let mut edges: Vec<(u32, Vec<(u64, u32, u32)>)> = Vec::new();
+        let mut edges: Vec<(u32, Vec<StoredEdge>)> = Vec::new();
         let mut slots: HashMap<u64, u32, ahash::RandomState> = HashMap::default();
         let by_id = self.settings.withdraw.is_some();
         for change in entries.iter() {
@@ -185,13 +187,13 @@ impl Weigh {
     }
 
     /// Puts the edges of an event to those before it that are still there.
-    fn take_up_edges(&mut self, slot: u32, earlier: &[(u64, u32, u32)], slots: &HashMap<u64, u32, ahash::RandomState>) {
-        for &(serial, evidence, links) in earlier {
+    fn take_up_edges(&mut self, slot: u32, earlier: &[StoredEdge], slots: &HashMap<u64, u32, ahash::RandomState>) {
+        for &(serial, evidence, joins, links) in earlier {
             let Some(&other) = slots.get(&serial) else { continue };
-            self.events.at_mut(slot).earlier.push(Edge { to: other, evidence, links });
-            self.events.at_mut(other).later.push(Edge { to: slot, evidence, links });
+            self.events.at_mut(slot).earlier.push(Edge { to: other, evidence, joins, links });
+            self.events.at_mut(other).later.push(Edge { to: slot, evidence, joins, links });
             for end in [slot, other] {
-                self.events.at_mut(end).support += u64::from(evidence);
+                self.events.at_mut(end).support += u64::from(joins);
             }
         }
         self.events.at_mut(slot).earlier.sort_unstable_by_key(|edge| edge.to);
@@ -230,7 +232,7 @@ impl Weigh {
             while let Some(slot) = open.pop() {
                 for edge in self.events.edges(slot).collect::<Vec<_>>() {
                     let other = self.events.at(edge.to);
-                    if other.core && other.cluster == NONE {
+                    if edge.joins > 0 && other.core && other.cluster == NONE {
                         self.clusters.put(&mut self.events, edge.to, cluster, 0);
                         open.push(edge.to);
                     }
@@ -238,7 +240,7 @@ impl Weigh {
             }
         }
         for slot in self.events.live().collect::<Vec<_>>() {
-            self.clusters.attach(&mut self.events, slot);
+            self.clusters.attach(&mut self.events, slot, self.settings.belongs);
         }
         for cluster in std::mem::take(&mut self.clusters.dirty) {
             self.clusters.at_mut(cluster).dirty = false;

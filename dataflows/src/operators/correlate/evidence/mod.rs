@@ -34,7 +34,7 @@
 //! | kind | when | what it tells |
 //! | --- | --- | --- |
 //! | `split` | an event was withdrawn, or others came between, and the rest falls apart | it, now; `parts`: the incidents that were it too |
-//! | `closed` | also with the note `min_events`: too few events are left | it, now |
+//! | `closed` | also with the note `too_few`: fewer than `min_events` are left, or than `min_affected` | it, now |
 //! | `assigned` | an event is in an incident, or in another one | the `event` and the `incident` |
 //! | `unassigned` | an event is in none any more | the `event` |
 //!
@@ -59,7 +59,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
-use arrow::array::{AsArray, BooleanArray};
+use arrow::array::{Array, BooleanArray};
 use arrow::datatypes::SchemaRef;
 use levada_types::{Batch, StateChanges};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -67,7 +67,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use super::cell::Column;
 use super::changelog::Changelog;
 use super::instant::Rows;
-use super::spec::CorrelateSpec;
+use super::spec::{Alike, CorrelateSpec};
 use super::{LAST_TIME, span_end};
 use crate::operator::{EpochInput, InputOrder, Operator, OperatorError, Outputs};
 use crate::plan::{PlanContext, PlannedInput, PlannedStep, Route};
@@ -77,7 +77,7 @@ use index::{Index, LOOKS, Order, POSTED, Place};
 use settings::Weighing;
 use tell::{MILLIONTH, Stage};
 use topology::Topology;
-use wording::{Features, Vocabulary};
+use wording::{RARE, Text, Vocabulary};
 
 mod clusters;
 mod events;
@@ -259,7 +259,7 @@ impl Weigh {
                 let (Some(a), Some(b)) = (place(&a), place(&b)) else { continue };
                 let linked = match &linked {
                     None => true,
-                    Some(Column::Bool(linked)) if arrow::array::Array::is_valid(linked, row) => linked.value(row),
+                    Some(Column::Bool(linked)) if linked.is_valid(row) => linked.value(row),
                     Some(_) => continue,
                 };
                 rows.push((time, a, b, linked));
@@ -301,13 +301,13 @@ impl Weigh {
             return;
         }
         let late = time < now;
-        let features = settings.text.and_then(|column| match &rows.columns[column] {
-            Column::Text(texts) if arrow::array::Array::is_valid(texts, row) => Some(wording::features(texts.value(row))),
+        let text = settings.text.and_then(|column| match &rows.columns[column] {
+            Column::Text(texts) if texts.is_valid(row) => Some(wording::cut(texts.value(row), place_of_word)),
             _ => None,
         });
-        let facts = self.facts(rows, held, row, id, features.as_ref());
-        if let Some(features) = &features {
-            self.vocabulary.count(features, time, true);
+        let facts = self.facts(rows, held, row, id, text.as_ref());
+        if let Some(text) = &text {
+            self.vocabulary.count(&text.features, time, true);
         }
         let serial = self.events.next_serial;
         self.events.next_serial += 1;
@@ -393,7 +393,7 @@ impl Weigh {
     }
 
     /// What a row tells, and where others find it.
-    fn facts(&mut self, rows: &Rows<'_>, held: &Held, row: usize, id: Option<Box<[u8]>>, features: Option<&Features>) -> Facts {
+    fn facts(&mut self, rows: &Rows<'_>, held: &Held, row: usize, id: Option<Box<[u8]>>, text: Option<&Text>) -> Facts {
         let settings = self.settings.clone();
         let time = rows.times[row];
         let severity = settings.base.severity.map_or(1.0, |column| rows.columns[column].number(row).unwrap_or(0.0));
@@ -411,7 +411,9 @@ impl Weigh {
         let on: Box<[u64]> = settings.base.links.iter().map(&mut on).collect();
         self.buffer = buffer;
         let place = settings.node.and_then(|column| self.cell(rows, column, row)).map(|cell| (node(&cell), cell));
-        let wording = features.map(|features| self.vocabulary.wording(features, time));
+        let own = place.as_ref().map(|(node, _)| *node);
+        let is_place = |place| self.topology.is_place(place, time);
+        let wording = text.map(|text| self.vocabulary.wording(text, time, settings.rare_words, own, is_place));
 
         let mut places: BTreeMap<u64, u8> = BTreeMap::new();
         let mut put = |bucket: u64, role: u8| *places.entry(bucket).or_insert(0) |= role;
@@ -432,13 +434,14 @@ impl Weigh {
                         looks_around = looks_around.max(Some(hops));
                     }
                 }
-            } else if asked.similarity.is_none() {
+            } else if asked.similarity.is_none() && asked.rare.is_none() {
                 put(bucket(ANY, number as u64, 0), role);
             }
-            if asked.similarity.is_some() {
-                for &word in wording.iter().flat_map(|wording| &wording.rare) {
-                    put(bucket(WORD, 0, u64::from(word)), role);
-                }
+            let Some(wording) = &wording else { continue };
+            let sought = asked.similarity.map_or(&[][..], |_| &wording.sought);
+            let rare = asked.rare.filter(|rare| *rare == Alike::Same).map_or(&[][..], |_| &wording.rare);
+            for &word in sought.iter().chain(rare.iter().take(RARE)) {
+                put(bucket(WORD, 0, u64::from(word)), role);
             }
         }
         if let (Some(hops), Some((node, _)), Some(most)) = (looks_around, &place, settings.hops) {
@@ -470,7 +473,8 @@ impl Weigh {
                     self.events.relink(slot, &self.settings, &mut self.index, &mut self.topology, &mut touched);
                 }
             }
-            self.clusters.update(&mut self.events, &mut touched, self.settings.support);
+            let (need, belongs) = (self.settings.support, self.settings.belongs);
+            self.clusters.update(&mut self.events, &mut touched, need, belongs);
             self.tell(now);
             self.clusters.settle();
             for slot in std::mem::take(&mut touched.events) {
@@ -608,6 +612,11 @@ const ANY: u64 = 4;
 /// The bucket of what two events may have in common.
 fn bucket(kind: u64, link: u64, value: u64) -> u64 {
     xxh3_64_with_seed(&value.to_le_bytes(), kind << 8 | link)
+}
+
+/// The hash of a word as a place of the topology, which is a text's cell.
+fn place_of_word(word: &str) -> u64 {
+    node(&[b"s", word.as_bytes()].concat())
 }
 
 /// The hash by which a place of the topology is known.

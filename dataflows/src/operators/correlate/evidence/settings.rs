@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use levada_types::TIME_COLUMN;
 
-use super::super::spec::{CorrelateSpec, EvidenceSpec, LinkSpec, Settings, check_column};
+use super::super::spec::{Alike, CorrelateSpec, EvidenceSpec, LinkSpec, Settings, check_column};
 use crate::expressions::Expression;
 use crate::plan::PlanContext;
 
@@ -15,6 +15,8 @@ pub(super) const UNIT: f64 = 1000.0;
 const MAX_HOPS: u64 = 4;
 /// The most candidates of each kind that an event may be compared with.
 const MAX_CANDIDATES: u64 = 256;
+/// The most values that an incident may be asked to have before it opens.
+const MAX_MIN_AFFECTED: u64 = 1000;
 /// The greatest weight, threshold or support: a million of them add up exactly.
 const MAX_WEIGHT: f64 = 1e6;
 
@@ -28,6 +30,9 @@ pub(super) struct Weighing {
     /// Evidence that makes an edge, and that makes an event a part of the core, in thousandths.
     pub(super) threshold: u64,
     pub(super) support: u64,
+    pub(super) belongs: u64,
+    /// The greatest share of texts that had a rare word.
+    pub(super) rare_words: f64,
     pub(super) candidates: usize,
     pub(super) max_remembered: usize,
     pub(super) lateness_ms: i64,
@@ -39,12 +44,17 @@ pub(super) struct Weighing {
     pub(super) withdraw: Option<Expression>,
     pub(super) topology: Option<TopologyColumns>,
     pub(super) assignments: bool,
+    pub(super) min_affected: u64,
 }
 
 /// What a link asks for besides equal columns.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Asked {
     pub(super) hops: Option<u8>,
+    pub(super) min_hops: u8,
+    pub(super) rare: Option<Alike>,
+    pub(super) mentions: Option<Alike>,
+    pub(super) joins: bool,
     /// What the weight is multiplied by for each number of hops.
     pub(super) by_hops: Vec<f64>,
     pub(super) similarity: Option<f64>,
@@ -90,6 +100,14 @@ impl CorrelateSpec {
         if let Some(affected) = &self.affected {
             check_column(cx, &["affected"], affected, input);
         }
+        if let Some(least) = self.min_affected {
+            if self.affected.is_none() {
+                cx.problem(["min_affected"], "`affected` must say of which column they are the values");
+            }
+            if least > MAX_MIN_AFFECTED {
+                cx.problem(["min_affected"], format!("this must be at most {MAX_MIN_AFFECTED}"));
+            }
+        }
         let default = EvidenceSpec::default();
         let evidence = self.evidence.as_ref().unwrap_or(&default);
         let threshold = weight(cx, &["evidence", "threshold"], evidence.threshold);
@@ -100,6 +118,18 @@ impl CorrelateSpec {
             Some(support) => weight(cx, &["evidence", "support"], support),
             None => threshold,
         };
+        let belongs = match evidence.belongs {
+            Some(belongs) => weight(cx, &["evidence", "belongs"], belongs),
+            None => threshold,
+        };
+        if let Some(share) = self.rare_words {
+            if self.text.is_none() {
+                cx.problem(["rare_words"], "there is no `text` that they could be words of");
+            }
+            if !(share > 0.0 && share < 1.0) {
+                cx.problem(["rare_words"], "this must be greater than 0, and less than 1");
+            }
+        }
         if !(1..=MAX_CANDIDATES).contains(&evidence.candidates) {
             cx.problem(["evidence", "candidates"], format!("this must be from 1 to {MAX_CANDIDATES}"));
         }
@@ -129,6 +159,8 @@ impl CorrelateSpec {
             links,
             threshold: threshold.max(1),
             support,
+            belongs,
+            rare_words: self.rare_words.unwrap_or_default(),
             candidates: usize::try_from(evidence.candidates).unwrap_or(usize::MAX),
             max_remembered: usize::try_from(evidence.max_remembered).unwrap_or(usize::MAX),
             lateness_ms: lateness_ms.flatten().unwrap_or_default(),
@@ -137,6 +169,7 @@ impl CorrelateSpec {
             withdraw,
             topology,
             assignments: self.assignments,
+            min_affected: self.min_affected.unwrap_or_default(),
             base: base?,
         })
     }
@@ -170,8 +203,27 @@ impl CorrelateSpec {
     fn asked(&self, index: usize, link: &LinkSpec, input: &Schema, cx: &mut PlanContext<'_>) -> Asked {
         let number = index.to_string();
         let path = |field: &'static str| ["link", &number, field].map(str::to_string);
-        if !(link.weight > 0.0 && link.weight <= MAX_WEIGHT) {
-            cx.problem(path("weight"), format!("evidence must be greater than 0, and at most {MAX_WEIGHT}"));
+        if !(link.weight != 0.0 && link.weight.abs() <= MAX_WEIGHT) {
+            cx.problem(path("weight"), format!("evidence must be other than 0, and at most {MAX_WEIGHT}"));
+        }
+        if link.min_hops.is_some_and(|least| link.hops.is_none_or(|most| least > most)) {
+            cx.problem(path("min_hops"), "this must be at most `hops`");
+        }
+        if link.rare.is_some() && self.rare_words.is_none() {
+            cx.problem(path("rare"), "`rare_words` must say how rare that is");
+        }
+        if link.mentions.is_some() {
+            if self.topology.is_none() || self.text.is_none() {
+                cx.problem(path("mentions"), "there must be a `text` and a `topology` whose places it may name");
+            }
+            if link.hops.is_none() && link.on.is_empty() && link.similarity.is_none() {
+                let message = "every event would be compared with every other; add `hops`, `on` or `similarity`";
+                cx.problem(path("mentions"), message);
+            }
+        }
+        if link.rare == Some(Alike::Different) && link.hops.is_none() && link.on.is_empty() && link.similarity.is_none() {
+            let message = "every event would be compared with every other; add `hops`, `on` or `similarity`";
+            cx.problem(path("rare"), message);
         }
         if let Some(hops) = link.hops {
             if self.topology.is_none() {
@@ -206,7 +258,18 @@ impl CorrelateSpec {
         let effect = link.effect.as_deref().and_then(|text| condition(cx, &path("effect"), text, input));
         let hops = link.hops.map(|hops| hops.min(MAX_HOPS) as u8);
         let by_hops = (0..=i32::from(hops.unwrap_or_default())).map(|hop| libm::pow(per_hop, f64::from(hop))).collect();
-        Asked { hops, by_hops, similarity: link.similarity, cause, effect, half_life_ms }
+        Asked {
+            hops,
+            min_hops: link.min_hops.unwrap_or_default().min(MAX_HOPS) as u8,
+            rare: link.rare,
+            mentions: link.mentions,
+            joins: link.joins,
+            by_hops,
+            similarity: link.similarity,
+            cause,
+            effect,
+            half_life_ms,
+        }
     }
 }
 

@@ -8,7 +8,6 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::super::cell;
@@ -102,7 +101,7 @@ impl Weigh {
         let parts = parts.filter_map(|&part| self.clusters.at(part).told.as_ref().map(|told| name(told.name)));
         let parts: BTreeSet<String> = parts.collect();
         let members = self.clusters.at(cluster).members.len() as u64;
-        let enough = members >= self.settings.base.min_events;
+        let enough = members >= self.settings.base.min_events && self.is_wide(cluster);
         self.clusters.refresh(&self.events, cluster);
         let (due, note) = self.due(cluster);
         match &mut told {
@@ -128,7 +127,7 @@ impl Weigh {
                     told.stage = Stage::Dissolved;
                     told.changed_at = None;
                     let more = More { because: because(why), parts: parts.into_iter().collect(), ..More::default() };
-                    self.tell_of(now, Kind::Closed, told, cluster, Some("min_events"), more);
+                    self.tell_of(now, Kind::Closed, told, cluster, Some("too_few"), more);
                     self.clusters.moved.extend(&self.clusters.slots[cluster as usize].members);
                 }
             }
@@ -179,6 +178,18 @@ impl Weigh {
             self.sealed.push(cluster);
         }
         self.schedule(cluster);
+    }
+
+    /// Whether its core has as many values of `affected` as an incident needs.
+    fn is_wide(&self, cluster: u32) -> bool {
+        let least = self.settings.min_affected as usize;
+        let mut found: BTreeSet<&[u8]> = BTreeSet::new();
+        least == 0
+            || self.clusters.at(cluster).members.iter().any(|&slot| {
+                let event = self.events.at(slot);
+                found.extend(event.facts.affected.as_deref().filter(|_| event.core));
+                found.len() >= least
+            })
     }
 
     /// Tells that an incident is over.

@@ -91,6 +91,12 @@ impl Topology {
         self.around.get(&place).map_or(&[], Vec::as_slice)
     }
 
+    /// Whether something was linked to a place at a time.
+    pub(super) fn is_place(&self, place: u64, time: i64) -> bool {
+        let linked = |&other: &u64| self.depends(place, other, time) || self.depends(other, place, time);
+        self.beside(place).iter().any(linked)
+    }
+
     /// What is around a place at a time, the place itself too, sorted by hash.
     pub(super) fn near(&mut self, place: u64, time: i64, hops: u8) -> Vec<Near> {
         let now = time >= self.changed_at;

@@ -48,8 +48,12 @@ pub(super) struct Wording {
     features: Box<[(u32, u16)]>,
     /// The length of the weights as a vector.
     norm: f64,
-    /// Its rarest words, the rarest first.
+    /// Its rarest words, the rarest first: by these it is looked for.
+    pub(super) sought: Vec<u32>,
+    /// Those of them that are rare, and no places; sorted.
     pub(super) rare: Vec<u32>,
+    /// The places that it names, but its own; sorted.
+    pub(super) places: Vec<u64>,
 }
 
 impl Wording {
@@ -80,14 +84,39 @@ impl Wording {
 /// The features of a text, each once, and how much each counts beside its rarity: 4 a word, 2 a pair, 1 a 4-gram.
 pub(super) type Features = Vec<(u32, u8)>;
 
+/// A text, cut up.
+#[derive(Debug, Default)]
+pub(super) struct Text {
+    pub(super) features: Features,
+    /// The feature of each word, and its hash as that of a place in the topology.
+    words: Vec<(u32, u64)>,
+}
+
+/// Cuts a text up; `place` hashes a word as a place is.
+pub(super) fn cut(text: &str, place: impl Fn(&str) -> u64) -> Text {
+    let words = || text.split_whitespace().map(trim).filter(|word| !word.is_empty()).take(MAX_WORDS);
+    let of = |word: &str| (hash(plain(&word.to_lowercase()).as_bytes(), 4), place(word));
+    Text { features: features(text), words: words().map(of).collect() }
+}
+
+fn trim(word: &str) -> &str {
+    word.trim_matches(|c: char| !c.is_alphanumeric() && c != '/')
+}
+
+/// A word; all numbers are one.
+fn plain(word: &str) -> &str {
+    if word.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b',')) { "#" } else { word }
+}
+
+fn hash(bytes: &[u8], kind: u8) -> u32 {
+    xxh3_64_with_seed(bytes, u64::from(kind)) as u32
+}
+
 /// The features of a text, sorted.
-pub(super) fn features(text: &str) -> Features {
+fn features(text: &str) -> Features {
     let lower = text.to_lowercase();
-    let words = lower.split_whitespace().map(|word| word.trim_matches(|c: char| !c.is_alphanumeric() && c != '/'));
-    let words = words.filter(|word| !word.is_empty()).take(MAX_WORDS);
-    let is_number = |word: &str| word.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b','));
-    let words: Vec<&str> = words.map(|word| if is_number(word) { "#" } else { word }).collect();
-    let hash = |bytes: &[u8], kind: u8| xxh3_64_with_seed(bytes, u64::from(kind)) as u32;
+    let words = lower.split_whitespace().map(trim).filter(|word| !word.is_empty()).take(MAX_WORDS);
+    let words: Vec<&str> = words.map(plain).collect();
     let mut found: Features = words.iter().map(|word| (hash(word.as_bytes(), 4), 4)).collect();
     for pair in words.windows(2) {
         let first = hash(pair[0].as_bytes(), 2);
@@ -148,8 +177,17 @@ impl Vocabulary {
         }
     }
 
-    /// What a text of a time says, weighed by the texts of before.
-    pub(super) fn wording(&self, features: &Features, time: i64) -> Wording {
+    /// What a text of a time says, weighed by the texts of before; `own` is where it comes from, and `is_place` tells places from
+    /// other words. A word is rare if at most a share `rare` of the texts had it.
+    pub(super) fn wording(
+        &self,
+        text: &Text,
+        time: i64,
+        rare: f64,
+        own: Option<u64>,
+        is_place: impl Fn(u64) -> bool,
+    ) -> Wording {
+        let features = &text.features;
         let until = time.saturating_sub(self.lateness_ms).div_euclid(self.block_ms);
         let texts = self.known(until, |block| block.texts, self.texts);
         let weigh = |&(feature, kind): &(u32, u8)| {
@@ -167,8 +205,27 @@ impl Vocabulary {
             }
         }
         words.sort_unstable_by(|a, b| b.cmp(a));
-        let rare = words.into_iter().take(RARE).map(|(_, feature)| feature).collect();
-        Wording { features: weighed.into(), norm: (square as f64).sqrt(), rare }
+        let sought = words.into_iter().take(RARE).map(|(_, feature)| feature).collect();
+        let (mut found, mut places) = (Vec::new(), Vec::new());
+        for &(feature, place) in &text.words {
+            if Some(place) == own {
+                continue;
+            }
+            if is_place(place) {
+                places.push(place);
+                continue;
+            }
+            let count = |block: &Block| block.counts.get(&feature).copied().unwrap_or_default();
+            let had = self.known(until, count, self.counts.get(&feature).copied().unwrap_or_default());
+            if f64::from(had) + 1.0 <= rare * (f64::from(texts) + 1.0) {
+                found.push(feature);
+            }
+        }
+        found.sort_unstable();
+        found.dedup();
+        places.sort_unstable();
+        places.dedup();
+        Wording { features: weighed.into(), norm: (square as f64).sqrt(), sought, rare: found, places }
     }
 
     /// A count as of the blocks before `until`.
