@@ -10,7 +10,7 @@ PYTHON := $(LEVADA_CACHE)/venv/bin/python
 # compiled twice.
 CARGO_BUILD := cargo build --release --workspace --locked
 
-.PHONY: demo demo-kafka test nab bench bench-kafka torture outages-kafka build setup setup-kafka flights onnxruntime fmt lint check-deps schema clean
+.PHONY: demo demo-kafka test nab platform bench bench-kafka torture outages-kafka build setup setup-kafka flights onnxruntime fmt lint check-deps schema clean
 
 demo: build flights onnxruntime
 	scripts/demo.sh $(LEVADA)
@@ -26,6 +26,12 @@ test: setup-test flights onnxruntime
 nab: build
 	@test -n "$(DATA)" -a -n "$(OUT)" || { echo "usage: make nab DATA=dir OUT=dir" >&2; exit 2; }
 	python3 scripts/nab.py $(LEVADA) $(DATA) $(OUT)
+
+# Makes up alerts of a platform, and compares the incidents that the job platform finds in them with the truth.
+SEEDS ?= 1-20
+DIFFICULTY ?= hard
+platform: build
+	python3 scripts/platform_score.py $(LEVADA) --seeds $(SEEDS) --difficulty $(DIFFICULTY)
 
 bench: build onnxruntime
 	scripts/bench.sh $(LEVADA)

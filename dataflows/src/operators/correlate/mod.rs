@@ -34,6 +34,9 @@
 //! - `into`: what it was merged into; `note`: why it was closed, `max_age` or `max_events`, if not
 //!   for silence.
 //!
+//! **Weighed evidence.** A step that asks for more than equal columns (a topology, texts, causes, late and withdrawn events,
+//! assignments) runs by [`evidence`], which says what it means, and tells more. What follows is about a step that does not.
+//!
 //! **Time.** Instants are processed in order: all events of an instant at once, then what falls due
 //! at it. So an event may still join an incident at the very instant at which that would close, and
 //! the output depends neither on the order of simultaneous events nor on how epochs were cut. Rows

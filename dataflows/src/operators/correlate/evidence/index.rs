@@ -6,13 +6,13 @@
 //! ```
 //!
 //! An event is *posted* in some buckets and *looks* into some; most often these are the same. Of two events in one bucket
-//! the earlier is a candidate of the later if that one is posted, this one looks, they are near enough in time, and
-//! fewer than `candidates` posted ones and fewer than `candidates` looking ones stand between. So what an event is compared
+//! the earlier is a candidate of the later if that one is posted, this one looks, they are near enough in time, fewer than
+//! `candidates` posted ones stand between, and fewer than [`REACH`] times as many looking ones. So what an event is compared
 //! with is a matter of which events there are, not of when they came, and a burst in one bucket costs each of its events the
-//! same as a lull. (A bound on both sides means that one cause of a million effects is compared with some of them.)
+//! same as a lull. (The bound on those that look means that one cause of a million effects is compared with the first of them.)
 //!
-//! A look walks over at most twice as many entries as there may be candidates. An entry costs 24 bytes; one that comes late is
-//! inserted, which moves those of the bucket behind it.
+//! A look walks over as many entries as there may be candidates. An entry costs 24 bytes, twice for an event that is posted and
+//! looks; one that comes late is inserted, which moves those of the bucket behind it.
 
 use std::collections::VecDeque;
 
@@ -34,44 +34,65 @@ pub(super) struct Place {
     pub(super) role: u8,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    order: Order,
-    event: u32,
-    role: u8,
+/// So many times as many events as there may be candidates may look at one that is posted.
+pub(super) const REACH: usize = 8;
+
+type Entries = VecDeque<(Order, u32)>;
+
+#[derive(Debug, Default)]
+struct Bucket {
+    posted: Entries,
+    looking: Entries,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    buckets: HashMap<u64, VecDeque<Entry>, ahash::RandomState>,
+    buckets: HashMap<u64, Bucket, ahash::RandomState>,
     /// Entries walked over.
     pub(super) steps: usize,
+}
+
+fn insert(entries: &mut Entries, order: Order, event: u32) {
+    match entries.back() {
+        Some(last) if last.0 > order => {
+            let at = entries.partition_point(|other| other.0 < order);
+            entries.insert(at, (order, event));
+        }
+        _ => entries.push_back((order, event)),
+    }
+}
+
+fn remove(entries: &mut Entries, order: Order) {
+    if entries.front().is_some_and(|first| first.0 == order) {
+        entries.pop_front();
+        return;
+    }
+    let at = entries.partition_point(|other| other.0 < order);
+    if entries.get(at).is_some_and(|entry| entry.0 == order) {
+        entries.remove(at);
+    }
 }
 
 impl Index {
     pub(super) fn insert(&mut self, place: Place, order: Order, event: u32) {
         let bucket = self.buckets.entry(place.bucket).or_default();
-        let entry = Entry { order, event, role: place.role };
-        match bucket.back() {
-            Some(last) if last.order > order => {
-                let at = bucket.partition_point(|other| other.order < order);
-                bucket.insert(at, entry);
-            }
-            _ => bucket.push_back(entry),
+        if place.role & POSTED > 0 {
+            insert(&mut bucket.posted, order, event);
+        }
+        if place.role & LOOKS > 0 {
+            insert(&mut bucket.looking, order, event);
         }
     }
 
     pub(super) fn remove(&mut self, place: Place, order: Order) {
         let Some(bucket) = self.buckets.get_mut(&place.bucket) else { return };
-        if bucket.front().is_some_and(|first| first.order == order) {
-            bucket.pop_front();
-        } else {
-            let at = bucket.partition_point(|other| other.order < order);
-            if bucket.get(at).is_some_and(|entry| entry.order == order) {
-                bucket.remove(at);
-            }
+        if place.role & POSTED > 0 {
+            remove(&mut bucket.posted, order);
         }
-        if bucket.is_empty() {
+        if place.role & LOOKS > 0 {
+            remove(&mut bucket.looking, order);
+        }
+        if bucket.posted.is_empty() && bucket.looking.is_empty() {
             self.buckets.remove(&place.bucket);
         }
     }
@@ -79,41 +100,35 @@ impl Index {
     /// The candidates before one who looks.
     pub(super) fn before(&mut self, place: Place, order: Order, within_ms: i64, most: usize, mut found: impl FnMut(u32)) {
         let Some(bucket) = self.buckets.get(&place.bucket).filter(|_| place.role & LOOKS > 0) else { return };
-        let end = bucket.partition_point(|other| other.order < order);
-        let (mut posted, mut looking) = (0, 0);
-        for entry in bucket.range(..end).rev() {
-            if posted == most || looking == most || order.0.saturating_sub(entry.order.0) > within_ms {
+        let end = bucket.posted.partition_point(|other| other.0 < order);
+        let few = bucket.looking.len() <= REACH * most;
+        let here = if few { 0 } else { bucket.looking.partition_point(|other| other.0 < order) };
+        for &(other, event) in bucket.posted.range(end.saturating_sub(most)..end).rev() {
+            let between = || here - bucket.looking.partition_point(|looking| looking.0 <= other);
+            if order.0.saturating_sub(other.0) > within_ms || !few && between() >= REACH * most {
                 break;
             }
             self.steps += 1;
-            if entry.role & POSTED > 0 {
-                found(entry.event);
-                posted += 1;
-            }
-            looking += usize::from(entry.role & LOOKS > 0);
+            found(event);
         }
     }
 
     /// Those behind a place whose candidates depend on whether somebody stands there.
     pub(super) fn behind(&mut self, place: Place, order: Order, within_ms: i64, most: usize, mut found: impl FnMut(u32)) {
         let Some(bucket) = self.buckets.get(&place.bucket) else { return };
-        let start = bucket.partition_point(|other| other.order <= order);
-        let mut looking = 0;
-        for entry in bucket.range(start..) {
-            if looking == most || entry.order.0.saturating_sub(order.0) > within_ms {
+        let start = bucket.looking.partition_point(|other| other.0 <= order);
+        for &(other, event) in bucket.looking.range(start..).take(REACH * most) {
+            if other.0.saturating_sub(order.0) > within_ms {
                 break;
             }
             self.steps += 1;
-            if entry.role & LOOKS > 0 {
-                found(entry.event);
-                looking += 1;
-            }
+            found(event);
         }
     }
 
     /// How many entries there are.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.buckets.values().map(VecDeque::len).sum()
+        self.buckets.values().map(|bucket| bucket.posted.len() + bucket.looking.len()).sum()
     }
 }

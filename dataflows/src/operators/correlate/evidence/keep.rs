@@ -59,7 +59,10 @@ impl Weigh {
             links: self.settings.base.links.len(),
             counted: self.settings.base.count.len(),
         };
-        changes.put(KeyGroup(0), &[HEADER], &postcard::to_stdvec(&header)?);
+        // A worker that has had no event is not the one that keeps it.
+        if header.next_serial > 0 {
+            changes.put(KeyGroup(0), &[HEADER], &postcard::to_stdvec(&header)?);
+        }
         for serial in std::mem::take(&mut self.events.removed) {
             changes.delete(KeyGroup(0), &name(EVENTS, serial));
         }

@@ -9,16 +9,18 @@
 //!                              opened, changed, merged, split, closed (assigned, unassigned) ◄┘
 //! ```
 //!
-//! **An edge.** A link holds between two events if all that it asks for holds: equal columns (`on`), at most so many `hops` apart in
-//! the topology at the time of the later one, texts whose `similarity` is at least so much, a `cause` and then an
-//! `effect`, and at most `within` apart. It then gives its `weight` as evidence, times `per_hop` for each hop, times the
-//! similarity, halved each `half_life`. What all links give together has to reach `threshold`; that is an edge. So a link that is too
-//! weak by itself counts beside another, and a link that asks for several things at once is one that needs them all.
+//! **An edge.** A link holds between two events if all that it asks for holds: equal columns (`on`); at least `min_hops` and at most
+//! `hops` steps apart in the topology at the time of the later one; texts whose `similarity` is at least so much; a `rare` word that
+//! both have (or each has one, and none is the other's); a place that one `mentions`; a `cause` and then an `effect`; and at most
+//! `within` apart. It then gives its `weight` as evidence, times `per_hop` for each hop, times the similarity, halved each
+//! `half_life`; a weight below 0 speaks against. What all links give together has to reach `threshold`; that is an edge. So a link that is
+//! too weak by itself counts beside another, and a link that asks for several things at once is one that needs them all.
 //!
-//! **An incident.** An event whose edges add up to `support` is of the core. Events of the core that edges join are one
-//! incident; any other event belongs to the incident at whose core it has its strongest edge, and joins no two. So a lone event
-//! chains nothing, however long the job runs. An incident opens with `min_events`. All of it is a function of the set of
-//! events, and not of the order in which they came.
+//! **An incident.** An edge joins if its links that join (`joins`, which is so if nothing is said) reach the threshold alone. An event
+//! whose edges of that kind add up to `support` is of the core, and events of the core that such edges join are one incident. Any
+//! other event belongs to the incident to whose core its edges add up to the most, if that is at least `belongs`, and joins no two. So a lone
+//! event chains nothing, however long the job runs. An incident opens with `min_events`, and `min_affected` values of `affected` in
+//! its core. All of it is a function of the set of events, and not of the order in which they came.
 //!
 //! **Corrections.** A row that is behind by at most `allowed_lateness` comes at its moment, and a row for which `withdraw` holds
 //! takes away the events of its name up to its own time, if they are no older than `allowed_lateness` then. Incidents become
@@ -468,7 +470,8 @@ impl Weigh {
     fn finish(&mut self, now: i64) {
         loop {
             let mut touched = std::mem::take(&mut self.touched);
-            for slot in std::mem::take(&mut touched.again) {
+            let again = std::mem::take(&mut touched.again);
+            for &slot in &again {
                 if self.events.at(slot).again {
                     self.events.relink(slot, &self.settings, &mut self.index, &mut self.topology, &mut touched);
                 }
@@ -477,7 +480,7 @@ impl Weigh {
             self.clusters.update(&mut self.events, &mut touched, need, belongs);
             self.tell(now);
             self.clusters.settle();
-            for slot in std::mem::take(&mut touched.events) {
+            for slot in std::mem::take(&mut touched.events).into_iter().chain(again) {
                 let event = self.events.at_mut(slot);
                 (event.touched, event.why) = (false, 0);
             }

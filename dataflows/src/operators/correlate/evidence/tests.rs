@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::harness::{Story, Topic, check_contract, check_cuts, plan};
+use crate::harness::{Story, Topic, check_contract, check_cuts, plan, run};
 use crate::operators::correlate::CorrelateSpec;
 use crate::plan::{Problem, StepSpec};
 

@@ -76,7 +76,7 @@ fn a_burst_costs_each_event_the_same() {
     let inputs = [vec![late_batch], vec![]];
     let input = EpochInput { epoch: Epoch(1), before: EventTime(5000), watermark: EventTime(30_000), inputs: &inputs };
     operator.on_epoch(&input, &mut Outputs::default()).unwrap();
-    assert!(operator.events.compared - before <= 100 * (1 + 6 * 8) * 6 * 8, "{}", operator.events.compared - before);
+    assert!(operator.events.compared - before <= 100 * (1 + 6 * 8 * index::REACH) * 6 * 8, "{}", operator.events.compared - before);
     assert!(operator.clusters.searched < 100 * 200, "{}", operator.clusters.searched);
 }
 

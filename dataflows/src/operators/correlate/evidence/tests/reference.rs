@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::super::index::REACH;
 use super::{Event, Link, Scene};
 
 /// The sets of events, by id, that are incidents of at least two; `candidates` as the step has it.
@@ -93,7 +94,7 @@ fn is_candidate(scene: &Scene, events: &[&Event], f: usize, e: usize, links: &[L
         posted(events[f])
             && looks(events[e])
             && between.iter().filter(|event| posted(event)).count() < most
-            && between.iter().filter(|event| looks(event)).count() < most
+            && between.iter().filter(|event| looks(event)).count() < REACH * most
     };
     let longest = links.iter().map(|link| link.within).max().unwrap();
     let near = |event: &Event, place: &str| {
