@@ -55,10 +55,10 @@ pub struct CorrelateSpec {
     pub count: Vec<String>,
     /// How much evidence makes an edge, and how much of it an event needs to hold an incident together.
     #[serde(default)]
-    pub evidence: Option<EvidenceSpec>,
+    pub evidence: Option<Box<EvidenceSpec>>,
     /// A table of what depends on what, which may change while the job runs; for links with `hops`.
     #[serde(default)]
-    pub topology: Option<TopologySpec>,
+    pub topology: Option<Box<TopologySpec>>,
     /// The column of text that links with `similarity` compare.
     #[serde(default)]
     pub text: Option<String>,

@@ -365,8 +365,9 @@ fn weigh(settings: &Weighing, to: u32, first: &Event, second: &Event, near: &[Ne
         if apart > link.within_ms || !link.on.is_empty() && (a.on[number] == 0 || a.on[number] != b.on[number]) {
             continue;
         }
-        let forward = a.causes & b.effects & bit > 0;
-        if !forward && !(apart == 0 && b.causes & a.effects & bit > 0) {
+        // Of simultaneous events either may be the cause.
+        let (forward, back) = (a.causes & b.effects & bit > 0, b.causes & a.effects & bit > 0);
+        if !forward && (apart > 0 || !back) {
             continue;
         }
         let mut weight = link.weight;

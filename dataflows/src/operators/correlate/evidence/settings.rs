@@ -109,7 +109,7 @@ impl CorrelateSpec {
             }
         }
         let default = EvidenceSpec::default();
-        let evidence = self.evidence.as_ref().unwrap_or(&default);
+        let evidence = self.evidence.as_deref().unwrap_or(&default);
         let threshold = weight(cx, &["evidence", "threshold"], evidence.threshold);
         if evidence.threshold <= 0.0 {
             cx.problem(["evidence", "threshold"], "events are linked by some evidence, so this must be greater than 0");

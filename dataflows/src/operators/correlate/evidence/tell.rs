@@ -121,15 +121,14 @@ impl Weigh {
                 told = Some(new);
             }
             None => {}
+            Some(told) if !enough && told.stage == Stage::Dissolved => {}
             Some(told) if !enough => {
-                if told.stage != Stage::Dissolved {
-                    told.revision += 1;
-                    told.stage = Stage::Dissolved;
-                    told.changed_at = None;
-                    let more = More { because: because(why), parts: parts.into_iter().collect(), ..More::default() };
-                    self.tell_of(now, Kind::Closed, told, cluster, Some("too_few"), more);
-                    self.clusters.moved.extend(&self.clusters.slots[cluster as usize].members);
-                }
+                told.revision += 1;
+                told.stage = Stage::Dissolved;
+                told.changed_at = None;
+                let more = More { because: because(why), parts: parts.into_iter().collect(), ..More::default() };
+                self.tell_of(now, Kind::Closed, told, cluster, Some("too_few"), more);
+                self.clusters.moved.extend(&self.clusters.slots[cluster as usize].members);
             }
             Some(told) => {
                 told.because |= why;
