@@ -116,9 +116,16 @@ impl Index {
     /// Those behind a place whose candidates depend on whether somebody stands there.
     pub(super) fn behind(&mut self, place: Place, order: Order, within_ms: i64, most: usize, mut found: impl FnMut(u32)) {
         let Some(bucket) = self.buckets.get(&place.bucket) else { return };
+        // Whoever only looks stands in nobody's way, as long as fewer look than may.
+        let crowded = place.role & LOOKS > 0 && bucket.looking.len() >= REACH * most;
+        if place.role & POSTED == 0 && !crowded {
+            return;
+        }
+        let next = bucket.posted.partition_point(|other| other.0 <= order) + most - 1;
+        let until = bucket.posted.get(next).map(|last| last.0).filter(|_| !crowded);
         let start = bucket.looking.partition_point(|other| other.0 <= order);
         for &(other, event) in bucket.looking.range(start..).take(REACH * most) {
-            if other.0.saturating_sub(order.0) > within_ms {
+            if other.0.saturating_sub(order.0) > within_ms || until.is_some_and(|until| other > until) {
                 break;
             }
             self.steps += 1;

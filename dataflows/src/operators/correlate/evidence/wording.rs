@@ -11,7 +11,7 @@
 //! word. Two texts are as alike as the cosine of their features.
 //!
 //! What texts before had is counted in blocks of a minute, or as long as events may be late, and an event knows the blocks
-//! that nothing can change any more when it comes in time. So what it weighs depends on which events there are, and not on when
+//! that nothing can change any more when it comes in time, but for the last [`FRESH`]. So what it weighs depends on which events there are, and not on when
 //! each came. Counts halve every [`GENERATION`] blocks, and of more than [`MAX_FEATURES`] the rarest are forgotten.
 //!
 //! A text costs a hash and a few look-ups a feature, at most [`MAX_WORDS`] words of it; a comparison, a walk along both.
@@ -33,6 +33,8 @@ const MAX_FEATURES: usize = 1 << 18;
 const BLOCK_MS: i64 = 60_000;
 /// So many blocks make a count half as old.
 const GENERATION: i64 = 64;
+/// So many blocks are too fresh to count: what is told of now, again and again, is not common for that.
+const FRESH: i64 = 10;
 /// By how many of its rarest words a text is looked for.
 pub(super) const RARE: usize = 4;
 /// The least length of a word, in bytes, that is cut into 4-grams.
@@ -188,7 +190,7 @@ impl Vocabulary {
         is_place: impl Fn(u64) -> bool,
     ) -> Wording {
         let features = &text.features;
-        let until = time.saturating_sub(self.lateness_ms).div_euclid(self.block_ms);
+        let until = time.saturating_sub(self.lateness_ms).div_euclid(self.block_ms) - FRESH;
         let texts = self.known(until, |block| block.texts, self.texts);
         let weigh = |&(feature, kind): &(u32, u8)| {
             let count = |block: &Block| block.counts.get(&feature).copied().unwrap_or_default();
@@ -276,7 +278,7 @@ impl Vocabulary {
 
     /// Adds the blocks that every event to come may know to what can change no more.
     pub(super) fn forget(&mut self, now: i64) {
-        let until = now.saturating_sub(self.lateness_ms.saturating_mul(2)).div_euclid(self.block_ms);
+        let until = now.saturating_sub(self.lateness_ms.saturating_mul(2)).div_euclid(self.block_ms) - FRESH;
         while let Some(number) = self.blocks.keys().next().copied().filter(|number| *number < until) {
             let Some(block) = self.drop_block(number) else { continue };
             let (counts, texts, unsaved) = (&mut self.counts, &mut self.texts, &mut self.unsaved);
