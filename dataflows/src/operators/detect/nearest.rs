@@ -115,7 +115,7 @@ impl Nearest {
     /// Of the values some are enough to measure by.
     fn remember_values(&mut self, point: &[f32]) {
         let is_full = self.values.len() == VALUES * self.coordinates;
-        if is_full && self.count % EACH != 0 {
+        if is_full && !self.count.is_multiple_of(EACH) {
             return;
         }
         if is_full {
