@@ -10,7 +10,7 @@ PYTHON := $(LEVADA_CACHE)/venv/bin/python
 # compiled twice.
 CARGO_BUILD := cargo build --release --workspace --locked
 
-.PHONY: demo demo-kafka test nab warehouse retail properties bench bench-kafka torture outages-kafka build setup setup-kafka flights onnxruntime fmt lint check-deps schema clean
+.PHONY: demo demo-kafka test nab warehouse platform retail properties bench bench-kafka torture outages-kafka build setup setup-kafka flights onnxruntime fmt lint check-deps schema clean
 
 demo: build flights onnxruntime
 	scripts/demo.sh $(LEVADA)
@@ -37,6 +37,9 @@ properties:
 # How well the jobs find what is true in simulated events, on seeds that nobody tuned for, beside fixed thresholds.
 warehouse: build
 	python3 scripts/warehouse_score.py $(LEVADA) --seeds 1-20
+
+platform: build
+	python3 scripts/platform_score.py $(LEVADA) --seeds 1-20
 
 retail: build
 	python3 scripts/retail_score.py $(LEVADA) --seeds 1-20

@@ -1,10 +1,16 @@
-//! How many events a second `correlate` takes, on one core, host and sort included.
+//! How many events a second `correlate` takes, on one core, host and sort included, and how long a live job waits for it.
 //!
-//! `cargo build --release --workspace --examples && target/release/examples/correlate_rate`
+//! `cargo build --release --workspace --examples && target/release/examples/correlate_rate [events of the second part]`
 //!
-//! Two streams of a million events: *storms*, like the departures of a few airports with bursts of
+//! First, two streams of a million events: *storms*, like the departures of a few airports with bursts of
 //! trouble, where incidents open, merge and close all the time; and *burst*, where all events share
 //! one attribute, 1 ms apart, so that all are one incident.
+//!
+//! Then a stream of alerts at 20,000 a second, with one in a hundred late, whose evidence is weighed: by the links of the platform
+//! job (rare words, places, what depends on what, what is named), and once more by wording too. Epochs of 10 ms are 200 events, and an event waits at most for the rest of its epoch and then for
+//! its epoch's work, so the times of epochs are what it costs in latency: their percentiles, and the memory
+//! after each tenth.
+//! In every tenth second all events are of one service, one host and one text: a burst of 20,000.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
@@ -37,8 +43,159 @@ fn main() -> Result<(), Box<dyn Error>> {
         })
         .collect();
     let burst: Vec<_> = (0..EVENTS).map(|i| (i as i64, 0, random(5_000), random(16), i)).collect();
-    measure("storms", &storms)?;
-    measure("burst", &burst)
+    let alerts = std::env::args().nth(1).map_or(Ok(2_000_000), |text| text.parse())?;
+    if std::env::args().nth(1).is_none() {
+        measure("storms", &storms)?;
+        measure("burst", &burst)?;
+    }
+    weigh("links of the platform job", alerts, None)?;
+    let alike = serde_json::json!({ "name": "alike", "similarity": 0.5, "within": "5s", "weight": 0.5, "joins": false });
+    weigh("and wording", alerts / 10, Some(alike))
+}
+
+const ALERTS_A_MS: u64 = 20;
+const SERVICES: u64 = 2_000;
+
+/// Alerts at 20,000 a second in epochs of 10 ms.
+fn weigh(name: &str, alerts: u64, more: Option<serde_json::Value>) -> Result<(), Box<dyn Error>> {
+    println!("{name}");
+    let text = |name: &str| Field::new(name, DataType::Utf8, false);
+    let names = ["id", "service", "host", "text"];
+    let fields = std::iter::once(Batch::time_field()).chain(names.map(text));
+    let events: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    let fields = std::iter::once(Batch::time_field()).chain(["service", "depends_on"].map(text));
+    let topology: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    let link = |name: &str, weight: f64, more: serde_json::Value| {
+        let mut link = serde_json::json!({ "name": name, "weight": weight, "within": "5s" });
+        link.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        link
+    };
+    let mut links = vec![
+        link("same rare word, nearby", 2.0, serde_json::json!({ "rare": "same", "hops": 3, "min_hops": 1 })),
+        link("same rare word", 1.5, serde_json::json!({ "rare": "same", "hops": 0 })),
+        link("other rare words", -100.0, serde_json::json!({ "rare": "different", "hops": 3 })),
+        link("same service", 2.4, serde_json::json!({ "hops": 0, "half_life": "1s", "joins": false })),
+        link(
+            "neighbour",
+            0.42,
+            serde_json::json!({ "hops": 1, "min_hops": 1, "half_life": "1s", "joins": false }),
+        ),
+        link(
+            "names the place",
+            1.5,
+            serde_json::json!({ "mentions": "same", "hops": 2, "half_life": "2s", "joins": false }),
+        ),
+        link(
+            "names another place",
+            -2.4,
+            serde_json::json!({ "mentions": "different", "hops": 2, "joins": false }),
+        ),
+    ];
+    links.extend(more);
+    let spec: CorrelateSpec = serde_json::from_value(serde_json::json!({
+        "from": "events",
+        "topology": { "from": "topology", "a": "service", "b": "depends_on", "on": "service" },
+        "text": "text",
+        "rare_words": 0.0005,
+        "link": links,
+        "evidence": { "threshold": 0.05, "support": 1.5, "belongs": 1.0, "candidates": 12 },
+        "members": "id",
+        "affected": "service",
+        "min_affected": 2,
+        "min_events": 4,
+        "allowed_lateness": "2s",
+        "close_after": "10s",
+        "max_events": 10_000,
+    }))?;
+    let no_models = |_: &str| Err(ScoreError::Run("no models here".into()));
+    let mut cx = PlanContext { models: &no_models, problems: Vec::new() };
+    let schemas = [events.clone(), topology.clone()];
+    let step = spec.plan(&schemas, &mut cx).ok_or_else(|| format!("{:?}", cx.problems))?;
+    let mut host = Host::new(&step, &schemas)?;
+
+    let mut seed = 7u64;
+    let mut random = move |below: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % below
+    };
+    // Each depends on two of the next fifty.
+    let pairs: Vec<(u64, u64)> = (0..SERVICES)
+        .flat_map(|from| [from, from])
+        .map(|from| (from, (from + 1 + random(50)) % SERVICES))
+        .collect();
+    let links = RecordBatch::try_new(
+        topology,
+        vec![
+            Arc::new(TimestampMillisecondArray::from_iter_values(pairs.iter().map(|_| 0))) as ArrayRef,
+            Arc::new(StringArray::from_iter_values(pairs.iter().map(|(from, _)| format!("svc-{from}")))),
+            Arc::new(StringArray::from_iter_values(pairs.iter().map(|(_, to)| format!("svc-{to}")))),
+        ],
+    )?;
+    let says =
+        ["is slow", "fails", "has no free connections", "answers late", "restarts", "is out of memory"];
+    let (mut times_us, mut rows, mut made) = (Vec::new(), 0, 0u64);
+    let mut links = Some(Batch::derived(links));
+    while made < alerts {
+        let now = made / ALERTS_A_MS;
+        let burst = now / 1000 % 10 == 9;
+        let alert = |number: u64| {
+            let late = if random(100) == 0 { random(1000) } else { 0 };
+            let service = if burst { 5 } else { random(SERVICES) };
+            let code = random(SERVICES) * 1000 + now / 60_000;
+            let what = says[if burst { 0 } else { random(6) as usize }];
+            let mut told =
+                if burst || random(3) > 0 { String::new() } else { format!(" after error E{code}") };
+            if random(3) == 0 {
+                told += &format!(", calls to svc-{} fail", (service + 1 + random(50)) % SERVICES);
+            }
+            let time = (now + number / ALERTS_A_MS).saturating_sub(late) as i64;
+            (
+                time,
+                service,
+                if burst { 1 } else { service * 3 + random(3) },
+                format!("svc-{service} {what}{told}"),
+                made + number,
+            )
+        };
+        let all: Vec<_> = (0..ALERTS_A_MS * 10).map(alert).collect();
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(TimestampMillisecondArray::from_iter_values(all.iter().map(|alert| alert.0))),
+            Arc::new(StringArray::from_iter_values(all.iter().map(|alert| format!("e{}", alert.4)))),
+            Arc::new(StringArray::from_iter_values(all.iter().map(|alert| format!("svc-{}", alert.1)))),
+            Arc::new(StringArray::from_iter_values(all.iter().map(|alert| format!("h-{}", alert.2)))),
+            Arc::new(StringArray::from_iter_values(all.iter().map(|alert| &alert.3))),
+        ];
+        let batch = Batch::derived(RecordBatch::try_new(events.clone(), columns)?);
+        made += all.len() as u64;
+        let start = Instant::now();
+        let watermark = EventTime((made / ALERTS_A_MS) as i64);
+        let out =
+            host.epoch(Epoch(made), watermark, vec![vec![batch], links.take().into_iter().collect()])?;
+        times_us.push(start.elapsed().as_secs_f64() * 1e6);
+        rows += out.rows.iter().map(RecordBatch::num_rows).sum::<usize>();
+        if made % (alerts / 10).max(1) < ALERTS_A_MS * 10 {
+            let mut sorted = times_us.clone();
+            sorted.sort_by(f64::total_cmp);
+            let at = |share: f64| sorted[((sorted.len() - 1) as f64 * share) as usize] / 1e3;
+            println!(
+                "{made} alerts: an epoch takes p50 {:.2} ms, p90 {:.2}, p99 {:.2}, at most {:.2}; {:.1} µs an alert; {rows} rows; {} MiB",
+                at(0.5),
+                at(0.9),
+                at(0.99),
+                at(1.0),
+                times_us.iter().sum::<f64>() / made as f64,
+                resident_mib().unwrap_or_default(),
+            );
+        }
+    }
+    Ok(())
+}
+
+/// What the process has in memory.
+fn resident_mib() -> Option<u64> {
+    let told = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = told.lines().find(|line| line.starts_with("VmRSS:"))?;
+    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? / 1024)
 }
 
 type Event = (i64, u64, u64, u64, usize);

@@ -4,6 +4,7 @@
 //!   batches of an epoch ──► [Arrival] as they are ───────────────────────────┐
 //!                     └───► [Time] held until the watermark passes, sorted ──┴─► operator ──► rows
 //!                                 └─ behind what was promised ──► late ◄────────────┘
+//!                           ([Moment]: behind by more than is allowed)
 //!                                                                  └─ held until the watermark passes
 //!                                                                     the promise, sorted ─► late rows
 //! ```
@@ -72,7 +73,9 @@ pub struct Host {
 
 struct Input {
     order: InputOrder,
-    /// Rows whose time the watermark has not passed.
+    schema: SchemaRef,
+    /// Rows whose time the watermark has not passed; of an input by moment, whose moment, which stands before
+    /// their columns.
     held: Held,
 }
 
@@ -105,7 +108,14 @@ impl Host {
         let late = Held::new(order::marked_schema(&late_schema), late_key);
         let inputs = step.inputs.iter().zip(inputs).map(|(plan, schema)| Input {
             order: plan.order,
-            held: Held::new(schema.clone(), key(&plan.route)),
+            schema: schema.clone(),
+            held: match plan.order {
+                InputOrder::Moment { .. } => Held::new(
+                    order::marked_schema(schema),
+                    key(&plan.route).into_iter().map(|column| column + 1).collect(),
+                ),
+                InputOrder::Arrival | InputOrder::Time => Held::new(schema.clone(), key(&plan.route)),
+            },
         });
         Ok(Host {
             operator: (step.operator)()?,
@@ -140,7 +150,7 @@ impl Host {
                 }
                 InputOrder::Time => {
                     for batch in batches {
-                        let Some((in_time, late)) = divide(&batch, before) else {
+                        let Some((in_time, late)) = divide(&batch, before, 0) else {
                             input.held.add(batch.rows, batch.origin);
                             continue;
                         };
@@ -155,6 +165,25 @@ impl Host {
                         }
                     }
                     input.held.release(watermark)?.into_iter().map(Batch::derived).collect()
+                }
+                InputOrder::Moment { lateness_ms } => {
+                    for mut batch in batches {
+                        if let Some((in_time, late)) = divide(&batch, before, lateness_ms) {
+                            match place {
+                                0 => out.emit_late(&batch, late)?,
+                                _ => {
+                                    out.late_count += late.len();
+                                    out.late_unseen += late.len();
+                                }
+                            }
+                            batch = batch.take(&UInt32Array::from(in_time))?;
+                        }
+                        let marked = order::with_moments(&input.schema, &batch, before)?;
+                        input.held.add(marked, batch.origin);
+                    }
+                    let ready = input.held.release(watermark)?;
+                    let ready = ready.iter().map(|rows| order::without_moments(&input.schema, rows));
+                    ready.collect::<Result<_, _>>()?
                 }
             });
         }
@@ -243,12 +272,13 @@ impl Late {
 }
 
 /// The rows that are in time and those that are late, if any is: those behind what their partition
-/// had promised or behind the watermark. Rows without an event time stand before all others and are
+/// had promised or behind the watermark, by more than `lateness_ms`. Rows without an event time stand before all others and are
 /// never late.
-fn divide(batch: &Batch, before: EventTime) -> Option<(Vec<u32>, Vec<u32>)> {
+fn divide(batch: &Batch, before: EventTime, lateness_ms: i64) -> Option<(Vec<u32>, Vec<u32>)> {
     let times = batch.times();
-    let is_late =
-        |row: usize, time: i64| time != EventTime::MIN.0 && time < before.0.max(batch.promise(row).0);
+    let is_late = |row: usize, time: i64| {
+        time != EventTime::MIN.0 && time.saturating_add(lateness_ms) < before.0.max(batch.promise(row).0)
+    };
     if batch.promises.is_none() && times.iter().min().is_none_or(|&least| least >= before.0) {
         return None;
     }

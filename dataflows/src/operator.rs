@@ -35,6 +35,14 @@ pub enum InputOrder {
     /// Rows that are behind never reach the operator: they are late. They are counted, and those of
     /// the first input go to the step's `late` output.
     Time,
+    /// Like [`InputOrder::Time`], but a row that is behind reaches the operator too, if it is so by at most
+    /// `lateness_ms` of event time; only what is later goes to the `late` output. Such a row comes at its
+    /// *moment*, the promise that it broke, when the watermark has passed that: rows are sorted by moment, time
+    /// and content, and [`Batch::promises`] holds their moments. The moment of a row that is not behind is its time.
+    Moment {
+        /// By how much a row may be behind, in milliseconds.
+        lateness_ms: i64,
+    },
 }
 
 /// A step's behaviour.

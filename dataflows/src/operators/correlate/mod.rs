@@ -34,6 +34,9 @@
 //! - `into`: what it was merged into; `note`: why it was closed, `max_age` or `max_events`, if not
 //!   for silence.
 //!
+//! **Weighed evidence.** A step that asks for more than equal columns (a topology, texts, causes, late and withdrawn events,
+//! assignments) runs by [`evidence`], which says what it means, and tells more. What follows is about a step that does not.
+//!
 //! **Time.** Instants are processed in order: all events of an instant at once, then what falls due
 //! at it. So an event may still join an incident at the very instant at which that would close, and
 //! the output depends neither on the order of simultaneous events nor on how epochs were cut. Rows
@@ -59,6 +62,7 @@ use crate::operator::{EpochInput, Operator, OperatorError, Outputs};
 mod cell;
 mod changelog;
 mod components;
+mod evidence;
 mod incident;
 mod instant;
 mod links;
@@ -67,10 +71,10 @@ mod spec;
 mod tests;
 mod unite;
 
-pub use spec::{CorrelateSpec, LinkSpec};
+pub use spec::{Alike, CorrelateSpec, EvidenceSpec, LinkSpec, TopologySpec};
 
 pub use changelog::KINDS;
-use changelog::{Changelog, Kind};
+use changelog::{Changelog, Entry, Kind};
 use components::Components;
 use incident::Incident;
 use instant::{Instant, Rows};
@@ -305,7 +309,8 @@ impl Correlate {
         let Some(mut incident) = self.components.close(slot) else { return };
         if incident.is_open() {
             incident.revision += 1;
-            self.changelog.write(&self.settings, at, Kind::Closed, &incident, None, note);
+            let row = Entry { at, kind: Kind::Closed, incident: &incident, into: None, note, more: None };
+            self.changelog.write(&self.settings, &row);
             self.work.rows += 1;
             self.work.evicted += usize::from(note.is_some());
         }
@@ -321,7 +326,9 @@ impl Correlate {
             if let Some(root) = self.components.get_mut(slot) {
                 root.incident.changed = false;
                 root.incident.revision += 1;
-                self.changelog.write(&self.settings, at, Kind::Changed, &root.incident, None, None);
+                let incident = &root.incident;
+                let row = Entry { at, kind: Kind::Changed, incident, into: None, note: None, more: None };
+                self.changelog.write(&self.settings, &row);
                 self.work.rows += 1;
             }
         }

@@ -313,7 +313,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
+    #![proptest_config(crate::harness::cases(150))]
 
     #[test]
     fn incidents_are_the_components_of_the_graph(events in events(), min in 1usize..5) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::changelog::Kind;
+use super::changelog::{Entry, Kind};
 use super::incident::{EventKey, Incident};
 use super::instant::{Group, Instant, Rows};
 use super::links::NONE;
@@ -151,7 +151,7 @@ impl Correlate {
             }
         } else if incident.events >= settings.min_events {
             incident.revision = 1;
-            self.changelog.write(&settings, time, Kind::Opened, incident, None, None);
+            self.changelog.write(&settings, &Entry { at: time, kind: Kind::Opened, incident, into: None, note: None, more: None });
             self.work.rows += 1;
         }
         if incident.events >= settings.max_events {
@@ -176,7 +176,9 @@ impl Correlate {
                 continue;
             }
             incident.revision += 1;
-            self.changelog.write(&self.settings, time, Kind::Merged, incident, Some(&survivor.id()), None);
+            let into = survivor.id();
+            let row = Entry { at: time, kind: Kind::Merged, incident, into: Some(&into), note: None, more: None };
+            self.changelog.write(&self.settings, &row);
             self.work.rows += 1;
         }
         revision
