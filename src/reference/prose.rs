@@ -110,11 +110,14 @@ mod tests {
 
     #[test]
     fn texts_are_wrapped_between_words_and_not_in_code() {
-        let text = format!("{} `a  b\nc` - {}\n\nnext", "word ".repeat(18), "more ".repeat(3));
+        let text = format!("{} `a  b\nc` - {}\n\nnext", "word ".repeat(19), "more ".repeat(3));
         let wrapped = wrapped(&text, "  ");
         let lines: Vec<&str> = wrapped.lines().collect();
         assert_eq!(lines[1], "  `a  b c` - more more more");
         assert_eq!(lines[2..], ["", "  next"]);
-        assert!(lines.iter().all(|line| line.chars().count() <= WIDTH + 2));
+        assert!(lines.iter().all(|line| line.chars().count() <= WIDTH));
+        // A sign that would begin a list stays where it is.
+        let text = format!("{}- more", "word ".repeat(20));
+        assert_eq!(super::wrapped(&text, "").lines().last(), Some("more"));
     }
 }
