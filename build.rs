@@ -19,7 +19,7 @@ fn main() -> io::Result<()> {
                 true => (format!("{}/", name(&path)), entries(&path)?),
                 false => (String::new(), vec![path]),
             };
-            for file in files {
+            for file in files.into_iter().filter(|file| file.is_file()) {
                 _ = writeln!(list, "        ({:?}, include_str!({file:?})),", prefix.clone() + &name(&file));
             }
         }
