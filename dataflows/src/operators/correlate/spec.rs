@@ -57,7 +57,7 @@ pub struct CorrelateSpec {
 pub struct LinkSpec {
     /// Names the link in `reasons`.
     pub name: String,
-    /// The columns in which both events agree.
+    /// The columns in which both events agree. A null agrees with nothing.
     pub on: Vec<String>,
     /// How far apart in event time they may be.
     #[schemars(extend("pattern" = levada_types::DURATION_PATTERN))]
