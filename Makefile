@@ -10,7 +10,7 @@ PYTHON := $(LEVADA_CACHE)/venv/bin/python
 # compiled twice.
 CARGO_BUILD := cargo build --release --workspace --locked
 
-.PHONY: demo demo-kafka test nab warehouse platform retail properties bench bench-kafka torture outages-kafka build setup setup-kafka flights onnxruntime fmt lint check-deps schema clean
+.PHONY: demo demo-kafka test nab warehouse platform retail properties bench bench-kafka torture outages-kafka build setup setup-kafka flights onnxruntime fmt lint check-deps schema reference clean
 
 demo: build flights onnxruntime
 	scripts/demo.sh $(LEVADA)
@@ -97,6 +97,13 @@ check-deps:
 	cargo deny check licenses bans sources
 
 schema: build
+	$(LEVADA) schema > config/schema/job.schema.json
+
+# What the examples give, the pages that show it, and the schema. The examples are part of the binary.
+reference: build onnxruntime
+	scripts/examples.sh $(LEVADA)
+	$(CARGO_BUILD)
+	$(LEVADA) reference --out docs/reference
 	$(LEVADA) schema > config/schema/job.schema.json
 
 clean:

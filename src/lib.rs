@@ -3,6 +3,7 @@
 //! ```text
 //!   cli ── the commands: check, graph, schema, …
 //!   job ── a job file becomes a plan, or a report of everything that is wrong with it
+//!   reference ── a page of each thing that may stand in a job file, made from the code
 //!   graph ── a plan drawn: SVG, DOT, Mermaid
 //!   telemetry ── progress, log lines, Prometheus
 //!   gateway ── topics over HTTP, resumable, and a page that shows them
@@ -16,4 +17,5 @@ pub mod gateway;
 pub mod generate;
 pub mod graph;
 pub mod job;
+pub mod reference;
 pub mod telemetry;

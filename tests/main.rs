@@ -23,6 +23,7 @@ mod object_store;
 mod outputs;
 mod patterns;
 mod redis;
+mod reference;
 mod resume;
 mod same_bytes;
 mod shop;

@@ -11,6 +11,7 @@ mod generate;
 mod graph;
 mod journal;
 mod outputs;
+mod reference;
 mod rounds;
 mod run;
 mod schema;
@@ -48,6 +49,7 @@ Examples:
   levada run config/jobs/flights.toml --until-drained   Run it on all there is
   levada check config/jobs/flights.toml                 Is the job right? What does it make?
   levada graph config/jobs/flights.toml > flights.svg   What does it look like?
+  levada reference window                               What may stand in a window step, with an example
   levada functions                                      What may stand in an expression?
   levada schema > job.schema.json                       Completion and hints in an editor";
 
@@ -71,6 +73,7 @@ enum Command {
     Generate(generate::Generate),
     Schema(schema::Schema),
     Functions(functions::Functions),
+    Reference(reference::Reference),
     Bench(bench::Bench),
 }
 
@@ -88,6 +91,7 @@ impl Cli {
             Command::Graph(command) => command.run(&self.global),
             Command::Schema(command) => command.run(),
             Command::Functions(command) => command.run(),
+            Command::Reference(command) => command.run(),
             Command::Bench(command) => command.run(),
         }
     }

@@ -277,7 +277,8 @@ pub struct SinkCommon {
     pub from: String,
     /// How a row is written: by default CSV in a file whose name says so (`.csv`, `.csv.gz`), otherwise JSON.
     pub format: Option<Format>,
-    /// What is written of a stream that takes back what it told, and says so in its column `change`.
+    /// What is written of a stream that takes back what it told, and says so in its column `change`. By default
+    /// `changelog`.
     #[serde(default)]
     pub changes: Changes,
 }

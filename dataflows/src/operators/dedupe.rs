@@ -27,7 +27,7 @@ use crate::operator::{EpochInput, InputOrder, Operator, OperatorError, Outputs};
 use crate::plan::{ColumnSet, PlanContext, PlannedInput, PlannedStep, Route, StepSpec};
 use crate::rows::RowWriter;
 
-/// Of rows that repeat, the first.
+/// Of rows that repeat one of the same key within a time, only the first.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DedupeSpec {

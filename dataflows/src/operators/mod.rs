@@ -1,6 +1,8 @@
 //! The operators, a file each, and the one list of them.
 //!
-//! To add one: write `operators/<verb>.rs` with its spec and its struct, and a line below.
+//! To add one: write a folder `operators/<verb>` with its spec and its struct, and a line below; a file `<verb>.rs` does for
+//! a small one, if its line says so. The comment of the line, the module's own and those of the spec's fields are what the
+//! reference says of it.
 
 use std::fmt;
 
@@ -9,8 +11,18 @@ use serde::Deserialize;
 
 use crate::plan::StepSpec;
 
+/// Where a step's module stands, from here.
+macro_rules! module_file {
+    ($verb:ident) => {
+        concat!(stringify!($verb), "/mod.rs")
+    };
+    ($verb:ident $file:literal) => {
+        $file
+    };
+}
+
 macro_rules! steps {
-    ($($(#[$doc:meta])* $verb:ident => $variant:ident($spec:ident)),* $(,)?) => {
+    ($($(#[$doc:meta])* $verb:ident => $variant:ident($spec:ident) $(in $file:literal)?),* $(,)?) => {
         $(pub mod $verb;)*
 
         /// A step of a job file: `[step.NAME.VERB]`.
@@ -23,6 +35,14 @@ macro_rules! steps {
         impl Step {
             /// Every verb.
             pub const VERBS: &'static [&'static str] = &[$(stringify!($verb)),*];
+
+            /// The Rust text of a verb's module, which begins with what is to be said of it at length.
+            pub fn module(verb: &str) -> Option<&'static str> {
+                match verb {
+                    $(stringify!($verb) => Some(include_str!(module_file!($verb $($file)?))),)*
+                    _ => None,
+                }
+            }
 
             /// The verb: `window`.
             pub fn verb(&self) -> &'static str {
@@ -39,11 +59,11 @@ macro_rules! steps {
 
 steps! {
     /// Keeps some rows, and makes columns of expressions.
-    select => Select(SelectSpec),
+    select => Select(SelectSpec) in "select.rs",
     /// Makes several streams one.
-    union => Union(UnionSpec),
+    union => Union(UnionSpec) in "union.rs",
     /// Of rows that repeat, the first.
-    dedupe => Dedupe(DedupeSpec),
+    dedupe => Dedupe(DedupeSpec) in "dedupe.rs",
     /// Aggregates over spans of event time.
     window => Window(WindowSpec),
     /// Adds the columns of a reference table that may change.

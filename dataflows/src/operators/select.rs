@@ -1,7 +1,16 @@
 //! Keeps some rows of a stream, and makes columns of expressions.
 //!
+//! ```text
+//!   (1001, paid, 2, 19.95) ──► where status = 'paid' ──► columns ──► (1001, total 39.9)
+//!   (1002, open, 1, 59.00) ──► left out
+//! ```
+//!
 //! In: any stream, as it arrives. Out: the rows that satisfy `where`, in their order and with their
 //! event time, as they are, with other `columns`, or with some columns added. No state, no key.
+//!
+//! A row keeps its event time whatever becomes of the column that it came from. An expression sees the columns read, not
+//! those that are made beside it. A stream that takes back what it told still does if its column `change` is passed on as
+//! it is.
 //!
 //! A row costs what its expressions cost (a comparison of numbers about 2 ns); a batch of which every
 //! row is kept is passed on without copying, and columns that nothing reads are not copied at all.

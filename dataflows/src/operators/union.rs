@@ -1,6 +1,17 @@
 //! `union`: several streams of one schema as one.
 //!
-//! Keeps nothing and orders nothing: every row passes as it comes. Costs a pointer per batch.
+//! ```text
+//!   (p-17, berlin) ──┐
+//!                    ├──► (p-17, berlin) (p-19, lyon)
+//!   (p-19, lyon) ────┘
+//! ```
+//!
+//! In: any streams with the same columns of the same types in the same order, as they arrive. Out: every row of each of
+//! them, as it is. A column may be null if it may be null in one of them. Streams that differ are made alike by a `select`
+//! before.
+//!
+//! Keeps nothing and orders nothing: every row passes as it comes, and a step behind it that needs an order waits for all
+//! of the streams. Costs a pointer per batch.
 
 use std::sync::Arc;
 
@@ -14,7 +25,7 @@ use crate::changes::{self, CHANGE};
 use crate::operator::{EpochInput, InputOrder, Operator, OperatorError, Outputs};
 use crate::plan::{ColumnSet, PlanContext, PlannedInput, PlannedStep, Route, StepSpec};
 
-/// Several streams as one.
+/// Makes several streams of the same columns one.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UnionSpec {

@@ -24,7 +24,7 @@
 //! A policy **fires** on a row when its condition is true (null is not true) and it has not fired for the
 //! row's key within its cooldown before the row. In mode `first` only the first of them does, in order of
 //! falling priority and then of the file; a policy that is cooling down leaves its turn to the next.
-//! JSON is written as the sinks write it; see [`json`].
+//! JSON is written as the sinks write it (see [`json`]).
 //!
 //! State: for each key and policy with a cooldown the end of it, until the watermark passes that; and of
 //! the state stream one row per key, until `drop_when` removes it.
@@ -50,7 +50,7 @@ use crate::plan::{ColumnSet, PlanContext, PlannedInput, PlannedStep, Route, Step
 
 pub use policy::PolicySpec;
 
-/// Decides by policy.
+/// Decides by policy: a row whenever the condition of a policy holds, with what is to be done and what that was decided on.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DecideSpec {
@@ -60,7 +60,7 @@ pub struct DecideSpec {
     pub key: Vec<String>,
     /// The policies.
     pub policies: Vec<PolicySpec>,
-    /// Which of the policies that could fire on a row do.
+    /// Which of the policies that could fire on a row do. By default `first`.
     #[serde(default)]
     pub mode: Mode,
     /// Another stream whose latest row per key the policies see.

@@ -1,8 +1,9 @@
 //! `detect`: unusual values of a column, key by key.
 //!
-//! Every value of a key goes through each of the step's detectors in time order; what a detector
-//! finds becomes a row. Whatever a detector measures, its score says how rare that is among what it has measured of the
-//! key, from 0 to 1, so that detectors can be compared: 0.999 is as one value in a thousand.
+//! Every value of a key goes through each of the step's detectors in time order; what a detector finds becomes a row. A
+//! value is judged by those before it. Whatever a detector measures, its score says how rare that is among what it has
+//! measured of the key, from 0 to 1, so that detectors can be compared: 0.999 is as one value in a thousand. Among few
+//! values none can be said to be rare, so the first scores are low.
 //!
 //! ```text
 //!   (JFK, 12:00, 9.5) ──► zscore ──► –
@@ -10,16 +11,29 @@
 //!                                     high, reasons)
 //! ```
 //!
-//! In: a stream in time order, by key. Out: one row a finding, at the time of the row that it is about,
-//! which stands in its column `at` too (of a window's row that is its last millisecond). If the key or
-//! the carried columns have an `at` of their own, there is only that. Rows whose value is null or not finite are passed over, as if they were not there. A null
-//! in the key is a key of its own.
+//! In: a stream in time order, by key. Out: one row a finding, at the time of the row that it is about:
 //!
-//! State: what each detector remembers of each key (at most `window` values, see their files). A key
-//! without a value for longer than `forget_after` begins anew, and the watermark clears it away.
+//! | column | type | what |
+//! | --- | --- | --- |
+//! | the key columns | | as in the row |
+//! | `at` | timestamp | the time of the row; of a window's row that is its last millisecond |
+//! | `detector` | string | which of them found it |
+//! | `value` | float | what it is about |
+//! | `expected`, `lower`, `upper` | float | what would have been usual, and from where to where |
+//! | `measure` | float | what the detector measures, and compares with its threshold |
+//! | `score` | float | how rare such a measure is |
+//! | `direction` | string | `high` or `low` |
+//! | `reasons` | json | what speaks for it, of the detectors that look at several things |
+//! | `unusual` | bool | with `emit = "every"`: whether the detector finds it so |
+//! | the columns of `carry` | | as in the row |
 //!
-//! To add a detector: write `detect/<name>.rs` with its options and its struct, and a line in the
-//! list below.
+//! If the key or the carried columns have an `at` of their own, there is only that. Rows whose value is null or not finite
+//! are passed over, as if they were not there. A null in the key is a key of its own.
+//!
+//! State: what each detector remembers of each key, most of them at most `window` values. A key without a value for longer
+//! than `forget_after` begins anew, and the watermark clears it away.
+
+// To add a detector: write `detect/<name>.rs` with its options and its struct, and a line in the list below.
 
 mod cusum;
 mod distance;
@@ -69,7 +83,7 @@ pub struct DetectSpec {
     /// ensemble, or of several columns their distance.
     #[serde(default)]
     pub detectors: Box<Detectors>,
-    /// Which values make rows.
+    /// Which values make rows. By default `unusual`.
     #[serde(default)]
     pub emit: Emit,
     /// After a finding, others of the same key, detector and direction that are no more unusual make no rows for so

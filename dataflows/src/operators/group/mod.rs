@@ -7,10 +7,17 @@
 //!   order 8 is taken back   ──► shop a: delete  1 order,   5.0
 //! ```
 //!
-//! In: a stream in time order, by key; of a changelog ([`crate::changes`]) rows that count no more are taken away again.
-//! Out: a changelog. All rows of an instant are taken in before what they change is told, at that instant; with
-//! `update_every` what has changed in a span of that length is told once, at its last millisecond. A key of which no row
-//! is left is told with `delete`. What did not change is not told.
+//! In: a stream in time order, by key; of a changelog (see [`crate::changes`]) rows that count no more are taken away
+//! again. Out: a changelog: the key, `change`, the aggregates. All rows of an instant are taken in before what they change
+//! is told, at that instant; with `update_every` what has changed in a span of that length is told once, at its last
+//! millisecond. What did not change is not told.
+//!
+//! | `change` | the row |
+//! | --- | --- |
+//! | `insert` | the first that is told of a key |
+//! | `retract` | as it was told before, and counts no more |
+//! | `update` | what counts in its place |
+//! | `delete` | as it was told before, of a key of which no row is left |
 //!
 //! | function | type | |
 //! | --- | --- | --- |

@@ -9,11 +9,12 @@
 //! A stream row at `t` sees the newest table row of its key with a time `<= t`: at equal times the
 //! table goes first, and of several table rows of one key at one time the last in canonical order
 //! holds. A row of a table without event time stands before everything and has no age, so `within`
-//! does not apply to it; of several of one key the last of their partition holds. A row with a null key matches nothing and, in the table, is ignored.
+//! does not apply to it; of several of one key the last of their partition holds. A row with a null key
+//! matches nothing and, in the table, is ignored.
 //!
 //! In: the stream and the table, both in time order and by key. Out: each stream row at its own
 //! time, with the table's columns added (null where nothing matches; with `kind = "inner"` the row is
-//! left out instead). Late stream rows are set aside by the host.
+//! left out instead). Late stream rows are set aside, as the stream `STEP.late`.
 //!
 //! State: the newest table row of each key, nothing else, because rows come once the watermark has
 //! passed them. It grows with the keys of the table and shrinks by `delete_when` and `within`.
@@ -53,7 +54,7 @@ pub struct JoinSpec {
     /// that are not in the key, under their own names.
     #[serde(default)]
     pub columns: Option<IndexMap<String, String>>,
-    /// What becomes of a row that matches nothing.
+    /// What becomes of a row that matches nothing. By default `left`.
     #[serde(default)]
     pub kind: JoinKind,
     /// How old a table row may be, at the time of the stream row, as in `6h`. Without it, any age. A

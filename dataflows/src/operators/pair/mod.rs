@@ -16,8 +16,8 @@
 //! | `semi` | each row of `from` that has found something, once | as soon as that is known |
 //! | `anti` | each row of `from` that has found nothing | `t + after` |
 //!
-//! In: both streams in time order, by key; rows that come too late are set aside by the host. Out: as above, in no order:
-//! which pairs there are depends on the rows alone.
+//! In: both streams in time order, by key; rows that come too late are set aside, as the stream `STEP.late`. Out: as above,
+//! in no order: which pairs there are depends on the rows alone.
 //!
 //! State: the rows that may still find one another, those of `from` for `after` and those of `with` for `before`, each
 //! once; nothing where such a time is zero but the rows of one instant. Cost: a look at the rows of the same key that are
@@ -59,7 +59,7 @@ pub struct PairSpec {
     #[serde(default = "no_time")]
     #[schemars(extend("pattern" = levada_types::DURATION_PATTERN))]
     pub after: String,
-    /// What is told.
+    /// What is told. By default `inner`.
     #[serde(default)]
     pub kind: PairKind,
     /// The columns of `with` that a pair has: new column = column of `with`. Without it, all that are not in the key,

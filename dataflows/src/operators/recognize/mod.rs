@@ -148,14 +148,14 @@ pub struct RecognizeSpec {
     /// has so far, as `PREV(x)`, `LAST(A.x)`, `COUNT(A.*)`. A variable without one is satisfied by any row.
     #[serde(default)]
     pub define: IndexMap<String, String>,
-    /// Which rows may stand between those of a match.
+    /// Which rows may stand between those of a match. By default `strict`.
     #[serde(default)]
     pub contiguity: Contiguity,
     /// The longest time from the first row of a match to its last. Needed wherever a row could be waited for for ever.
     #[serde(default)]
     #[schemars(extend("pattern" = levada_types::DURATION_PATTERN))]
     pub within: Option<String>,
-    /// Which rows may begin the next match.
+    /// Which rows may begin the next match. By default `past_last`.
     #[serde(default)]
     pub after_match: AfterMatch,
     /// Columns of a match, each an expression in SQL over its rows: `{ failures = "COUNT(A.*)", last = "LAST(B.x)" }`.

@@ -7,11 +7,12 @@
 //! ```
 //!
 //! At each multiple `t` of `every` (counted from the Unix epoch, UTC), the last `T` events with a time
-//! `< t` of each key are scored, if there are at least `min_events` and the last of them is not older
-//! than `idle_after`. A key that is silent for longer begins anew with its next event.
+//! `< t` of each key are scored, `T` being how many the model looks at; if there are at least `min_events`
+//! and the last of them is not older than `idle_after`. A key that is silent for longer begins anew with
+//! its next event.
 //!
-//! In: a stream in time order, by key. Out: a row with the time `t - 1`, and `t` itself as `at`; the
-//! key, the number of events that were scored, the model's outputs and its version.
+//! In: a stream in time order, by key. Out: a row with the time `t - 1`, of these columns: the key; `at`, which
+//! is `t`; `events`, how many were scored; the model's outputs; `model`, its version.
 //!
 //! When the input ends, time goes on for each key until it is idle, exactly as it would if other keys
 //! went on: what a key's scores are must not depend on how much of the end fell into one epoch.

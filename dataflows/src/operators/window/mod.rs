@@ -1,10 +1,13 @@
 //! The `window` step: aggregates over spans of event time.
 //!
 //! ```text
-//!   rows ──► key ──► dense number ──┐
-//!     ├────► arguments, filters ────┼──► pane of the row's time ──► one typed loop an aggregate
-//!     └────► late? ──► late rows    │        key → slot → cells
-//!                                   └── watermark reaches the end ──► a row a key, and the pane goes
+//!   rows of a key      x  x    x   x          x
+//!   tumbling         |─────|─────|─────|─────|─────|     spans of one size, one behind the other
+//!   hopping          |───────────|                       spans of one size, a new one every slide
+//!                          |───────────|  …
+//!   cumulative       |─────|                             a span that is told as it grows
+//!                    |───────────|  …
+//!   session            |─────────────────|    |────…     from a row until none has come for the gap
 //! ```
 //!
 //! **In** rows in whatever order they arrive. **Out** for each window and each key that occurred in it
@@ -23,12 +26,12 @@
 //! apart belong together, from the first to the last plus the gap.
 //!
 //! *Cumulative*: spans of one size, told at each step from their start to there. Tumbling and hopping windows may be told
-//! early, and again when late rows change them: then the stream is a changelog ([`crate::changes`], and `telling.rs` of
-//! when).
+//! early, and again when late rows change them: then the stream is a changelog, which takes back what it told (see
+//! [`crate::changes`]).
 //!
 //! **Late** is a row all of whose windows were over when it came: they end no later than what its own
-//! partition had promised by then (see [`Batch::promises`]); it goes to the late rows. The job's
-//! watermark never is beyond that promise, so the other windows cannot have fired, and the row counts
+//! partition had promised by then, which is the newest time before it less `out_of_order` (see [`Batch::promises`]);
+//! it goes to the late rows, `STEP.late`. The job's watermark never is beyond that promise, so the other windows cannot have fired, and the row counts
 //! in them; not in those that were over, even if they are yet to fire. With sessions a row is late
 //! when it could not even begin a session that lasts beyond the promise, so whether it is late depends
 //! on itself and the promise alone; a row that is behind and not late joins sessions that last beyond
@@ -56,6 +59,13 @@
 //!
 //! **Cost** (`examples/window_speed.rs`, one core): some 22 ns a row for tumbling windows of 10,000 text
 //! keys and count, sum, avg, min and max of a float, 8 ns without a key; firing is part of it.
+
+// The way of a row:
+//
+//   rows ──► key ──► dense number ──┐
+//     ├────► arguments, filters ────┼──► pane of the row's time ──► one typed loop an aggregate
+//     └────► late? ──► late rows    │        key → slot → cells
+//                                   └── watermark reaches the end ──► a row a key, and the pane goes
 
 mod aggregate;
 mod aligned;
