@@ -1,4 +1,4 @@
-//! `correlate`: events that share attributes within a time distance become incidents.
+//! `correlate`: events that have to do with one another become incidents.
 //!
 //! ```text
 //!   events in time order ──► links: the newest event of each tuple of attributes
@@ -34,8 +34,9 @@
 //! - `into`: what it was merged into; `note`: why it was closed, `max_age` or `max_events`, if not
 //!   for silence.
 //!
-//! **Weighed evidence.** A step that asks for more than equal columns (a topology, texts, causes, late and withdrawn events,
-//! assignments) runs by [`evidence`], which says what it means, and tells more. What follows is about a step that does not.
+//! A step that asks for more than equal columns (a topology, texts, causes, late and withdrawn events,
+//! assignments) [weighs evidence](#weighed-evidence), and tells more. What follows is about a step that does
+//! not.
 //!
 //! **Time.** Instants are processed in order: all events of an instant at once, then what falls due
 //! at it. So an event may still join an incident at the very instant at which that would close, and
@@ -50,6 +51,66 @@
 //! **State.** A tuple until its `within` has passed; an incident's summary until it closes, or, not
 //! yet open, until nothing can link to it any more. A summary holds at most `max_events` values a
 //! counted column. One worker has it all, since any two events may be linked.
+//!
+//! # Weighed evidence
+//!
+//! **An edge.** A link holds between two events if all that it asks for holds: equal columns (`on`); at least
+//! `min_hops` and at most `hops` steps apart in the topology at the time of the later one; texts whose
+//! `similarity` is at least so much; a `rare` word that both have (or each has one, and none is the other's);
+//! a place that one `mentions`; a `cause` and then an `effect`; and at most `within` apart. It then gives its
+//! `weight` as evidence, times `per_hop` for each hop, times the similarity, halved each `half_life`; a
+//! weight below 0 speaks against. What all links give together has to reach `threshold`; that is an edge. So
+//! a link that is too weak by itself counts beside another, and a link that asks for several things at once
+//! is one that needs them all.
+//!
+//! **An incident.** An edge joins if its links that join (`joins`, which is so if nothing is said) reach the
+//! threshold alone. An event whose edges of that kind add up to `support` is of the core, and events of the
+//! core that such edges join are one incident. Any other event belongs to the incident to whose core its
+//! edges add up to the most, if that is at least `belongs`, and joins no two. So a lone event chains nothing,
+//! however long the job runs. An incident opens with `min_events`, and `min_affected` values of `affected` in
+//! its core. All of it is a function of the set of events, and not of the order in which they came.
+//!
+//! **Corrections.** A row that is behind by at most `allowed_lateness` comes at its moment, and a row for
+//! which `withdraw` holds takes away the events of its name up to its own time, if they are no older than
+//! `allowed_lateness` then. Incidents become what they would have been: `changed`, `merged` and `split` rows
+//! tell it, with the reason in `because` (`late`, `withdrawn`). An incident that had closed is told of again:
+//! as `closed`, or if its time is not over after all, as `changed`. It is remembered until `allowed_lateness`
+//! and three times the greatest `within` after its last event. What is later is in the step's late rows, and
+//! counted there; a withdrawal that found no event is counted as unmatched. A row equal to one that is
+//! remembered, in its time and in all that the step reads, is that event again, and counts once.
+//!
+//! **What is told**, beside what every `correlate` step tells (`strength` is the sum of the evidence, in
+//! `reasons` each pair counts under each link that holds; `severity` is summed to the millionth):
+//!
+//! | kind | when | what it tells |
+//! | --- | --- | --- |
+//! | `split` | an event was withdrawn, or others came between, and the rest falls apart | it, now; `parts`: the incidents that were it too |
+//! | `closed` | also with the note `too_few`: fewer than `min_events` are left, or than `min_affected` | it, now |
+//! | `assigned` | an event is in an incident, or in another one | the `event` and the `incident` |
+//! | `unassigned` | an event is in none any more | the `event` |
+//!
+//! - `origin`: of an opened incident, the one that it was split from;
+//! - `root`, `root_on`, `root_at`: the probable root event, where in the topology it is, and its time: at the
+//!   place on which the most affected places depend, directly or not, the earliest event; without a topology,
+//!   the earliest of all;
+//! - `affected`, `affected_distinct`: the first 50 values of the column `affected`, and how many there are;
+//! - `score`: the greatest severity times `1 + log2(affected_distinct)`.
+//!
+//! The last three kinds have only `incident`, `kind`, `at`, `because` and `event`; they come if `assignments`
+//! is true.
+//!
+//! **Cost.** An event is looked for in a bucket a link: that of its equal columns, of each rare word or word
+//! that it is known by (four at most), of each place that it names and of those that name its own; by a link
+//! that asks for nothing but `hops`, in one for each place at most so far away (64 at most). In each it is
+//! compared with at most `candidates` others; a link of less than no weight brings none together. So its cost
+//! does not depend on how many events a burst has. One that comes late or is withdrawn is weighed against
+//! those behind it whose candidates it shifts, until `candidates` others have come in a bucket, and a split
+//! costs the smaller parts. What is told of an incident costs its size, at most once in `update_every`.
+//!
+//! **State.** An event until `allowed_lateness` and three times the greatest `within` have passed, or the
+//! incident that it is in has been forgotten; at most `max_remembered`. An incident of `max_events` closes,
+//! and its events are forgotten. The topology is as large as what it tells of, the vocabulary has a bound.
+//! One worker has it all.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

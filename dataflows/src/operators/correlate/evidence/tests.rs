@@ -299,7 +299,9 @@ fn check_lives(rows: &[Row]) {
             }
             ("closed", Some("too_few")) => assert!(members.is_empty(), "{last:#?}"),
             ("closed", _) => {
-                assert_eq!(members, last.members.iter().collect(), "{last:#?}");
+                // It lists the first twenty.
+                let listed: BTreeSet<&String> = last.members.iter().collect();
+                assert!(listed.is_subset(&members) && listed.len() == members.len().min(20), "{last:#?}");
                 assert_eq!(last.events as usize, members.len());
             }
             other => panic!("{name} ends as {other:?}"),

@@ -191,3 +191,24 @@ impl Topology {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_forgotten_of_one_direction_leaves_the_other() {
+        let mut topology = Topology::default();
+        topology.set(1, 2, true, 0);
+        topology.set(1, 2, false, 10);
+        topology.set(2, 1, true, 20);
+        topology.forget(50);
+        for (from, to) in [(1, 2), (2, 1)] {
+            assert_eq!(*topology.near(from, 60, 1), [(1, u8::from(from != 1)), (2, u8::from(from != 2))]);
+            assert_eq!(topology.beside(from), [to]);
+        }
+        topology.set(2, 1, false, 70);
+        topology.forget(100);
+        assert!(topology.beside(1).is_empty() && topology.beside(2).is_empty());
+    }
+}
