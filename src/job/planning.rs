@@ -260,7 +260,7 @@ impl Planner<'_> {
     /// Whether no input of a step takes back what it told, or the step knows what that means. Any other would count rows
     /// that count no more.
     fn takes_back_nothing(&mut self, step: &StepDraft<'_>, inputs: &[SchemaRef]) -> bool {
-        if ["select", "union", "group"].contains(&step.verb) {
+        if ["select", "union", "group", "top"].contains(&step.verb) {
             return true;
         }
         let mut good = true;
@@ -276,7 +276,7 @@ impl Planner<'_> {
             self.cx.problem(path, message);
             if let Some(problem) = self.cx.problems.last_mut() {
                 problem.help = Some(format!(
-                    "a `group` step takes them away again; or a `select` step before leaves out what is taken back \
+                    "a `group` or a `top` step takes them away again; or a `select` step before leaves out what is taken back \
                      (`where = \"{CHANGE} in ('insert', 'update')\"`), and with `columns` the column `{CHANGE}`"
                 ));
             }
