@@ -14,6 +14,7 @@ use crate::same_bytes::{levada, same, succeed};
 const JOB: &str = r#"
 [job]
 name = "disorder"
+late = "ledger"
 
 [source.readings.log]
 topic = "readings"
@@ -68,7 +69,7 @@ from = "visits.late"
 topic = "visits.late"
 "#;
 
-const OUTPUTS: [&str; 6] = ["owned", "owned.late", "spans", "spans.late", "visits", "visits.late"];
+const OUTPUTS: [&str; 7] = ["owned", "owned.late", "spans", "spans.late", "visits", "visits.late", "ledger"];
 
 /// What comes last and lets everything before it out.
 const FAR: &str = "2031-01-01T00:00:00Z";

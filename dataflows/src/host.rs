@@ -6,6 +6,7 @@
 //!                                 └─ behind what was promised ──► late ◄────────────┘
 //!                                                                  └─ held until the watermark passes
 //!                                                                     the promise, sorted ─► late rows
+//!                                                                     ([`crate::late`])
 //! ```
 //!
 //! Whether a row is late depends on its own partition alone: on what that had promised when the row
@@ -21,11 +22,11 @@ use std::sync::Arc;
 use arrow::array::{Int64Array, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
-use levada_types::{Batch, Epoch, EventTime, KeyGroup, Origin, StateChanges};
+use levada_types::{Batch, Epoch, EventTime, KeyGroup, Origin, PartitionId, StateChanges};
 
 use crate::held::Held;
+use crate::late::Late;
 use crate::operator::{EpochInput, InputOrder, Operator, OperatorError, Outputs};
-use crate::order;
 use crate::plan::{PlannedStep, Route};
 
 /// What the end of an epoch tells every step.
@@ -66,7 +67,6 @@ impl Tick {
 pub struct Host {
     operator: Box<dyn Operator>,
     inputs: Vec<Input>,
-    late: Late,
     watermark: EventTime,
 }
 
@@ -74,12 +74,8 @@ struct Input {
     order: InputOrder,
     /// Rows whose time the watermark has not passed.
     held: Held,
-}
-
-/// Late rows of the first input, which go out when the watermark passes their moment.
-struct Late {
-    schema: SchemaRef,
-    held: Held,
+    /// Rows that are late, until the watermark has passed what they were behind.
+    late: Late,
 }
 
 /// The first byte of a state key: whose state it is.
@@ -98,21 +94,12 @@ impl Host {
             Route::Key(columns) => columns.clone(),
             Route::Stay => Vec::new(),
         };
-        let late_schema = inputs.first().cloned().unwrap_or_else(|| step.schema.clone());
-        // The moment stands before the columns.
-        let late_key = step.inputs.first().map(|first| key(&first.route)).unwrap_or_default();
-        let late_key = late_key.into_iter().map(|column| column + 1).collect();
-        let late = Held::new(order::marked_schema(&late_schema), late_key);
         let inputs = step.inputs.iter().zip(inputs).map(|(plan, schema)| Input {
             order: plan.order,
             held: Held::new(schema.clone(), key(&plan.route)),
+            late: Late::new(schema.clone(), &key(&plan.route)),
         });
-        Ok(Host {
-            operator: (step.operator)()?,
-            inputs: inputs.collect(),
-            late: Late { schema: late_schema, held: late },
-            watermark: EventTime::MIN,
-        })
+        Ok(Host { operator: (step.operator)()?, inputs: inputs.collect(), watermark: EventTime::MIN })
     }
 
     /// Runs one epoch. `arrived` holds each input's batches, in any order. Where no row is behind,
@@ -152,6 +139,9 @@ impl Host {
                         } else {
                             out.late_count += late.len();
                             out.late_unseen += late.len();
+                            let late = batch.take(&UInt32Array::from(late))?;
+                            tally(&mut out.late_by, &late);
+                            input.late.add(&late, before)?;
                         }
                     }
                     input.held.release(watermark)?.into_iter().map(Batch::derived).collect()
@@ -163,7 +153,17 @@ impl Host {
             let input = EpochInput { epoch, before, watermark, inputs: &ready };
             self.operator.on_epoch(&input, &mut out)?;
         }
-        out.late = self.late.pass(std::mem::take(&mut out.late), before, watermark)?;
+        for batch in std::mem::take(&mut out.late) {
+            tally(&mut out.late_by, &batch);
+            if let Some(first) = self.inputs.first_mut() {
+                first.late.add(&batch, before)?;
+            }
+        }
+        for (place, input) in self.inputs.iter_mut().enumerate() {
+            out.told_late.extend(input.late.release(place, watermark)?);
+        }
+        let first = out.told_late.iter().filter(|late| late.input == 0);
+        out.late = first.map(|late| late.batch.clone()).collect();
         Ok(out)
     }
 
@@ -184,8 +184,9 @@ impl Host {
         self.collect(changes)?;
         for (index, input) in self.inputs.iter_mut().enumerate() {
             input.held.checkpoint(&[HELD_ROWS, index as u8], changes)?;
+            let name: &[u8] = if index == 0 { &[LATE_ROWS] } else { &[LATE_ROWS, index as u8] };
+            input.late.checkpoint(name, changes)?;
         }
-        self.late.held.checkpoint(&[LATE_ROWS], changes)?;
         changes.put(KeyGroup(0), &[WATERMARK], &self.watermark.0.to_le_bytes());
         Ok(())
     }
@@ -201,13 +202,16 @@ impl Host {
             let Some(value) = change.value else { continue };
             match change.key.first() {
                 Some(&OPERATOR_STATE) => own.put(change.group, &change.key[1..], value),
-                Some(&HELD_ROWS) => {
-                    let input = change.key.get(1).and_then(|&i| self.inputs.get_mut(usize::from(i)));
+                Some(&kind @ (HELD_ROWS | LATE_ROWS)) => {
+                    let input = change.key.get(1).map_or(0, |&input| usize::from(input));
+                    let input = self.inputs.get_mut(input);
                     let input = input
                         .ok_or_else(|| OperatorError::State("restore rows of an unknown input".into()))?;
-                    input.held.restore(change.group, value)?;
+                    match kind {
+                        HELD_ROWS => input.held.restore(change.group, value)?,
+                        _ => input.late.restore(change.group, value)?,
+                    }
                 }
-                Some(&LATE_ROWS) => self.late.held.restore(change.group, value)?,
                 Some(&WATERMARK) => {
                     let bytes =
                         value.try_into().map_err(|_| OperatorError::State("restore the watermark".into()))?;
@@ -225,20 +229,10 @@ impl Host {
     }
 }
 
-impl Late {
-    /// Takes late rows in, and lets those go whose moment the watermark has passed. So the order in
-    /// which they go out does not depend on when they came in either.
-    fn pass(
-        &mut self,
-        late: Vec<Batch>,
-        before: EventTime,
-        watermark: EventTime,
-    ) -> Result<Vec<Batch>, OperatorError> {
-        for batch in late {
-            self.held.add(order::with_moments(&self.schema, &batch, before)?, Origin::MADE);
-        }
-        let gone = self.held.release(watermark)?;
-        Ok(gone.iter().map(|rows| order::without_moments(&self.schema, rows)).collect::<Result<_, _>>()?)
+/// Counts late rows by where they were read; those that a step has made were read nowhere.
+fn tally(late_by: &mut BTreeMap<(u16, PartitionId), usize>, late: &Batch) {
+    if late.origin < Origin::MADE {
+        *late_by.entry((late.origin.source, late.origin.partition)).or_default() += late.rows.num_rows();
     }
 }
 

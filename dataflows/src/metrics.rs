@@ -3,6 +3,7 @@
 //! Counters are plain atomics shared by all workers of a process; nothing in the dataflow reads
 //! them, so they cannot change what a job computes.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -143,6 +144,8 @@ pub struct StepMetrics {
     pub rows_out: AtomicU64,
     /// Rows that came too late.
     pub late: AtomicU64,
+    /// How many of them were read from which partition of which source.
+    pub late_by: Mutex<BTreeMap<(u16, PartitionId), u64>>,
     /// Those of them that were of the table or the state beside the stream, and are in no stream of late rows.
     pub late_unseen: AtomicU64,
     /// Time spent in it, in nanoseconds.

@@ -189,6 +189,8 @@ pub struct Plan {
     pub sinks: Vec<SinkPlan>,
     /// Where bad records go.
     pub dead_letters: Option<Arc<dyn SinkFactory>>,
+    /// Where late rows go, those of all steps ([`crate::late::ledger_schema`]).
+    pub late_ledger: Option<Arc<dyn SinkFactory>>,
 }
 
 /// How epochs are cut.

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use levada_connectors::checkpoint::BucketConfig;
 use levada_dataflows::changes::{CHANGE, RETRACT, is_changelog};
+use levada_dataflows::late::ledger_schema;
 use levada_dataflows::operators::correlate;
 use levada_dataflows::operators::select::SelectSpec;
 use levada_dataflows::plan::{
@@ -126,6 +127,7 @@ impl Planner<'_> {
         }
         let sinks: Vec<Option<SinkPlan>> = self.sinks(&views, &mut planned, &places);
         let dead_letters = self.dead_letters();
+        let late_ledger = self.spec.job.late.as_ref().map(|topic| self.connections.side_topic(topic));
         self.check_outputs();
         self.check_page(&views, &planned, &sinks);
 
@@ -136,8 +138,8 @@ impl Planner<'_> {
         if !self.cx.problems.is_empty() || planned.len() < self.steps.len() {
             return None;
         }
-        let mut plan =
-            Plan { name: self.spec.job.name.clone(), epochs, sources, steps: planned, sinks, dead_letters };
+        let name = self.spec.job.name.clone();
+        let mut plan = Plan { name, epochs, sources, steps: planned, sinks, dead_letters, late_ledger };
         self.narrow(&mut plan, &order);
         Some(plan)
     }
@@ -437,7 +439,7 @@ impl Planner<'_> {
     }
 
     fn dead_letters(&self) -> Option<Arc<dyn SinkFactory>> {
-        self.dead_letter_topic().map(|topic| self.connections.dead_letters(&topic))
+        self.dead_letter_topic().map(|topic| self.connections.side_topic(&topic))
     }
 
     fn dead_letter_topic(&self) -> Option<String> {
@@ -474,6 +476,9 @@ impl Planner<'_> {
         }
         if let Some(topic) = self.dead_letter_topic() {
             topics.insert(topic, Some(columns(&dead_letter_schema())));
+        }
+        if let Some(topic) = &spec.job.late {
+            topics.insert(topic.clone(), Some(columns(&ledger_schema())));
         }
         page::check(page, &topics, &mut self.cx);
     }

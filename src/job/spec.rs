@@ -51,6 +51,9 @@ impl JobSpec {
         let dead_letters = self.job.dead_letter_topic().unwrap_or_default();
         let chunks = EpochSettings::default().backfill_chunks;
         let mut text = format!("{:?} {dead_letters:?} {} {chunks}", self.job.name, Batch::MAX_ROWS);
+        if let Some(late) = &self.job.late {
+            text += &format!(" {late:?}");
+        }
         let Written { source, step, sink } = &self.written;
         for (section, entries) in [("source", source), ("step", step), ("sink", sink)] {
             for (name, entry) in entries {
@@ -123,6 +126,11 @@ pub struct JobSettings {
     /// count them.
     #[serde(default)]
     pub dead_letters: Option<DeadLetters>,
+    /// A topic to which every row goes that came too late for a step, with the step, the source and partition that it was
+    /// read from, how late it was, and why. Without it, late rows are counted, and are in the steps' late streams. All
+    /// columns of what the steps read are decoded then.
+    #[serde(default)]
+    pub late: Option<String>,
 }
 
 impl JobSettings {
@@ -157,6 +165,7 @@ impl Default for JobSettings {
             journal: None,
             checkpoints: None,
             dead_letters: None,
+            late: None,
         }
     }
 }

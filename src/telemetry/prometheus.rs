@@ -1,7 +1,7 @@
 //! The job's counters as Prometheus metrics, read at the moment they are asked for.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
 
 use levada_dataflows::metrics::Metrics;
 use prometheus_client::collector::Collector;
@@ -49,6 +49,24 @@ impl JobCollector {
         for (mut labels, value) in values {
             labels.insert(0, ("job", &self.job));
             ConstCounter::new(value).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    /// How many rows came too late, by step and by the partition that they were read from.
+    fn late(&self, to: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
+        let kind = ConstCounter::new(0u64);
+        let help = "Rows that came too late, by where they were read";
+        let mut family = to.encode_descriptor("levada_late_records", help, None, kind.metric_type())?;
+        for step in &self.metrics.steps {
+            let late_by = step.late_by.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            for ((source, partition), rows) in late_by {
+                let source =
+                    self.metrics.sources.get(usize::from(source)).map_or("", |source| source.name.as_str());
+                let (job, step, partition) = (self.job.as_str(), step.name.as_str(), partition.0.to_string());
+                let labels = [("job", job), ("step", step), ("source", source), ("partition", &partition)];
+                ConstCounter::new(rows).encode(family.encode_family(&labels)?)?;
+            }
         }
         Ok(())
     }
@@ -110,6 +128,7 @@ impl Collector for JobCollector {
         self.counters(to, "levada_step_rows_out", "Rows emitted", None, rows)?;
         let late = steps().map(|(l, s)| (l, s.late.load(Relaxed)));
         self.counters(to, "levada_step_late_rows", "Rows that came too late", None, late)?;
+        self.late(to)?;
         let joins = steps().filter(|(_, s)| s.verb == "join");
         let rows = joins.map(|(l, s)| (l, s.unmatched.load(Relaxed)));
         self.counters(

@@ -352,6 +352,7 @@ fn plan(topic: &Topic, disorder_ms: i64) -> (Arc<Plan>, Published, Published, Pu
         steps: vec![step("sums", vec![StreamId::Source(0)], running_sum())],
         sinks: vec![sink("sums", StreamId::Step(0), &sums), sink("late", StreamId::Late(0), &late)],
         dead_letters: Some(Arc::new(dead.clone())),
+        late_ledger: None,
     };
     (Arc::new(plan), sums, late, dead)
 }

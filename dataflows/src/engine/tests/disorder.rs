@@ -108,6 +108,7 @@ fn job(topics: &[Topic; 2], backfill_chunks: usize) -> (Arc<Plan>, Streams) {
         ],
         sinks: sinks.collect(),
         dead_letters: None,
+        late_ledger: None,
     };
     let schemas = from.map(|from| plan.schema(from).clone());
     (Arc::new(plan), Streams(schemas.into_iter().zip(published).collect()))
