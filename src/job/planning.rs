@@ -130,6 +130,7 @@ impl Planner<'_> {
         let late_ledger = self.spec.job.late.as_ref().map(|topic| self.connections.side_topic(topic));
         self.check_outputs();
         self.check_page(&views, &planned, &sinks);
+        self.check_alignment(&sources);
 
         // From here on all is there, or something was reported.
         let sources: Vec<SourcePlan> = sources.into_iter().collect::<Option<_>>()?;
@@ -162,10 +163,37 @@ impl Planner<'_> {
         if interval_ms == 0 {
             self.cx.problem(["job", "epoch"], "an epoch of no length would never end");
         }
+        let align_ms = job.align.as_ref().and_then(|align| self.cx.duration(["job", "align"], align));
+        if align_ms == Some(0) {
+            self.cx.problem(["job", "align"], "whoever is read next is ahead of the others by something");
+        }
         EpochSettings {
             interval_ms: interval_ms.unsigned_abs(),
             in_flight: job.in_flight,
+            align_ms,
             ..EpochSettings::default()
+        }
+    }
+
+    /// What is silent must not keep the others waiting for ever.
+    fn check_alignment(&mut self, sources: &[Option<SourcePlan>]) {
+        if self.spec.job.align.is_none() {
+            return;
+        }
+        let patient = |source: &&SourcePlan| {
+            let never_idle =
+                source.event_time.as_ref().is_some_and(|event_time| event_time.idle_ms.is_none());
+            never_idle && source.reader.unbounded()
+        };
+        for source in sources.iter().flatten().filter(patient) {
+            let message = format!(
+                "`{}` would keep the others waiting for as long as a partition of it is silent: its `event_time` has no `idle`",
+                source.name
+            );
+            self.cx.problem(["job", "align"], message);
+            if let Some(problem) = self.cx.problems.last_mut() {
+                problem.help = Some("say how long a partition may be silent before nobody waits for it, as in `idle = \"30s\"`".into());
+            }
         }
     }
 

@@ -131,6 +131,12 @@ pub struct JobSettings {
     /// columns of what the steps read are decoded then.
     #[serde(default)]
     pub late: Option<String>,
+    /// How far a partition of a source may be ahead of the slowest one, by event time, before it is read no further until
+    /// that has caught up: so what steps hold back for the slowest has a bound. It is for what comes live; a history is
+    /// read in step in any case. Each source that goes on live needs `idle` in its `event_time`.
+    #[serde(default)]
+    #[schemars(extend("pattern" = levada_types::DURATION_PATTERN))]
+    pub align: Option<String>,
 }
 
 impl JobSettings {
@@ -166,6 +172,7 @@ impl Default for JobSettings {
             checkpoints: None,
             dead_letters: None,
             late: None,
+            align: None,
         }
     }
 }

@@ -53,6 +53,20 @@ impl JobCollector {
         Ok(())
     }
 
+    /// Which partitions are not read because they are too far ahead of the slowest.
+    fn waiting(&self, to: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
+        let kind = ConstGauge::new(0.0);
+        let help = "1 for a partition that is not read as it is too far ahead of the slowest";
+        let mut family = to.encode_descriptor("levada_source_waiting", help, None, kind.metric_type())?;
+        for (source, partition) in self.metrics.waiting() {
+            let source = self.metrics.sources.get(source).map_or("", |source| source.name.as_str());
+            let partition = partition.0.to_string();
+            let labels = [("job", self.job.as_str()), ("source", source), ("partition", &partition)];
+            ConstGauge::new(1.0).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
     /// How many rows came too late, by step and by the partition that they were read from.
     fn late(&self, to: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
         let kind = ConstCounter::new(0u64);
@@ -122,6 +136,7 @@ impl Collector for JobCollector {
         let throttled = sources().map(|(l, s)| (l, s.lag.throttles()));
         self.counters(to, "levada_source_throttled", "Reads refused as too many", None, throttled)?;
         self.lag(to)?;
+        self.waiting(to)?;
         let rows = steps().map(|(l, s)| (l, s.rows_in.load(Relaxed) + s.table_rows.load(Relaxed)));
         self.counters(to, "levada_step_rows_in", "Rows taken in", None, rows)?;
         let rows = steps().map(|(l, s)| (l, s.rows_out.load(Relaxed)));

@@ -369,6 +369,7 @@ fn build(
         let setup = TickSetup {
             watermarks,
             board,
+            align_ms: plan.epochs.align_ms,
             first: first_epoch,
             source: scope.activator_for(address),
             metrics: Arc::clone(metrics),
