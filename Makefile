@@ -27,12 +27,12 @@ nab: build
 	@test -n "$(DATA)" -a -n "$(OUT)" || { echo "usage: make nab DATA=dir OUT=dir" >&2; exit 2; }
 	python3 scripts/nab.py $(LEVADA) $(DATA) $(OUT)
 
-# Windows, joins, groups, patterns and the like against their slow references, on CASES random histories each; of patterns
+# Windows, joins, groups, tops, patterns and the like against their slow references, on CASES random histories each; of patterns
 # for each contiguity and way to go on. Some minutes.
 CASES ?= 10000
 properties:
 	PROPTEST_CASES=$(CASES) cargo test --release --workspace --locked --lib -- operators::window operators::join \
-		operators::pair operators::group operators::dedupe operators::recognize
+		operators::pair operators::group operators::top operators::dedupe operators::recognize
 
 # How well the jobs find what is true in simulated events, on seeds that nobody tuned for, beside fixed thresholds.
 warehouse: build

@@ -15,6 +15,7 @@ mod job_files;
 mod kafka;
 #[cfg(feature = "kinesis")]
 mod kinesis;
+mod late;
 mod live_and_replayed;
 mod nab;
 mod nested_json;

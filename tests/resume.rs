@@ -15,6 +15,7 @@ use crate::same_bytes::{levada, same, succeed};
 pub(crate) const JOB: &str = r#"
 [job]
 name = "resumed"
+late = "ledger"
 
 [source.readings.log]
 topic = "readings"
@@ -47,7 +48,7 @@ from = "seconds.late"
 topic = "late"
 "#;
 
-pub(crate) const OUTPUTS: [&str; 4] = ["good", "seconds", "late", "resumed.dead-letters"];
+pub(crate) const OUTPUTS: [&str; 5] = ["good", "seconds", "late", "ledger", "resumed.dead-letters"];
 
 struct Site {
     folder: TempDir,

@@ -156,7 +156,15 @@ impl Held {
     /// # Errors
     /// When they cannot be understood.
     pub(crate) fn restore(&mut self, group: KeyGroup, value: &[u8]) -> Result<(), OperatorError> {
-        for rows in decode_rows(value)? {
+        self.take_up(group, decode_rows(value)?)
+    }
+
+    /// Takes up the rows of a group.
+    ///
+    /// # Errors
+    /// When Arrow refuses.
+    pub(crate) fn take_up(&mut self, group: KeyGroup, rows: Vec<RecordBatch>) -> Result<(), OperatorError> {
+        for rows in rows {
             let timeless = |time: i64| time == EventTime::MIN.0;
             let batch = Batch::derived(rows);
             let (times, rows) = (batch.times(), &batch.rows);

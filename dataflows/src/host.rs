@@ -7,6 +7,7 @@
 //!                           ([Moment]: behind by more than is allowed)
 //!                                                                  └─ held until the watermark passes
 //!                                                                     the promise, sorted ─► late rows
+//!                                                                     ([`crate::late`])
 //! ```
 //!
 //! Whether a row is late depends on its own partition alone: on what that had promised when the row
@@ -22,11 +23,12 @@ use std::sync::Arc;
 use arrow::array::{Int64Array, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
-use levada_types::{Batch, Epoch, EventTime, KeyGroup, Origin, StateChanges};
+use levada_types::{Batch, Epoch, EventTime, KeyGroup, Origin, PartitionId, StateChanges};
 
 use crate::held::Held;
-use crate::operator::{EpochInput, InputOrder, Operator, OperatorError, Outputs};
+use crate::late::Late;
 use crate::order;
+use crate::operator::{EpochInput, InputOrder, Operator, OperatorError, Outputs};
 use crate::plan::{PlannedStep, Route};
 
 /// What the end of an epoch tells every step.
@@ -67,7 +69,6 @@ impl Tick {
 pub struct Host {
     operator: Box<dyn Operator>,
     inputs: Vec<Input>,
-    late: Late,
     watermark: EventTime,
 }
 
@@ -77,12 +78,8 @@ struct Input {
     /// Rows whose time the watermark has not passed; of an input by moment, whose moment, which stands before
     /// their columns.
     held: Held,
-}
-
-/// Late rows of the first input, which go out when the watermark passes their moment.
-struct Late {
-    schema: SchemaRef,
-    held: Held,
+    /// Rows that are late, until the watermark has passed what they were behind.
+    late: Late,
 }
 
 /// The first byte of a state key: whose state it is.
@@ -101,11 +98,6 @@ impl Host {
             Route::Key(columns) => columns.clone(),
             Route::Stay => Vec::new(),
         };
-        let late_schema = inputs.first().cloned().unwrap_or_else(|| step.schema.clone());
-        // The moment stands before the columns.
-        let late_key = step.inputs.first().map(|first| key(&first.route)).unwrap_or_default();
-        let late_key = late_key.into_iter().map(|column| column + 1).collect();
-        let late = Held::new(order::marked_schema(&late_schema), late_key);
         let inputs = step.inputs.iter().zip(inputs).map(|(plan, schema)| Input {
             order: plan.order,
             schema: schema.clone(),
@@ -116,13 +108,9 @@ impl Host {
                 ),
                 InputOrder::Arrival | InputOrder::Time => Held::new(schema.clone(), key(&plan.route)),
             },
+            late: Late::new(schema.clone(), &key(&plan.route)),
         });
-        Ok(Host {
-            operator: (step.operator)()?,
-            inputs: inputs.collect(),
-            late: Late { schema: late_schema, held: late },
-            watermark: EventTime::MIN,
-        })
+        Ok(Host { operator: (step.operator)()?, inputs: inputs.collect(), watermark: EventTime::MIN })
     }
 
     /// Runs one epoch. `arrived` holds each input's batches, in any order. Where no row is behind,
@@ -156,26 +144,14 @@ impl Host {
                         };
                         let in_time = take_record_batch(&batch.rows, &UInt32Array::from(in_time))?;
                         input.held.add(in_time, batch.origin);
-                        // Only the first input's late rows have a stream to go to.
-                        if place == 0 {
-                            out.emit_late(&batch, late)?;
-                        } else {
-                            out.late_count += late.len();
-                            out.late_unseen += late.len();
-                        }
+                        input.set_aside(place, &batch, late, before, &mut out)?;
                     }
                     input.held.release(watermark)?.into_iter().map(Batch::derived).collect()
                 }
                 InputOrder::Moment { lateness_ms } => {
                     for mut batch in batches {
                         if let Some((in_time, late)) = divide(&batch, before, lateness_ms) {
-                            match place {
-                                0 => out.emit_late(&batch, late)?,
-                                _ => {
-                                    out.late_count += late.len();
-                                    out.late_unseen += late.len();
-                                }
-                            }
+                            input.set_aside(place, &batch, late, before, &mut out)?;
                             batch = batch.take(&UInt32Array::from(in_time))?;
                         }
                         let marked = order::with_moments(&input.schema, &batch, before)?;
@@ -192,7 +168,17 @@ impl Host {
             let input = EpochInput { epoch, before, watermark, inputs: &ready };
             self.operator.on_epoch(&input, &mut out)?;
         }
-        out.late = self.late.pass(std::mem::take(&mut out.late), before, watermark)?;
+        for batch in std::mem::take(&mut out.late) {
+            tally(&mut out.late_by, &batch);
+            if let Some(first) = self.inputs.first_mut() {
+                first.late.add(&batch, before)?;
+            }
+        }
+        for (place, input) in self.inputs.iter_mut().enumerate() {
+            out.told_late.extend(input.late.release(place, watermark)?);
+        }
+        let first = out.told_late.iter().filter(|late| late.input == 0);
+        out.late = first.map(|late| late.batch.clone()).collect();
         Ok(out)
     }
 
@@ -213,8 +199,9 @@ impl Host {
         self.collect(changes)?;
         for (index, input) in self.inputs.iter_mut().enumerate() {
             input.held.checkpoint(&[HELD_ROWS, index as u8], changes)?;
+            let name: &[u8] = if index == 0 { &[LATE_ROWS] } else { &[LATE_ROWS, index as u8] };
+            input.late.checkpoint(name, changes)?;
         }
-        self.late.held.checkpoint(&[LATE_ROWS], changes)?;
         changes.put(KeyGroup(0), &[WATERMARK], &self.watermark.0.to_le_bytes());
         Ok(())
     }
@@ -230,13 +217,16 @@ impl Host {
             let Some(value) = change.value else { continue };
             match change.key.first() {
                 Some(&OPERATOR_STATE) => own.put(change.group, &change.key[1..], value),
-                Some(&HELD_ROWS) => {
-                    let input = change.key.get(1).and_then(|&i| self.inputs.get_mut(usize::from(i)));
+                Some(&kind @ (HELD_ROWS | LATE_ROWS)) => {
+                    let input = change.key.get(1).map_or(0, |&input| usize::from(input));
+                    let input = self.inputs.get_mut(input);
                     let input = input
                         .ok_or_else(|| OperatorError::State("restore rows of an unknown input".into()))?;
-                    input.held.restore(change.group, value)?;
+                    match kind {
+                        HELD_ROWS => input.held.restore(change.group, value)?,
+                        _ => input.late.restore(change.group, value)?,
+                    }
                 }
-                Some(&LATE_ROWS) => self.late.held.restore(change.group, value)?,
                 Some(&WATERMARK) => {
                     let bytes =
                         value.try_into().map_err(|_| OperatorError::State("restore the watermark".into()))?;
@@ -254,20 +244,31 @@ impl Host {
     }
 }
 
-impl Late {
-    /// Takes late rows in, and lets those go whose moment the watermark has passed. So the order in
-    /// which they go out does not depend on when they came in either.
-    fn pass(
+impl Input {
+    /// Sets rows of a batch aside that are too late. Only those of the first input have a stream to go to.
+    fn set_aside(
         &mut self,
-        late: Vec<Batch>,
+        place: usize,
+        batch: &Batch,
+        rows: Vec<u32>,
         before: EventTime,
-        watermark: EventTime,
-    ) -> Result<Vec<Batch>, OperatorError> {
-        for batch in late {
-            self.held.add(order::with_moments(&self.schema, &batch, before)?, Origin::MADE);
+        out: &mut Outputs,
+    ) -> Result<(), OperatorError> {
+        if place == 0 {
+            return out.emit_late(batch, rows);
         }
-        let gone = self.held.release(watermark)?;
-        Ok(gone.iter().map(|rows| order::without_moments(&self.schema, rows)).collect::<Result<_, _>>()?)
+        out.late_count += rows.len();
+        out.late_unseen += rows.len();
+        let late = batch.take(&UInt32Array::from(rows))?;
+        tally(&mut out.late_by, &late);
+        self.late.add(&late, before)
+    }
+}
+
+/// Counts late rows by where they were read; those that a step has made were read nowhere.
+fn tally(late_by: &mut BTreeMap<(u16, PartitionId), usize>, late: &Batch) {
+    if late.origin < Origin::MADE {
+        *late_by.entry((late.origin.source, late.origin.partition)).or_default() += late.rows.num_rows();
     }
 }
 

@@ -21,6 +21,7 @@ pub mod harness;
 mod held;
 pub mod host;
 mod keyed;
+pub mod late;
 pub mod metrics;
 pub mod operator;
 pub mod operators;

@@ -3,6 +3,7 @@
 //! Counters are plain atomics shared by all workers of a process; nothing in the dataflow reads
 //! them, so they cannot change what a job computes.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -30,6 +31,8 @@ pub struct Metrics {
     /// The partition, counted over all of the job, that holds the watermark back while others are further on;
     /// `usize::MAX` if none does.
     pub waits_for: AtomicUsize,
+    /// The partitions, counted in the same way, that are not read because they are too far ahead of it.
+    pub ahead: Mutex<Vec<usize>>,
     /// The source, by its index, and the number in it of each partition of the job, once they are known.
     pub partitions: Mutex<Vec<(usize, PartitionId)>>,
     /// Epochs opened and not yet finished.
@@ -143,6 +146,8 @@ pub struct StepMetrics {
     pub rows_out: AtomicU64,
     /// Rows that came too late.
     pub late: AtomicU64,
+    /// How many of them were read from which partition of which source.
+    pub late_by: Mutex<BTreeMap<(u16, PartitionId), u64>>,
     /// Those of them that were of the table or the state beside the stream, and are in no stream of late rows.
     pub late_unseen: AtomicU64,
     /// Time spent in it, in nanoseconds.
@@ -182,6 +187,20 @@ pub struct SinkMetrics {
 }
 
 impl Metrics {
+    /// Notes which partitions wait because they are too far ahead.
+    pub fn note_ahead(&self, ahead: &[bool]) {
+        let mut known = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        known.clear();
+        known.extend(ahead.iter().enumerate().filter(|(_, ahead)| **ahead).map(|(index, _)| index));
+    }
+
+    /// The partitions that wait because they are too far ahead, each by its source's place in the plan.
+    pub fn waiting(&self) -> Vec<(usize, PartitionId)> {
+        let ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        let partitions = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
+        ahead.iter().filter_map(|&index| partitions.get(index).copied()).collect()
+    }
+
     /// Counters at zero for a plan.
     pub fn new(plan: &Plan) -> Arc<Metrics> {
         let mut epoch_us =
@@ -216,6 +235,7 @@ impl Metrics {
             epochs: AtomicU64::new(0),
             watermark_ms: AtomicI64::new(i64::MIN),
             waits_for: AtomicUsize::new(usize::MAX),
+            ahead: Mutex::default(),
             partitions: Mutex::default(),
             in_flight: AtomicU64::new(0),
             epoch_us: Mutex::new(epoch_us),

@@ -5,9 +5,13 @@
 //! ([`crate::host::Host`]) runs it, and one harness ([`crate::harness`]) tests that it keeps the
 //! contract.
 
+use std::collections::BTreeMap;
+
 use arrow::array::{RecordBatch, UInt32Array};
-use levada_types::{Batch, Epoch, EventTime, StateChanges};
+use levada_types::{Batch, Epoch, EventTime, PartitionId, StateChanges};
 use thiserror::Error;
+
+use crate::late::LateRows;
 
 /// One epoch as an operator sees it.
 #[derive(Debug)]
@@ -90,9 +94,13 @@ pub struct Outputs {
     pub passed: Vec<Batch>,
     /// Rows of the first input that came too late to be used, in its schema.
     pub late: Vec<Batch>,
+    /// The late rows of all inputs whose moment has come, for the job's ledger; an operator leaves it empty.
+    pub told_late: Vec<LateRows>,
+    /// How many rows of each source's partition the epoch has shown to be late.
+    pub late_by: BTreeMap<(u16, PartitionId), usize>,
     /// How many rows of all inputs the epoch has shown to be late.
     pub late_count: usize,
-    /// How many of these are of other inputs than the first, and in no stream.
+    /// How many of these are of other inputs than the first, and in no stream but the ledger.
     pub late_unseen: usize,
     /// Of a join: how many rows of the stream matched no row of the table.
     pub unmatched: usize,

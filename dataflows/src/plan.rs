@@ -189,6 +189,8 @@ pub struct Plan {
     pub sinks: Vec<SinkPlan>,
     /// Where bad records go.
     pub dead_letters: Option<Arc<dyn SinkFactory>>,
+    /// Where late rows go, those of all steps ([`crate::late::ledger_schema`]).
+    pub late_ledger: Option<Arc<dyn SinkFactory>>,
 }
 
 /// How epochs are cut.
@@ -200,11 +202,13 @@ pub struct EpochSettings {
     pub in_flight: u64,
     /// How many chunks of [`levada_types::Batch::MAX_ROWS`] records an epoch of a backfill takes.
     pub backfill_chunks: usize,
+    /// How far a partition may be ahead of the slowest one in event time before it is read no further, live.
+    pub align_ms: Option<i64>,
 }
 
 impl Default for EpochSettings {
     fn default() -> Self {
-        EpochSettings { interval_ms: 10, in_flight: 4, backfill_chunks: 16 }
+        EpochSettings { interval_ms: 10, in_flight: 4, backfill_chunks: 16, align_ms: None }
     }
 }
 

@@ -193,8 +193,9 @@ impl GatewayArgs {
 /// Whether a job writes a topic.
 fn writes(loaded: &Loaded, topic: &str) -> bool {
     let sinks = loaded.plan.sinks.iter().map(|sink| sink.writer.describe());
-    let dead_letters = loaded.plan.dead_letters.iter().map(|writer| writer.describe());
-    sinks.chain(dead_letters).any(|at| at.strip_prefix("topic ") == Some(topic))
+    let aside =
+        loaded.plan.dead_letters.iter().chain(&loaded.plan.late_ledger).map(|writer| writer.describe());
+    sinks.chain(aside).any(|at| at.strip_prefix("topic ") == Some(topic))
 }
 
 /// What the records of a topic have to be for a job that reads it.
@@ -217,9 +218,9 @@ fn info(loaded: &Loaded) -> JobInfo {
     let plan = &loaded.plan;
     let read = plan.sources.iter().map(|source| source.reader.describe());
     let written = plan.sinks.iter().map(|sink| sink.writer.describe());
-    let dead_letters = plan.dead_letters.iter().map(|writer| writer.describe());
+    let aside = plan.dead_letters.iter().chain(&plan.late_ledger).map(|writer| writer.describe());
     let topics =
-        read.chain(written).chain(dead_letters).filter_map(|at| at.strip_prefix("topic ").map(String::from));
+        read.chain(written).chain(aside).filter_map(|at| at.strip_prefix("topic ").map(String::from));
     let page = loaded
         .spec
         .page

@@ -10,6 +10,7 @@ mod gateway;
 mod generate;
 mod graph;
 mod journal;
+mod late;
 mod outputs;
 mod reference;
 mod rounds;
@@ -70,6 +71,7 @@ enum Command {
     Graph(graph::Graph),
     Gateway(gateway::GatewayArgs),
     Topics(topics::Topics),
+    Late(late::Late),
     Generate(generate::Generate),
     Schema(schema::Schema),
     Functions(functions::Functions),
@@ -87,6 +89,7 @@ impl Cli {
             Command::Savepoint(command) => outcome(command.run()),
             Command::Gateway(command) => command.run(&self.global),
             Command::Topics(command) => outcome(command.run(&self.global.data_dir)),
+            Command::Late(command) => command.run(&self.global),
             Command::Generate(command) => outcome(command.run(&self.global.data_dir)),
             Command::Graph(command) => command.run(&self.global),
             Command::Schema(command) => command.run(),

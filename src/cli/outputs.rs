@@ -1,6 +1,6 @@
 //! What a job's sinks have written before: asked for once, before the job runs, and deleted by `--fresh`.
 //!
-//! A job owns what its sinks write, and the topic of its dead letters. What it reads is never deleted: no job
+//! A job owns what its sinks write, and the topics of its dead letters and late rows. What it reads is never deleted: no job
 //! that reads what it writes gets past planning. How each kind of sink looks and deletes is the port's
 //! ([`Output`]); what is said and refused is said here, for all of them.
 
@@ -15,8 +15,8 @@ use crate::telemetry::progress::grouped;
 pub struct Outputs {
     job: String,
     sinks: Vec<Arc<dyn SinkFactory>>,
-    /// What the dead letters' output is called.
-    dead_letters: Option<String>,
+    /// What the outputs of dead letters and of late rows are called.
+    set_aside: Vec<String>,
 }
 
 /// An output that holds something.
@@ -28,9 +28,11 @@ struct Holding<'a> {
 impl Outputs {
     /// The outputs of a job.
     pub fn of(plan: &Plan) -> Outputs {
-        let sinks = plan.sinks.iter().map(|sink| &sink.writer).chain(&plan.dead_letters);
-        let dead_letters = plan.dead_letters.as_ref().and_then(|sink| Some(sink.outputs().first()?.name()));
-        Outputs { job: plan.name.clone(), sinks: sinks.cloned().collect(), dead_letters }
+        let sinks = plan.sinks.iter().map(|sink| &sink.writer);
+        let sinks = sinks.chain(&plan.dead_letters).chain(&plan.late_ledger);
+        let aside = plan.dead_letters.iter().chain(&plan.late_ledger);
+        let set_aside = aside.filter_map(|sink| Some(sink.outputs().first()?.name())).collect();
+        Outputs { job: plan.name.clone(), sinks: sinks.cloned().collect(), set_aside }
     }
 
     /// First those that can be appended to, and by name.
@@ -123,7 +125,7 @@ impl Outputs {
     pub fn look(&self) -> Option<String> {
         let holding = self.holding().ok()?;
         let shown = holding.iter().map(|held| held.output);
-        let shown = shown.filter(|output| Some(output.name()) != self.dead_letters);
+        let shown = shown.filter(|output| !self.set_aside.contains(&output.name()));
         let lines: Vec<CommandLine> = shown.filter_map(|output| output.by_hand(Deed::Look)).collect();
         match lines.as_slice() {
             [] => None,

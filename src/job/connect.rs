@@ -313,8 +313,8 @@ impl Connections {
         Ok(Arc::new(journal.map_err(|error| (Some("properties"), error.to_string()))?))
     }
 
-    /// Writer of bad records.
-    pub fn dead_letters(&self, topic: &str) -> Arc<dyn SinkFactory> {
+    /// Writer of what is set aside: bad records, late rows.
+    pub fn side_topic(&self, topic: &str) -> Arc<dyn SinkFactory> {
         self.topic(LogSinkConfig { topic: topic.into(), ..LogSinkConfig::default() })
     }
 

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use levada_connectors::checkpoint::BucketConfig;
 use levada_dataflows::changes::{CHANGE, RETRACT, is_changelog};
+use levada_dataflows::late::ledger_schema;
 use levada_dataflows::operators::correlate;
 use levada_dataflows::operators::select::SelectSpec;
 use levada_dataflows::plan::{
@@ -126,8 +127,10 @@ impl Planner<'_> {
         }
         let sinks: Vec<Option<SinkPlan>> = self.sinks(&views, &mut planned, &places);
         let dead_letters = self.dead_letters();
+        let late_ledger = self.spec.job.late.as_ref().map(|topic| self.connections.side_topic(topic));
         self.check_outputs();
         self.check_page(&views, &planned, &sinks);
+        self.check_alignment(&sources);
 
         // From here on all is there, or something was reported.
         let sources: Vec<SourcePlan> = sources.into_iter().collect::<Option<_>>()?;
@@ -136,8 +139,8 @@ impl Planner<'_> {
         if !self.cx.problems.is_empty() || planned.len() < self.steps.len() {
             return None;
         }
-        let mut plan =
-            Plan { name: self.spec.job.name.clone(), epochs, sources, steps: planned, sinks, dead_letters };
+        let name = self.spec.job.name.clone();
+        let mut plan = Plan { name, epochs, sources, steps: planned, sinks, dead_letters, late_ledger };
         self.narrow(&mut plan, &order);
         Some(plan)
     }
@@ -160,10 +163,37 @@ impl Planner<'_> {
         if interval_ms == 0 {
             self.cx.problem(["job", "epoch"], "an epoch of no length would never end");
         }
+        let align_ms = job.align.as_ref().and_then(|align| self.cx.duration(["job", "align"], align));
+        if align_ms == Some(0) {
+            self.cx.problem(["job", "align"], "whoever is read next is ahead of the others by something");
+        }
         EpochSettings {
             interval_ms: interval_ms.unsigned_abs(),
             in_flight: job.in_flight,
+            align_ms,
             ..EpochSettings::default()
+        }
+    }
+
+    /// What is silent must not keep the others waiting for ever.
+    fn check_alignment(&mut self, sources: &[Option<SourcePlan>]) {
+        if self.spec.job.align.is_none() {
+            return;
+        }
+        let patient = |source: &&SourcePlan| {
+            let never_idle =
+                source.event_time.as_ref().is_some_and(|event_time| event_time.idle_ms.is_none());
+            never_idle && source.reader.unbounded()
+        };
+        for source in sources.iter().flatten().filter(patient) {
+            let message = format!(
+                "`{}` would keep the others waiting for as long as a partition of it is silent: its `event_time` has no `idle`",
+                source.name
+            );
+            self.cx.problem(["job", "align"], message);
+            if let Some(problem) = self.cx.problems.last_mut() {
+                problem.help = Some("say how long a partition may be silent before nobody waits for it, as in `idle = \"30s\"`".into());
+            }
         }
     }
 
@@ -260,7 +290,7 @@ impl Planner<'_> {
     /// Whether no input of a step takes back what it told, or the step knows what that means. Any other would count rows
     /// that count no more.
     fn takes_back_nothing(&mut self, step: &StepDraft<'_>, inputs: &[SchemaRef]) -> bool {
-        if ["select", "union", "group"].contains(&step.verb) {
+        if ["select", "union", "group", "top"].contains(&step.verb) {
             return true;
         }
         let mut good = true;
@@ -276,7 +306,7 @@ impl Planner<'_> {
             self.cx.problem(path, message);
             if let Some(problem) = self.cx.problems.last_mut() {
                 problem.help = Some(format!(
-                    "a `group` step takes them away again; or a `select` step before leaves out what is taken back \
+                    "a `group` or a `top` step takes them away again; or a `select` step before leaves out what is taken back \
                      (`where = \"{CHANGE} in ('insert', 'update')\"`), and with `columns` the column `{CHANGE}`"
                 ));
             }
@@ -437,7 +467,7 @@ impl Planner<'_> {
     }
 
     fn dead_letters(&self) -> Option<Arc<dyn SinkFactory>> {
-        self.dead_letter_topic().map(|topic| self.connections.dead_letters(&topic))
+        self.dead_letter_topic().map(|topic| self.connections.side_topic(&topic))
     }
 
     fn dead_letter_topic(&self) -> Option<String> {
@@ -474,6 +504,9 @@ impl Planner<'_> {
         }
         if let Some(topic) = self.dead_letter_topic() {
             topics.insert(topic, Some(columns(&dead_letter_schema())));
+        }
+        if let Some(topic) = &spec.job.late {
+            topics.insert(topic.clone(), Some(columns(&ledger_schema())));
         }
         page::check(page, &topics, &mut self.cx);
     }

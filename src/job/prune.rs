@@ -27,6 +27,13 @@ pub fn used_columns(plan: &Plan, specs: &[&dyn StepSpec]) -> Vec<ColumnSet> {
         for (&from, columns) in step.from.iter().zip(spec.demand(&inputs, &own)) {
             demand.entry(from).or_default().extend(columns);
         }
+        // What becomes of late rows that are kept in the job's ledger nobody knows.
+        if plan.late_ledger.is_some() && !step.step.stateless {
+            for (&from, schema) in step.from.iter().zip(&inputs) {
+                let all = schema.fields().iter().map(|field| field.name().clone());
+                demand.entry(from).or_default().extend(all.filter(|name| name != TIME_COLUMN));
+            }
+        }
         // Late rows are rows of the first input.
         if let (Some(late), Some(&from)) = (demand.remove(&StreamId::Late(index)), step.from.first()) {
             demand.entry(from).or_default().extend(late);

@@ -439,6 +439,9 @@ fn elsewhere(what: &str, name: &str) -> Option<&'static str> {
         ("verb", "match" | "match_recognize" | "pattern" | "cep" | "sequence") => {
             "that is a `recognize` step, with `pattern` and `define`"
         }
+        ("verb", "top_n" | "topn" | "rank" | "row_number" | "limit" | "order" | "sort") => {
+            "that is a `top` step, with `order_by` and `rows`"
+        }
         ("verb", "interval_join" | "interval" | "stream_join") => {
             "that is a `pair` step, with `with` and `on`"
         }
@@ -477,6 +480,8 @@ fn field_here(name: &str) -> Option<&'static str> {
         "idle_timeout" | "idleness" => "idle",
         "file" | "filename" | "file_name" => "path",
         "files" | "glob" | "patterns" => "paths",
+        "order" | "orderby" | "sort" | "sort_by" => "order_by",
+        "n" | "limit" | "top" => "rows",
         "lookup" | "right" | "with" => "table",
         "fields" | "project" | "projection" | "output" => "columns",
         "rules" => "policies",

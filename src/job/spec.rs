@@ -51,6 +51,9 @@ impl JobSpec {
         let dead_letters = self.job.dead_letter_topic().unwrap_or_default();
         let chunks = EpochSettings::default().backfill_chunks;
         let mut text = format!("{:?} {dead_letters:?} {} {chunks}", self.job.name, Batch::MAX_ROWS);
+        if let Some(late) = &self.job.late {
+            text += &format!(" {late:?}");
+        }
         let Written { source, step, sink } = &self.written;
         for (section, entries) in [("source", source), ("step", step), ("sink", sink)] {
             for (name, entry) in entries {
@@ -123,6 +126,17 @@ pub struct JobSettings {
     /// count them.
     #[serde(default)]
     pub dead_letters: Option<DeadLetters>,
+    /// A topic to which every row goes that came too late for a step, with the step, the source and partition that it was
+    /// read from, how late it was, and why. Without it, late rows are counted, and are in the steps' late streams. All
+    /// columns of what the steps read are decoded then.
+    #[serde(default)]
+    pub late: Option<String>,
+    /// How far a partition of a source may be ahead of the slowest one, by event time, before it is read no further until
+    /// that has caught up: so what steps hold back for the slowest has a bound. It is for what comes live; a history is
+    /// read in step in any case. Each source that goes on live needs `idle` in its `event_time`.
+    #[serde(default)]
+    #[schemars(extend("pattern" = levada_types::DURATION_PATTERN))]
+    pub align: Option<String>,
 }
 
 impl JobSettings {
@@ -157,6 +171,8 @@ impl Default for JobSettings {
             journal: None,
             checkpoints: None,
             dead_letters: None,
+            late: None,
+            align: None,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use levada_dataflows::metrics::{Metrics, SourceMetrics};
+use levada_dataflows::metrics::{Metrics, SourceMetrics, StepMetrics};
 use levada_dataflows::plan::{Plan, SourcePlan, StreamId};
 use levada_types::PartitionId;
 
@@ -174,6 +174,7 @@ pub fn late_lines(plan: &Plan, metrics: &Metrics) -> Vec<String> {
                  they are in {name}.late"
             ));
         }
+        lines.extend(late_by(metrics, step));
         if unseen > 0 {
             let of = match step.table_rows.load(Relaxed) {
                 0 => String::new(),
@@ -188,12 +189,34 @@ pub fn late_lines(plan: &Plan, metrics: &Metrics) -> Vec<String> {
         }
     }
     let late = metrics.steps.iter().enumerate().filter(|(_, step)| step.late.load(Relaxed) > 0);
+    if let Some(ledger) = &plan.late_ledger
+        && late.clone().next().is_some()
+    {
+        lines.push(format!(
+            "why, and how late each was, is in {}; `levada late` lists them",
+            ledger.describe()
+        ));
+    }
     let sources: BTreeSet<usize> =
         late.flat_map(|(step, _)| sources_of(plan, StreamId::Step(step))).collect();
     for source in sources {
         lines.extend(far_ahead(&plan.sources[source], &metrics.sources[source]));
     }
     lines
+}
+
+/// Where the late rows of a step were read, if that was more than one partition: the first of them.
+fn late_by(metrics: &Metrics, step: &StepMetrics) -> Option<String> {
+    const SHOWN: usize = 8;
+    let late_by = step.late_by.lock().unwrap_or_else(PoisonError::into_inner);
+    let one = |((source, partition), rows): (&(u16, PartitionId), &u64)| {
+        let source = metrics.sources.get(usize::from(*source)).map_or("", |source| source.name.as_str());
+        format!("{source} partition {}: {}", partition.0, grouped(*rows))
+    };
+    let shown: Vec<String> = late_by.iter().take(SHOWN).map(one).collect();
+    let more =
+        if late_by.len() > SHOWN { format!(", and {} more", late_by.len() - SHOWN) } else { String::new() };
+    (late_by.len() > 1).then(|| format!("{}: the late rows are from {}{more}", step.name, shown.join(", ")))
 }
 
 /// A line for each join that may not be what was meant: in which nothing matched, or whose table has no times

@@ -18,6 +18,7 @@ use chrono::DateTime;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use levada_dataflows::metrics::Metrics;
 use levada_dataflows::plan::Plan;
+use levada_types::PartitionId;
 
 use super::bad;
 
@@ -123,11 +124,12 @@ fn draw(over: &AtomicBool, plan: &Plan, metrics: &Metrics, watch: &mut bad::Watc
         bar.set_position(records);
         let rate = meter.rate(records);
         let head = format!(
-            "{}  epoch {}  {} in flight  {} records/s\n",
+            "{}  epoch {}  {} in flight  {} records/s{}\n",
             time(metrics.watermark_ms.load(Relaxed)),
             metrics.epoch.load(Relaxed),
             metrics.in_flight.load(Relaxed),
-            grouped(rate as u64)
+            grouped(rate as u64),
+            waiting(metrics).map_or(String::new(), |waiting| format!("  waits: {waiting}"))
         );
         bar.set_message(head + &table(plan, metrics, started.elapsed().as_secs_f64()));
         std::thread::park_timeout(REDRAW);
@@ -161,10 +163,25 @@ fn log(over: &AtomicBool, plan: &Plan, metrics: &Metrics, watch: &mut bad::Watch
             in_flight = metrics.in_flight.load(Relaxed),
             dead = sum(&mut metrics.sources.iter().map(|s| s.dead.load(Relaxed))),
             late = sum(&mut metrics.steps.iter().map(|s| s.late.load(Relaxed))),
+            waiting = waiting(metrics),
             published = sum(&mut metrics.sinks.iter().map(|s| s.rows.load(Relaxed))),
             "progress"
         );
     }
+}
+
+/// The partitions that are not read because they are too far ahead of the slowest: `orders 0, orders 2`.
+fn waiting(metrics: &Metrics) -> Option<String> {
+    const SHOWN: usize = 4;
+    let waiting = metrics.waiting();
+    let one = |(source, partition): &(usize, PartitionId)| {
+        Some(format!("{} {}", metrics.sources.get(*source)?.name, partition.0))
+    };
+    let mut shown: Vec<String> = waiting.iter().take(SHOWN).filter_map(one).collect();
+    if waiting.len() > SHOWN {
+        shown.push(format!("and {} more", waiting.len() - SHOWN));
+    }
+    (!shown.is_empty()).then(|| shown.join(", "))
 }
 
 /// A line each for sources, steps and sinks.

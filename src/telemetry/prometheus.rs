@@ -1,7 +1,7 @@
 //! The job's counters as Prometheus metrics, read at the moment they are asked for.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
 
 use levada_dataflows::metrics::Metrics;
 use prometheus_client::collector::Collector;
@@ -49,6 +49,38 @@ impl JobCollector {
         for (mut labels, value) in values {
             labels.insert(0, ("job", &self.job));
             ConstCounter::new(value).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    /// Which partitions are not read because they are too far ahead of the slowest.
+    fn waiting(&self, to: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
+        let kind = ConstGauge::new(0.0);
+        let help = "1 for a partition that is not read as it is too far ahead of the slowest";
+        let mut family = to.encode_descriptor("levada_source_waiting", help, None, kind.metric_type())?;
+        for (source, partition) in self.metrics.waiting() {
+            let source = self.metrics.sources.get(source).map_or("", |source| source.name.as_str());
+            let partition = partition.0.to_string();
+            let labels = [("job", self.job.as_str()), ("source", source), ("partition", &partition)];
+            ConstGauge::new(1.0).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    /// How many rows came too late, by step and by the partition that they were read from.
+    fn late(&self, to: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
+        let kind = ConstCounter::new(0u64);
+        let help = "Rows that came too late, by where they were read";
+        let mut family = to.encode_descriptor("levada_late_records", help, None, kind.metric_type())?;
+        for step in &self.metrics.steps {
+            let late_by = step.late_by.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            for ((source, partition), rows) in late_by {
+                let source =
+                    self.metrics.sources.get(usize::from(source)).map_or("", |source| source.name.as_str());
+                let (job, step, partition) = (self.job.as_str(), step.name.as_str(), partition.0.to_string());
+                let labels = [("job", job), ("step", step), ("source", source), ("partition", &partition)];
+                ConstCounter::new(rows).encode(family.encode_family(&labels)?)?;
+            }
         }
         Ok(())
     }
@@ -104,12 +136,14 @@ impl Collector for JobCollector {
         let throttled = sources().map(|(l, s)| (l, s.lag.throttles()));
         self.counters(to, "levada_source_throttled", "Reads refused as too many", None, throttled)?;
         self.lag(to)?;
+        self.waiting(to)?;
         let rows = steps().map(|(l, s)| (l, s.rows_in.load(Relaxed) + s.table_rows.load(Relaxed)));
         self.counters(to, "levada_step_rows_in", "Rows taken in", None, rows)?;
         let rows = steps().map(|(l, s)| (l, s.rows_out.load(Relaxed)));
         self.counters(to, "levada_step_rows_out", "Rows emitted", None, rows)?;
         let late = steps().map(|(l, s)| (l, s.late.load(Relaxed)));
         self.counters(to, "levada_step_late_rows", "Rows that came too late", None, late)?;
+        self.late(to)?;
         let joins = steps().filter(|(_, s)| s.verb == "join");
         let rows = joins.map(|(l, s)| (l, s.unmatched.load(Relaxed)));
         self.counters(

@@ -113,12 +113,21 @@ pub(super) struct Board {
     pub heard: u64,
     /// No source anywhere opens an epoch before this one any more.
     pub frontier: u64,
+    /// The partitions that are so far ahead of the slowest one that they wait for it; empty if none may have to.
+    pub ahead: Vec<bool>,
 }
 
 impl Board {
     /// A board on which nothing but the start is known.
     pub(super) fn new(start: Rc<Vec<PartitionView>>) -> Self {
-        Board { start, views: BTreeMap::new(), allotted: BTreeMap::new(), heard: 0, frontier: 0 }
+        Board {
+            start,
+            views: BTreeMap::new(),
+            allotted: BTreeMap::new(),
+            heard: 0,
+            frontier: 0,
+            ahead: Vec::new(),
+        }
     }
 
     /// What was known before the first epoch.

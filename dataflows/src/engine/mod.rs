@@ -53,6 +53,7 @@ use timely::worker::Worker;
 use timely::{Config, WorkerConfig};
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::late::ledger_schema;
 use crate::metrics::Metrics;
 use crate::operator::OperatorError;
 use crate::plan::{Plan, SinkOrder, StreamId};
@@ -368,6 +369,7 @@ fn build(
         let setup = TickSetup {
             watermarks,
             board,
+            align_ms: plan.epochs.align_ms,
             first: first_epoch,
             source: scope.activator_for(address),
             metrics: Arc::clone(metrics),
@@ -379,6 +381,7 @@ fn build(
         let mut states = vec![state];
         let durable = how.journal.is_some().then_some(durable);
 
+        let mut ledgers = Vec::new();
         for (index, step) in plan.steps.iter().enumerate() {
             let inputs: Vec<_> = step.from.iter().map(|from| streams[from].clone()).collect();
             let (shared, metrics) = (Arc::clone(shared), Arc::clone(metrics));
@@ -390,6 +393,7 @@ fn build(
                 step::step(scope, plan, index, inputs, ticks.clone(), remembered, shared, metrics)?
             };
             states.extend(made.state);
+            ledgers.extend(made.ledger);
             // Whatever nobody reads is still waited for before an epoch counts as finished.
             made.rows.clone().probe_with(probe);
             streams.insert(StreamId::Step(index), made.rows);
@@ -428,7 +432,29 @@ fn build(
                 metrics: Arc::clone(metrics),
             };
             let dead = scope.concatenate(dead);
-            states.push(sink(scope, dead, durable, for_sinks, setup, probe, Arc::clone(shared))?);
+            states.push(sink(
+                scope,
+                dead,
+                durable.clone(),
+                for_sinks.clone(),
+                setup,
+                probe,
+                Arc::clone(shared),
+            )?);
+        }
+        if let Some(writer) = &plan.late_ledger {
+            let setup = SinkSetup {
+                name: LATE_LEDGER.into(),
+                schema: ledger_schema(),
+                order: SinkOrder::Canonical,
+                writer: &**writer,
+                place: place(LATE_LEDGER),
+                owner: owner(LATE_LEDGER),
+                index: None,
+                metrics: Arc::clone(metrics),
+            };
+            let late = scope.concatenate(ledgers);
+            states.push(sink(scope, late, durable, for_sinks, setup, probe, Arc::clone(shared))?);
         }
         if let Some(checkpoints) = &how.checkpoints {
             let (store, stop) = (Arc::clone(&checkpoints.store), Arc::clone(&how.stop));
@@ -441,6 +467,8 @@ fn build(
 
 /// The sink of bad records, as checkpoints call it: no sink of a job file can be called so.
 pub(crate) const DEAD_LETTERS: &str = "dead letters";
+/// The sink of late rows, as checkpoints call it.
+pub(crate) const LATE_LEDGER: &str = "late rows";
 
 fn partition_setups(
     plan: &Plan,

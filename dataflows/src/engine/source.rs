@@ -6,6 +6,12 @@
 //!
 //! Back pressure: while `in_flight` epochs are open nothing more is read: feeders fill their bounded
 //! channels and wait, and so do the sources behind them.
+//!
+//! Alignment: a live partition that is known to be further ahead of the slowest in event time than is allowed is not
+//! read until that has caught up, so that what a step holds back for the watermark has a bound: what lies between them,
+//! and what was taken before it was known, at most some 4,096 records of a partition in each epoch in flight. The
+//! history is read in step by the planner in any case, and what was recorded as it was recorded. What a job makes of its
+//! records does not depend on it, only when it reads them.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -15,8 +21,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
-use levada_types::RawRecords;
 use levada_types::journal::{Recorded, Taken};
+use levada_types::{Batch, RawRecords};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
@@ -160,6 +166,7 @@ pub(super) fn sources<'scope>(
             sent: vec![0; setup.partitions],
             open: VecDeque::new(),
             bytes: 0,
+            taken: vec![0; setup.partitions],
             alarm: Alarm::new(activator),
             // One worker alone decodes what it has just read.
             decode_ahead: if peers == 1 { 1 } else { DECODE_AHEAD },
@@ -245,8 +252,10 @@ struct Source {
     sent: Vec<usize>,
     /// Epochs that hold something and are not finished everywhere.
     open: VecDeque<(u64, Stopwatch)>,
-    /// Taken in this live epoch.
+    /// Taken in this live epoch, in bytes,
     bytes: usize,
+    /// and in records of each partition.
+    taken: Vec<usize>,
     alarm: Alarm,
     decode_ahead: usize,
     dealer: Dealer,
@@ -505,8 +514,17 @@ impl Source {
         let may_take = is_open || (self.open.len() as u64) < self.setup.settings.in_flight;
         let mut took = false;
         if may_take {
+            let aligned = self.setup.settings.align_ms.is_some();
             for own in &mut self.setup.own {
+                if self.setup.board.borrow().ahead.get(own.partition) == Some(&true) {
+                    // The end of an epoch that has brought the slowest on wakes the source.
+                    continue;
+                }
                 while self.bytes < LIVE_EPOCH_BYTES {
+                    // How far on that would be is not known yet.
+                    if aligned && self.taken[own.partition] >= Batch::MAX_ROWS {
+                        break;
+                    }
                     let (records, mark) = match own.feed.take() {
                         None => break,
                         Some(Fed::Chunk(records)) => (records, Mark::None),
@@ -518,6 +536,7 @@ impl Source {
                         }
                     };
                     self.bytes += records.data.len();
+                    self.taken[own.partition] += records.len();
                     out.push((own.source, chunk(own, records, mark, true, &mut self.sent, &self.dealer)));
                     took = true;
                 }
@@ -549,6 +568,7 @@ impl Source {
         }
         self.epoch = epoch;
         self.bytes = 0;
+        self.taken.fill(0);
     }
 
     fn opened(&mut self) {

@@ -1,8 +1,8 @@
 //! Runs a step's host inside timely: collects an epoch, hands it over, sends on what comes out.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -25,6 +25,8 @@ use crate::plan::{Plan, Route};
 pub(super) struct StepStreams<'scope> {
     pub rows: Stream<'scope, u64, BatchContainer>,
     pub late: Option<Stream<'scope, u64, BatchContainer>>,
+    /// The late rows of all its inputs, as the ledger has them.
+    pub ledger: Option<Stream<'scope, u64, BatchContainer>>,
     /// What it has changed, when a checkpoint is made.
     pub state: Option<Stream<'scope, u64, Vec<Part>>>,
 }
@@ -34,6 +36,7 @@ struct Pending {
     rows: Capability<u64>,
     late: Capability<u64>,
     state: Capability<u64>,
+    ledger: Capability<u64>,
     arrived: Vec<Vec<Batch>>,
 }
 
@@ -138,6 +141,10 @@ pub(super) fn step<'scope>(
     let (mut rows_out, rows) = builder.new_output::<BatchContainer>();
     let (mut late_out, late) = builder.new_output::<BatchContainer>();
     let (mut state_out, state) = builder.new_output::<Vec<Part>>();
+    let (mut ledger_out, ledger) = builder.new_output::<BatchContainer>();
+    let names: Vec<String> = step.from.iter().map(|&from| plan.name_of(from)).collect();
+    let sources: Vec<String> = plan.sources.iter().map(|source| source.name.clone()).collect();
+    let has_ledger = plan.late_ledger.is_some();
     builder.build(move |_| {
         let mut pending: BTreeMap<u64, Pending> = BTreeMap::new();
         let mut told: BTreeMap<u64, Tick> = BTreeMap::new();
@@ -155,6 +162,7 @@ pub(super) fn step<'scope>(
                         rows: cap.retain(0),
                         late: cap.retain(1),
                         state: cap.retain(2),
+                        ledger: cap.retain(3),
                         arrived: vec![Vec::new(); width],
                     });
                     if let Some(batch) = container.take() {
@@ -170,6 +178,7 @@ pub(super) fn step<'scope>(
                     rows: cap.retain(0),
                     late: cap.retain(1),
                     state: cap.retain(2),
+                    ledger: cap.retain(3),
                     arrived: vec![Vec::new(); width],
                 });
                 told.extend(ticks.drain(..).map(|tick| (*cap.time(), tick)));
@@ -177,6 +186,7 @@ pub(super) fn step<'scope>(
             let mut rows_out = rows_out.activate();
             let mut late_out = late_out.activate();
             let mut state_out = state_out.activate();
+            let mut ledger_out = ledger_out.activate();
             while let Some(entry) = pending.first_entry() {
                 if frontiers.iter().any(|frontier| frontier.less_equal(entry.key())) {
                     break;
@@ -195,17 +205,23 @@ pub(super) fn step<'scope>(
                 let live = epoch >= shared.live_from.load(Relaxed);
                 let early = shared.remembers && live && changed.is_due(rows);
                 let result = host.epoch(Epoch(epoch), tick, arrived).and_then(|out| {
+                    let told = out.told_late.iter().filter(|_| has_ledger);
+                    let told = told.map(|late| late.ledger(&name, &names[late.input], &sources));
+                    let told = told.collect::<Result<Vec<_>, _>>()?;
                     if checkpoint {
                         changed.take(counters, live, |changes| host.checkpoint(changes))?;
                     } else if early {
                         changed.take(counters, live, |changes| host.collect(changes))?;
                     }
-                    Ok(out)
+                    Ok((out, told))
                 });
                 count(&counters.busy_ns, watch.elapsed().as_nanos() as usize);
                 match result {
-                    Ok(out) => {
+                    Ok((out, told)) => {
                         tally(counters, &out);
+                        for rows in told {
+                            ledger_out.give(&ready.ledger, &mut BatchContainer::new(Batch::derived(rows)));
+                        }
                         for piece in pieces(out.rows) {
                             rows_out.give(&ready.rows, &mut BatchContainer::new(Batch::derived(piece)));
                         }
@@ -224,7 +240,7 @@ pub(super) fn step<'scope>(
             }
         }
     });
-    Ok(StepStreams { rows, late: Some(late), state: Some(state) })
+    Ok(StepStreams { rows, late: Some(late), ledger: Some(ledger), state: Some(state) })
 }
 
 /// Builds a step that keeps nothing: each batch passes as it comes, with its origin.
@@ -279,7 +295,7 @@ pub(super) fn stateless<'scope>(
             });
         }
     });
-    Ok(StepStreams { rows, late: None, state: None })
+    Ok(StepStreams { rows, late: None, ledger: None, state: None })
 }
 
 fn tally(counters: &StepMetrics, out: &Outputs) {
@@ -287,6 +303,10 @@ fn tally(counters: &StepMetrics, out: &Outputs) {
     count(&counters.rows_out, out.rows.iter().chain(passed).map(RecordBatch::num_rows).sum());
     count(&counters.late, out.late_count);
     count(&counters.late_unseen, out.late_unseen);
+    if !out.late_by.is_empty() {
+        let mut late_by = counters.late_by.lock().unwrap_or_else(PoisonError::into_inner);
+        out.late_by.iter().for_each(|(read, rows)| *late_by.entry(*read).or_default() += *rows as u64);
+    }
     count(&counters.unmatched, out.unmatched);
     count(&counters.replaced, out.replaced);
     count(&counters.evicted, out.evicted);

@@ -1,5 +1,6 @@
 //! The engine on sources and sinks in memory: what it promises whatever the workers and partitions.
 
+mod alignment;
 mod checkpoints;
 mod disorder;
 mod journal;
@@ -347,11 +348,12 @@ fn plan(topic: &Topic, disorder_ms: i64) -> (Arc<Plan>, Published, Published, Pu
     let (sums, late, dead) = (Published::default(), Published::default(), Published::default());
     let plan = Plan {
         name: "test".into(),
-        epochs: EpochSettings { interval_ms: 1, in_flight: 4, backfill_chunks: 2 },
+        epochs: EpochSettings { interval_ms: 1, in_flight: 4, backfill_chunks: 2, align_ms: None },
         sources: vec![source(topic, disorder_ms, Some(1))],
         steps: vec![step("sums", vec![StreamId::Source(0)], running_sum())],
         sinks: vec![sink("sums", StreamId::Step(0), &sums), sink("late", StreamId::Late(0), &late)],
         dead_letters: Some(Arc::new(dead.clone())),
+        late_ledger: None,
     };
     (Arc::new(plan), sums, late, dead)
 }

@@ -213,6 +213,19 @@ impl Watermarks {
         (Some(reached) < self.furthest()).then_some(slowest)
     }
 
+    /// Of each partition whether its newest record is more than `align_ms` ahead of the slowest partition's. One that is
+    /// idle or has ended keeps nobody waiting; one that has given nothing yet does.
+    pub(super) fn ahead(&self, align_ms: i64) -> Vec<bool> {
+        let counts = |index: &usize| {
+            let (setup, view) = (&self.setup[*index], &self.view[*index]);
+            setup.timed && !self.idle[*index] && !(view.ended && setup.bounded)
+        };
+        let slowest = (0..self.view.len()).filter(counts).map(|index| self.view[index].max_time).min();
+        let limit = slowest.map_or(i64::MAX, |slowest| slowest.saturating_add(align_ms));
+        let each = self.view.iter().zip(&self.setup);
+        each.map(|(view, setup)| setup.timed && view.max_time > limit).collect()
+    }
+
     pub(super) fn view(&self) -> &Rc<Vec<PartitionView>> {
         &self.view
     }
@@ -231,6 +244,8 @@ pub(super) struct TickStreams<'scope> {
 pub(super) struct TickSetup {
     pub watermarks: Watermarks,
     pub board: Rc<RefCell<Board>>,
+    /// How far a partition may be ahead of the slowest.
+    pub align_ms: Option<i64>,
     /// The first epoch of this run.
     pub first: u64,
     /// To be woken when more is known.
@@ -249,7 +264,8 @@ pub(super) fn ticks<'scope>(
     progress: Stream<'scope, u64, Vec<Progress>>,
     setup: TickSetup,
 ) -> Result<TickStreams<'scope>, EngineError> {
-    let TickSetup { mut watermarks, board, first, source, metrics, journal, places, shared } = setup;
+    let TickSetup { mut watermarks, board, align_ms, first, source, metrics, journal, places, shared } =
+        setup;
     let mut builder = OperatorBuilder::new("Tick".into(), scope);
     let mut input = builder.new_input(progress, Exchange::new(|p: &Progress| p.target as u64));
     let (mut output, ticks) = builder.new_output::<Vec<Tick>>();
@@ -297,6 +313,10 @@ pub(super) fn ticks<'scope>(
                 let tick = watermarks.epoch(told);
                 board.note(epoch, epoch + 1, watermarks.view());
                 let allotted = board.allotted.remove(&epoch);
+                if let Some(align_ms) = align_ms {
+                    board.ahead = watermarks.ahead(align_ms);
+                    metrics.note_ahead(&board.ahead);
+                }
                 drop(board);
                 if let Some(names) = &places
                     && tick.checkpoint
@@ -373,6 +393,42 @@ mod tests {
             "all idle: the furthest counts"
         );
         assert_eq!(watermark(&mut marks, vec![told(0, 200, Mark::None)]), EventTime(190));
+    }
+
+    #[test]
+    fn who_is_far_ahead_of_the_slowest_is_known() {
+        let timed = PartitionSetup { timed: true, out_of_order_ms: 10, bounded: false, later: false };
+        let file = PartitionSetup { bounded: true, ..timed };
+        let table = PartitionSetup { timed: false, out_of_order_ms: 0, bounded: false, later: false };
+        let mut marks = Watermarks::new(vec![timed, timed, table, file]);
+        let mut ahead = |progress: Vec<Progress>| {
+            marks.epoch(progress);
+            marks
+                .ahead(100)
+                .iter()
+                .enumerate()
+                .filter(|(_, ahead)| **ahead)
+                .map(|(index, _)| index)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(ahead(vec![]), [0; 0]);
+        assert_eq!(
+            ahead(vec![told(0, 5, Mark::None), told(2, 900, Mark::None)]),
+            [0],
+            "the others have given nothing"
+        );
+        assert_eq!(ahead(vec![told(1, 20, Mark::None), told(3, 30, Mark::None)]), [0; 0]);
+        assert_eq!(ahead(vec![told(0, 120, Mark::None)]), [0; 0], "no more than that");
+        assert_eq!(ahead(vec![told(0, 121, Mark::None)]), [0]);
+        assert_eq!(ahead(vec![told(1, -1, Mark::Idle)]), [0; 0]);
+        assert_eq!(ahead(vec![told(0, 131, Mark::None)]), [0]);
+        assert_eq!(ahead(vec![told(3, -1, Mark::HistoryEnd)]), [0; 0]);
+        assert_eq!(ahead(vec![told(1, 21, Mark::None)]), [0], "it is there again");
+        assert_eq!(
+            ahead(vec![told(0, -1, Mark::Idle), told(1, -1, Mark::Idle)]),
+            [0; 0],
+            "nobody is waited for"
+        );
     }
 
     #[test]

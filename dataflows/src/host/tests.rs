@@ -157,3 +157,54 @@ fn what_some_step_has_made_is_never_behind() {
     let out = host.epoch(Epoch(0), tick, vec![vec![Batch::derived(batch(&[(40, 1)]))]]).unwrap();
     assert_eq!((out.rows.len(), out.late.len()), (1, 0));
 }
+
+#[test]
+fn the_ledger_says_where_late_rows_were_read_and_why_they_are_late_also_after_a_restart() {
+    let host = || Host::new(&echo(2), &[schema(), schema()]).unwrap();
+    let mut first = host();
+    let inner = Some(Int64Array::from(vec![i64::MIN, 20]));
+    let arrived = vec![
+        Batch { promises: inner, ..Batch::read(batch(&[(20, 0), (7, 1)]), at(8)) },
+        Batch { promises: Some(Int64Array::from(vec![25])), ..Batch::derived(batch(&[(9, 2)])) },
+    ];
+    let of_table = Batch::read(batch(&[(3, 3)]), Origin { source: 0, ..at(0) });
+    first.epoch(Epoch(0), tick(5, &[]), vec![vec![], vec![]]).unwrap();
+    let out = first.epoch(Epoch(1), tick(5, &[]), vec![arrived, vec![of_table]]).unwrap();
+    let read = |source: u16, partition: u32| ((source, PartitionId(partition)), 1);
+    assert_eq!(out.late_by, [read(0, 2), read(1, 2)].into(), "what a step has made was read nowhere");
+    assert!(out.told_late.is_empty());
+    let mut changes = StateChanges::default();
+    first.checkpoint(&mut changes).unwrap();
+    let mut second = host();
+    second.restore(changes.settle().unwrap()).unwrap();
+    let told = second.epoch(Epoch(2), tick(30, &[]), vec![vec![], vec![]]).unwrap().told_late;
+    let names = ["owners".to_string(), "orders".to_string()];
+    let ledger: Vec<String> = told
+        .iter()
+        .map(|late| late.ledger("step", ["orders", "owners"][late.input], &names).unwrap())
+        .flat_map(|rows| (0..rows.num_rows()).map(move |row| row_text(&rows, row)).collect::<Vec<_>>())
+        .collect();
+    let promised = "behind what its partition had promised";
+    assert_eq!(
+        ledger,
+        [
+            format!("step orders orders 2 7 20 13 {promised} {{\"n\":1}}"),
+            format!("step orders null null 9 25 16 {promised} {{\"n\":2}}"),
+            "step owners owners 2 3 5 2 its partition had been silent, and was not waited for {\"n\":3}"
+                .to_string(),
+        ]
+    );
+}
+
+/// The columns of a row of the ledger, but the first.
+fn row_text(rows: &RecordBatch, row: usize) -> String {
+    use arrow::array::Array;
+    assert_eq!(rows.column(0), rows.column(6), "a row stands at its promise");
+    let cell = |column: &ArrayRef| match column.data_type() {
+        _ if column.is_null(row) => "null".to_string(),
+        DataType::Utf8 => column.as_string::<i32>().value(row).to_string(),
+        DataType::Int64 => column.as_primitive::<Int64Type>().value(row).to_string(),
+        _ => column.as_primitive::<TimestampMillisecondType>().value(row).to_string(),
+    };
+    rows.columns()[1..].iter().map(cell).collect::<Vec<_>>().join(" ")
+}

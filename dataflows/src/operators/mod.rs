@@ -70,6 +70,8 @@ steps! {
     join => Join(JoinSpec),
     /// Aggregates of all rows of a key so far.
     group => Group(GroupSpec),
+    /// The first rows of each key in an order.
+    top => Top(TopSpec),
     /// Pairs rows of two streams that are near in time.
     pair => Pair(PairSpec),
     /// Recognizes patterns over the rows of a key.

@@ -18,6 +18,9 @@ impl Planner<'_> {
         if let Some(topic) = self.dead_letter_topic() {
             writers.insert(format!("topic {topic}"), "the job's dead letters".to_string());
         }
+        if let Some(topic) = &self.spec.job.late {
+            self.check_late_topic(topic, &mut writers);
+        }
         for (name, sink) in &self.spec.sink {
             let kind = sink.connector.kind();
             let (field, targets) = match &sink.connector {
@@ -70,6 +73,29 @@ impl Planner<'_> {
                     None => drop(writers.insert(target, format!("`{name}`"))),
                 }
             }
+        }
+    }
+}
+
+impl Planner<'_> {
+    fn check_late_topic(&mut self, topic: &str, writers: &mut BTreeMap<String, String>) {
+        let path = ["job", "late"];
+        if let Err(error) = check_topic_name(topic) {
+            self.cx.problem(path, error.to_string());
+        }
+        let reads =
+            |source: &SourceConnector| matches!(source, SourceConnector::Log(log) if log.topic == topic);
+        if let Some((name, _)) = self.spec.source.iter().find(|(_, source)| reads(&source.connector)) {
+            self.cx.problem(
+                path,
+                format!("source `{name}` reads what late rows would be written to, topic {topic}"),
+            );
+        }
+        if let Some(other) = writers.insert(format!("topic {topic}"), "the job's late rows".to_string()) {
+            self.cx.problem(
+                path,
+                format!("the job's late rows and {other} would both be written to topic {topic}"),
+            );
         }
     }
 }

@@ -12,7 +12,7 @@ use levada_types::{CheckpointStore, ConnectorError, StateChange};
 
 use super::load::read;
 use super::manifest::{Manifest, checkpoints};
-use crate::engine::DEAD_LETTERS;
+use crate::engine::{DEAD_LETTERS, LATE_LEDGER};
 use crate::host::Host;
 use crate::plan::Plan;
 
@@ -85,6 +85,7 @@ impl Contents {
         let is_sink = |name: &String| {
             plan.sinks.iter().any(|sink| sink.name == *name)
                 || (name == DEAD_LETTERS && plan.dead_letters.is_some())
+                || (name == LATE_LEDGER && plan.late_ledger.is_some())
         };
         let was_sink = |name: &String| self.manifest.sinks.contains_key(name);
         let sinks = plan.sinks.iter().map(|sink| sink.name.clone());

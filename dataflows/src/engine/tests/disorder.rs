@@ -96,7 +96,7 @@ fn job(topics: &[Topic; 2], backfill_chunks: usize) -> (Arc<Plan>, Streams) {
     let sinks = NAMES.iter().zip(from).zip(&published).map(|((name, from), to)| sink(name, from, to));
     let plan = Plan {
         name: "disorder".into(),
-        epochs: EpochSettings { interval_ms: 1, in_flight: 4, backfill_chunks },
+        epochs: EpochSettings { interval_ms: 1, in_flight: 4, backfill_chunks, align_ms: None },
         sources: vec![source(&topics[0], ALLOWED[0], None), source(&topics[1], ALLOWED[1], None)],
         steps: vec![
             step("both", vec![StreamId::Source(0), StreamId::Source(1)], union),
@@ -108,6 +108,7 @@ fn job(topics: &[Topic; 2], backfill_chunks: usize) -> (Arc<Plan>, Streams) {
         ],
         sinks: sinks.collect(),
         dead_letters: None,
+        late_ledger: None,
     };
     let schemas = from.map(|from| plan.schema(from).clone());
     (Arc::new(plan), Streams(schemas.into_iter().zip(published).collect()))
