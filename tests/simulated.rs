@@ -20,13 +20,20 @@ struct Simulated {
     steady: &'static str,
 }
 
-const JOBS: [Simulated; 2] = [
+const JOBS: [Simulated; 3] = [
     Simulated {
         name: "warehouse",
         job: "config/jobs/warehouse.toml",
         generate: &["--seed", "103", "--difficulty", "hard", "--duration", "1d"],
         outputs: &["warehouse.decisions", "warehouse.zones", "warehouse.paces", "warehouse.dead-letters"],
         steady: "warehouse.zones",
+    },
+    Simulated {
+        name: "platform",
+        job: "config/jobs/platform.toml",
+        generate: &["--seed", "103", "--difficulty", "hard", "--events", "20000"],
+        outputs: &["platform.escalations", "platform.incidents", "platform.assignments", "platform.dead-letters"],
+        steady: "platform.assignments",
     },
     Simulated {
         name: "retail",
@@ -137,4 +144,14 @@ fn what_the_warehouse_job_decides_is_mostly_true() {
     }
     let (by_job, by_threshold) = (scored(&table, "decline", "job"), scored(&table, "decline", "threshold"));
     assert!(by_job.0 > by_threshold.0 + 0.2 && by_job.1 > by_threshold.1, "{table}");
+}
+
+#[test]
+fn what_the_platform_job_puts_together_mostly_belongs_together() {
+    let table = table("scripts/platform_score.py", &["--seeds", "111-112", "--difficulty", "normal"]);
+    let row = table.lines().find_map(|line| line.strip_prefix("mean")).unwrap_or_else(|| panic!("{table}"));
+    let of: Vec<f64> = row.split_whitespace().map(|number| number.parse().unwrap()).collect();
+    let [precision, recall, f1, ari, oracle] = of[..] else { panic!("{table}") };
+    assert!(precision > 0.8 && recall > 0.7 && f1 > 0.78 && ari > 0.78, "{table}");
+    assert!(oracle > f1 && oracle < 1.0, "{table}");
 }
