@@ -34,5 +34,6 @@ mod simulation;
 mod sql;
 mod summary;
 mod tables;
+mod top;
 mod webhook;
 mod windows;

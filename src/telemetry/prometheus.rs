@@ -252,3 +252,41 @@ impl Collector for JobCollector {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use levada_dataflows::metrics::{SourceMetrics, StepMetrics};
+    use levada_dataflows::plan::{EpochSettings, Plan};
+    use levada_types::PartitionId;
+
+    use super::*;
+
+    #[test]
+    fn late_rows_and_partitions_that_wait_are_told_with_where_they_are() {
+        let (sources, steps, sinks) = (Vec::new(), Vec::new(), Vec::new());
+        let epochs = EpochSettings::default();
+        let plan = Plan {
+            name: "shop".into(),
+            epochs,
+            sources,
+            steps,
+            sinks,
+            dead_letters: None,
+            late_ledger: None,
+        };
+        let mut metrics = Arc::into_inner(Metrics::new(&plan)).unwrap();
+        metrics.sources.push(SourceMetrics { name: "orders".into(), ..SourceMetrics::default() });
+        metrics.steps.push(StepMetrics { name: "sales".into(), verb: "window", ..StepMetrics::default() });
+        metrics.steps[0].late_by.lock().unwrap().insert((0, PartitionId(3)), 7);
+        *metrics.partitions.lock().unwrap() = vec![(0, PartitionId(2)), (0, PartitionId(3))];
+        metrics.note_ahead(&[true, false]);
+        let text = encode(&registry("shop", Arc::new(metrics)));
+        for line in [
+            "levada_late_records_total{job=\"shop\",step=\"sales\",source=\"orders\",partition=\"3\"} 7\n",
+            "levada_source_waiting{job=\"shop\",source=\"orders\",partition=\"2\"} 1.0\n",
+        ] {
+            assert!(text.contains(line), "{line}: {text}");
+        }
+        assert!(!text.contains("partition=\"3\"} 1.0"), "{text}");
+    }
+}

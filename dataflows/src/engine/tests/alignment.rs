@@ -21,10 +21,12 @@ struct Job {
 impl Job {
     /// A live job over two partitions, of which the first has all its records at once.
     fn start(align_ms: Option<i64>, idle_ms: u64, workers: usize) -> Job {
-        let topic = Topic { chunk: 100, ..Topic::new(vec![Vec::new(), Vec::new()], true) };
+        let topic = Topic::new(vec![Vec::new(), Vec::new()], true);
         let (plan, sums, _, _) = plan(&topic, 0);
         let mut plan = Arc::unwrap_or_clone(plan);
         plan.epochs.align_ms = align_ms;
+        // Long enough for all to be taken in one, if nothing were to say how much.
+        plan.epochs.interval_ms = 50;
         plan.sources[0] = source(&topic, 0, Some(idle_ms));
         let plan = Arc::new(plan);
         let (metrics, stop) = (Metrics::new(&plan), Arc::new(AtomicBool::new(false)));

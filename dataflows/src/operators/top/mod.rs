@@ -43,8 +43,10 @@
 //! `forget_after` keys go that nothing comes to. Cost: a look-up a row, a place in a sorted tree for a row that is kept, and
 //! a look at `rows` places for each key and instant that has changed.
 
+mod kept;
 mod operator;
 mod ranking;
+mod rows;
 #[cfg(test)]
 mod tests;
 

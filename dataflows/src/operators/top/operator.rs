@@ -1,18 +1,16 @@
 //! The step at work: rows to their places among those of their key, and what has changed in the first places to rows.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
 use levada_types::{Batch, StateChanges};
-use serde::{Deserialize, Serialize};
 
 use super::TopPlan;
-use super::ranking::Ranked;
-use crate::changes::{self, DELETE, INSERT, RETRACT, UPDATE};
+use super::kept::{Kept, Known, Note, Row, damaged, name, parts};
+use super::rows::{Ready, Rows};
+use crate::changes::{DELETE, INSERT, RETRACT, UPDATE};
 use crate::keyed::Keyed;
 use crate::operator::{EpochInput, Operator, OperatorError, Outputs};
-use crate::rows::{RowWriter, read_rows};
 
 pub(super) struct Top {
     plan: Arc<TopPlan>,
@@ -31,152 +29,6 @@ pub(super) struct Top {
     tell_at: i64,
     /// The watermark at which idle keys were last looked for.
     swept: i64,
-}
-
-/// What stands under a name.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-enum Kept {
-    Row(Row),
-    Note(Note),
-}
-
-impl Default for Kept {
-    fn default() -> Self {
-        Kept::Row(Row::default())
-    }
-}
-
-/// Rows that look alike and are ordered alike, or with `unique` one.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct Row {
-    /// Where it stands, if its name does not say it.
-    place: Box<[u8]>,
-    /// How many there are.
-    count: u64,
-    /// When they came, where that matters.
-    times: VecDeque<i64>,
-}
-
-/// What is known of a key and not of its rows.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Note {
-    /// When the last row came.
-    last: i64,
-    /// When what has changed is to be told, and what had been told before.
-    pending: Option<(i64, Vec<Box<[u8]>>)>,
-}
-
-/// A key.
-#[derive(Clone, Debug, Default)]
-struct Known {
-    /// How many rows there are,
-    rows: u64,
-    /// and which, in their order.
-    places: BTreeMap<Box<[u8]>, u32>,
-    /// What the rows look like that were told.
-    told: Vec<Box<[u8]>>,
-    last: i64,
-    tell_at: Option<i64>,
-}
-
-/// Rows to emit.
-#[derive(Default)]
-struct Rows {
-    times: Vec<i64>,
-    keys: Vec<Box<[u8]>>,
-    changes: Vec<&'static str>,
-    ranks: Vec<i64>,
-    looks: Vec<Box<[u8]>>,
-}
-
-impl Rows {
-    fn push(&mut self, time: i64, key: &[u8], change: &'static str, rank: usize, look: &[u8]) {
-        self.times.push(time);
-        self.keys.push(key.into());
-        self.changes.push(change);
-        self.ranks.push(rank as i64 + 1);
-        self.looks.push(look.into());
-    }
-
-    fn emit(self, plan: &TopPlan, out: &mut Outputs) -> Result<(), OperatorError> {
-        for from in (0..self.times.len()).step_by(Batch::MAX_ROWS) {
-            let some = from..self.times.len().min(from + Batch::MAX_ROWS);
-            let times = self.times[some.clone()].iter().copied();
-            let mut columns: Vec<ArrayRef> = vec![Arc::new(TimestampMillisecondArray::from_iter_values(times))];
-            columns.extend(read_rows(&plan.key_types, self.keys[some.clone()].iter().map(|key| &**key))?);
-            columns.push(Arc::new(StringArray::from_iter_values(&self.changes[some.clone()])));
-            columns.push(Arc::new(Int64Array::from(self.ranks[some.clone()].to_vec())));
-            columns.extend(plan.ranking.read(self.looks[some].iter().map(|look| &**look))?);
-            out.emit(RecordBatch::try_new(plan.schema.clone(), columns)?);
-        }
-        Ok(())
-    }
-}
-
-/// A batch, ready to be taken in.
-struct Ready<'a> {
-    times: &'a [i64],
-    keys: RowWriter<'a>,
-    places: Ranked,
-    unique: RowWriter<'a>,
-    change: Option<&'a StringArray>,
-}
-
-impl<'a> Ready<'a> {
-    fn of(plan: &TopPlan, batch: &'a Batch) -> Result<Ready<'a>, OperatorError> {
-        let columns = |of: &[usize]| RowWriter::new(of.iter().map(|&column| batch.rows.column(column)).collect());
-        Ok(Ready {
-            times: batch.times(),
-            keys: columns(&plan.key)?,
-            places: plan.ranking.of(&batch.rows)?,
-            unique: columns(&plan.unique)?,
-            change: plan.change.map(|column| batch.rows.column(column).as_string::<i32>()),
-        })
-    }
-
-    /// Whether a row counts from now on, or no more; none if it does not say.
-    fn counts(&self, row: usize) -> Option<bool> {
-        match self.change {
-            None => Some(true),
-            Some(change) if change.is_null(row) => None,
-            Some(change) => changes::counts(change.value(row)),
-        }
-    }
-
-    fn key(&self, row: usize) -> Vec<u8> {
-        let mut key = Vec::new();
-        self.keys.write(row, &mut key);
-        key
-    }
-
-    /// Where a row stands, and what it is known by among those of its key.
-    fn place(&self, plan: &TopPlan, row: usize) -> (Vec<u8>, Vec<u8>) {
-        let (mut place, mut id) = (Vec::new(), Vec::new());
-        self.places.write(row, &mut place);
-        if plan.unique.is_empty() {
-            id.clone_from(&place);
-        } else {
-            self.unique.write(row, &mut id);
-            // Two that are ordered and look alike are two.
-            place.extend_from_slice(&id);
-        }
-        (place, id)
-    }
-}
-
-/// Names what is known by `id` among what is kept of a key; the key's note has none.
-fn name(key: &[u8], id: &[u8]) -> Vec<u8> {
-    [&(key.len() as u32).to_le_bytes(), key, id].concat()
-}
-
-/// The key and the id of a name.
-fn parts(name: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (length, rest) = name.split_first_chunk()?;
-    rest.split_at_checked(u32::from_le_bytes(*length) as usize)
-}
-
-fn damaged() -> OperatorError {
-    OperatorError::State("read the rows of a top: a name ends too early".into())
 }
 
 impl Top {

@@ -358,6 +358,10 @@ fn what_changes_is_told_and_what_does_not_is_not() {
     assert_eq!(told(json!({ "unique": ["t"], "keep": 2 }), &again), [
         "0 insert 1: 10", "0 insert 2: 5", "1 retract 1: 10", "1 retract 2: 5", "1 update 1: 5", "1 update 2: 1",
     ]);
+    // Two that look the same, as what tells them apart is not told, are two.
+    assert_eq!(told(json!({ "unique": ["t"] }), &[(0, 5, "a"), (0, 5, "b"), (1, 3, "a")]), [
+        "0 insert 1: 5", "0 insert 2: 5", "1 retract 2: 5", "1 update 2: 3",
+    ]);
     let short = [(0, 10, "a"), (4, 7, "b")];
     assert_eq!(told(json!({ "within": "5ms" }), &short), [
         "0 insert 1: 10", "4 insert 2: 7", "5 delete 2: 7", "5 retract 1: 10", "5 update 1: 7", "9 delete 1: 7",
