@@ -18,6 +18,15 @@ impl Planner<'_> {
         if let Some(topic) = self.dead_letter_topic() {
             writers.insert(format!("topic {topic}"), "the job's dead letters".to_string());
         }
+        for (name, source) in &self.spec.source {
+            if let SourceConnector::Clock(config) = &source.connector {
+                let topic = config.topic(&self.spec.job.name, name);
+                if let Err(error) = check_topic_name(&topic) {
+                    self.cx.problem(["source", name, "clock", "topic"], error.to_string());
+                }
+                writers.insert(format!("topic {topic}"), format!("the clock `{name}`"));
+            }
+        }
         for (name, sink) in &self.spec.sink {
             let kind = sink.connector.kind();
             let (field, targets) = match &sink.connector {
