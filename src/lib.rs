@@ -3,6 +3,7 @@
 //! ```text
 //!   cli ── the commands: check, graph, schema, …
 //!   job ── a job file becomes a plan, or a report of everything that is wrong with it
+//!   alerts ── what fires in a job, and what somebody does about it
 //!   graph ── a plan drawn: SVG, DOT, Mermaid
 //!   telemetry ── progress, log lines, Prometheus
 //!   gateway ── topics over HTTP, resumable, and a page that shows them
@@ -10,6 +11,7 @@
 //!   generate ── the recorded flights as topics, and made-up events to measure with
 //! ```
 
+pub mod alerts;
 pub mod bench;
 pub mod cli;
 pub mod gateway;

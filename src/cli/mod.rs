@@ -1,6 +1,7 @@
 //! The command line: one file a command.
 
 mod against;
+mod alerts;
 mod bench;
 mod check;
 mod checkpoints;
@@ -67,6 +68,7 @@ enum Command {
     Savepoint(checkpoints::Savepoint),
     Graph(graph::Graph),
     Gateway(gateway::GatewayArgs),
+    Alerts(alerts::Alerts),
     Topics(topics::Topics),
     Generate(generate::Generate),
     Schema(schema::Schema),
@@ -83,6 +85,7 @@ impl Cli {
             Command::Checkpoints(command) => command.run(),
             Command::Savepoint(command) => outcome(command.run()),
             Command::Gateway(command) => command.run(&self.global),
+            Command::Alerts(command) => command.run(&self.global),
             Command::Topics(command) => outcome(command.run(&self.global.data_dir)),
             Command::Generate(command) => outcome(command.run(&self.global.data_dir)),
             Command::Graph(command) => command.run(&self.global),
