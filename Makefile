@@ -32,7 +32,7 @@ nab: build
 CASES ?= 10000
 properties:
 	PROPTEST_CASES=$(CASES) cargo test --release --workspace --locked --lib -- operators::window operators::join \
-		operators::pair operators::group operators::top operators::dedupe operators::recognize
+		operators::pair operators::group operators::top operators::dedupe operators::recognize operators::alert
 
 # How well the jobs find what is true in simulated events, on seeds that nobody tuned for, beside fixed thresholds.
 warehouse: build

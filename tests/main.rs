@@ -3,6 +3,7 @@
 // A test that cannot go on says so.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
+mod alerts;
 mod bench;
 mod brokers;
 mod changed;

@@ -9,6 +9,7 @@
 //! A connector is a folder with `mod`, `config`, `source` and `sink`; the list below names them all.
 
 pub mod checkpoint;
+pub mod clock;
 pub mod codec;
 pub mod file;
 pub mod journal;

@@ -11,6 +11,7 @@ use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Global, JobArgs};
+use crate::alerts::Desk;
 use crate::gateway::{
     Gateway, GatewayConfig, GatewayError, IngestConfig, IngestTopic, JobInfo, RecordSchema,
 };
@@ -39,6 +40,10 @@ Routes:
   /v1/topics/TOPIC/records                A page: ?partition=, ?from=offset:N, ?limit=
   /v1/topics/TOPIC/latest?key=FIELD       The newest record of each value of a field
   /v1/jobs, /v1/jobs/JOB/graph, /v1/pages The jobs given by --job
+  /v1/alerts, /v1/silences                What their alert steps say
+  POST /v1/alerts/acknowledge             Acknowledges: {\"matchers\":…}, \"fingerprint\" or \"group\", \"by\", \"comment\"
+  POST /v1/silences                       Silences: {\"matchers\":…, \"for\":\"2h\"} or \"ends_at\", \"starts_at\", \"id\", …
+  DELETE /v1/silences/ID                  Ends a silence. All three need --ingest of the topic of actions
   /healthz, /readyz, /metrics
 
 Where a stream begins, in each partition of a topic by itself:
@@ -111,7 +116,7 @@ impl GatewayArgs {
     /// Serves until SIGINT or SIGTERM.
     pub fn run(self, global: &Global) -> ExitCode {
         log::start(LogFormat::Text, false);
-        let mut jobs = Vec::new();
+        let (mut jobs, mut desks) = (Vec::new(), Vec::new());
         let mut topics: Vec<IngestTopic> =
             self.ingest.iter().map(|name| IngestTopic { name: name.clone(), schemas: Vec::new() }).collect();
         for job in &self.jobs {
@@ -127,6 +132,7 @@ impl GatewayArgs {
                         return ExitCode::FAILURE;
                     }
                     topics.iter_mut().for_each(|topic| topic.schemas.extend(schemas(&loaded, &topic.name)));
+                    desks.extend(Desk::all(&loaded.spec));
                     jobs.push(info(&loaded));
                 }
                 Err(code) => return code,
@@ -140,7 +146,7 @@ impl GatewayArgs {
             records_per_second: self.records_per_second,
             window_records: self.idempotency_window,
         };
-        match self.serve(global.data_dir.clone(), jobs, ingest) {
+        match self.serve(global.data_dir.clone(), jobs, desks, ingest) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 let taken = matches!(&error, GatewayCommandError::Gateway(GatewayError::Listen { source, .. })
@@ -157,13 +163,15 @@ impl GatewayArgs {
         self,
         data_dir: PathBuf,
         jobs: Vec<JobInfo>,
+        desks: Vec<Desk>,
         ingest: IngestConfig,
     ) -> Result<(), GatewayCommandError> {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(async {
             let (mut interrupt, mut terminate) =
                 (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-            let config = GatewayConfig { jobs, ingest, ..GatewayConfig::new(data_dir.clone(), self.listen) };
+            let config =
+                GatewayConfig { jobs, desks, ingest, ..GatewayConfig::new(data_dir.clone(), self.listen) };
             let gateway = Gateway::bind(config).await?;
             tracing::info!("listening on http://{}", gateway.address());
             if !data_dir.is_dir() {

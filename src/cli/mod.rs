@@ -1,6 +1,7 @@
 //! The command line: one file a command.
 
 mod against;
+mod alerts;
 mod bench;
 mod check;
 mod checkpoints;
@@ -70,6 +71,7 @@ enum Command {
     Savepoint(checkpoints::Savepoint),
     Graph(graph::Graph),
     Gateway(gateway::GatewayArgs),
+    Alerts(alerts::Alerts),
     Topics(topics::Topics),
     Late(late::Late),
     Generate(generate::Generate),
@@ -88,6 +90,7 @@ impl Cli {
             Command::Checkpoints(command) => command.run(),
             Command::Savepoint(command) => outcome(command.run()),
             Command::Gateway(command) => command.run(&self.global),
+            Command::Alerts(command) => command.run(&self.global),
             Command::Topics(command) => outcome(command.run(&self.global.data_dir)),
             Command::Late(command) => command.run(&self.global),
             Command::Generate(command) => outcome(command.run(&self.global.data_dir)),

@@ -5,6 +5,7 @@
 //!      └─────────────────────────────────────────────────────► records, latest ─────────► JSON
 //!      ▲
 //!      └── ingest ◄── POST (only of topics that are opened for it)
+//!   alerts of jobs ──── list, acknowledge, silence ([`alerts`])
 //!   jobs ───────────────────────────────────────────────────────────────────────────────► list, graph, page
 //! ```
 //!
@@ -16,6 +17,7 @@
 //! Bounds: connections and a request's head ([`serve`]), streams and bytes in memory ([`GatewayConfig`]), a
 //! chunk a stream ([`events`]), a page ([`records`]), views and their keys ([`latest`]).
 
+mod alerts;
 mod begin;
 mod behind;
 mod cursor;
@@ -46,6 +48,8 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
+use crate::alerts::Desk;
+
 /// What a gateway serves, where, and within which bounds.
 #[derive(Clone, Debug)]
 pub struct GatewayConfig {
@@ -63,6 +67,8 @@ pub struct GatewayConfig {
     pub heartbeat: Duration,
     /// What it takes events for.
     pub ingest: IngestConfig,
+    /// The alert steps of the jobs.
+    pub desks: Vec<Desk>,
 }
 
 impl GatewayConfig {
@@ -76,6 +82,7 @@ impl GatewayConfig {
             max_streams: 2048,
             heartbeat: Duration::from_secs(15),
             ingest: IngestConfig::default(),
+            desks: Vec::new(),
         }
     }
 }
@@ -141,6 +148,7 @@ struct Shared {
     views: latest::Views,
     metrics: metrics::Metrics,
     ingest: ingest::Ingest,
+    desks: alerts::Desks,
     streams: Arc<Semaphore>,
     stopping: watch::Sender<bool>,
 }
@@ -166,6 +174,7 @@ impl Gateway {
             views: latest::Views::default(),
             metrics: metrics::Metrics::new(),
             ingest,
+            desks: alerts::Desks::new(config.desks),
             streams: Arc::new(Semaphore::new(config.max_streams.min(Semaphore::MAX_PERMITS))),
             stopping: watch::Sender::new(false),
         });

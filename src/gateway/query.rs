@@ -35,6 +35,12 @@ fn known(pairs: Pairs, names: &[&str]) -> Result<BTreeMap<String, String>, Probl
     Ok(found)
 }
 
+/// What ends a silence: by whom, and of which step.
+pub fn expire(pairs: Pairs) -> Result<(Option<String>, Option<String>), Problem> {
+    let mut found = known(pairs, &["by", "step"])?;
+    Ok((found.remove("by"), found.remove("step")))
+}
+
 fn wrong(name: &str, why: impl AsRef<str>) -> Problem {
     Problem::bad_request(format!("parameter {name}: {}", why.as_ref())).with("parameter", name)
 }

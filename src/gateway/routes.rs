@@ -9,6 +9,10 @@
 //!   GET /v1/events?topics=a,b          the same of several topics on one connection
 //!   GET /v1/topics/{topic}/records     a page of them
 //!   GET /v1/topics/{topic}/latest      the latest of every key
+//!   GET /v1/alerts, /v1/silences       the alerts that fire in the jobs, and the silences that hold
+//!   POST /v1/alerts/acknowledge        acknowledges alerts, if the topic of actions takes events
+//!   POST /v1/silences                  silences alerts
+//!   DELETE /v1/silences/{id}           ends a silence
 //!   GET /v1/jobs, /v1/jobs/{job}/graph the jobs, and a picture of each
 //!   GET /v1/pages                      what the page shows of each
 //!   GET /healthz, /readyz, /metrics    for whoever runs it
@@ -34,7 +38,8 @@ use super::metrics::OfTopic;
 use super::problem::{Problem, recover};
 use super::query::{self, Pairs};
 use super::serve::Peer;
-use super::{ingest, latest, page, records};
+use super::{alerts, ingest, latest, page, records};
+use crate::alerts::Kind;
 
 const JSON: &str = "application/json";
 
@@ -48,6 +53,8 @@ pub fn routes(shared: Arc<Shared>) -> BoxedFilter<(Response,)> {
         .or(topics(&shared))
         .unify()
         .or(jobs(&shared))
+        .unify()
+        .or(of_alerts(&shared))
         .unify()
         .or(operations(&shared))
         .unify()
@@ -95,6 +102,35 @@ fn taking(shared: &Arc<Shared>) -> BoxedFilter<(Response,)> {
             ingest::post(shared, topic, pairs, headers, address, body)
         })
         .boxed()
+}
+
+fn of_alerts(shared: &Arc<Shared>) -> BoxedFilter<(Response,)> {
+    let list = warp::path!("v1" / "alerts").map(|| alerts::Shown::Alerts);
+    let silences = warp::path!("v1" / "silences").map(|| alerts::Shown::Silences);
+    let read = list.or(silences).unify().and(asked(shared)).then(|shown, pairs, shared| async move {
+        answer(async { alerts::list(no_parameters(pairs, shared)?, shown).await }.await)
+    });
+    let acknowledge = warp::path!("v1" / "alerts" / "acknowledge").map(|| Kind::Acknowledge);
+    let silence = warp::path!("v1" / "silences").map(|| Kind::Silence);
+    let act = acknowledge
+        .or(silence)
+        .unify()
+        .and(warp::post())
+        .and(warp::query::<Pairs>())
+        .and(warp::header::optional("content-type"))
+        .and(warp::ext::get::<Peer>())
+        .and(warp::body::stream())
+        .and(with(shared))
+        .then(|kind, pairs, media: Option<String>, Peer(client): Peer, body, shared| {
+            alerts::post(shared, kind, pairs, media, client, body)
+        });
+    let expire = warp::path!("v1" / "silences" / String)
+        .and(warp::delete())
+        .and(warp::query::<Pairs>())
+        .and(warp::ext::get::<Peer>())
+        .and(with(shared))
+        .then(|id, pairs, Peer(client): Peer, shared| alerts::expire(shared, id, pairs, client));
+    read.or(act).unify().or(expire).unify().boxed()
 }
 
 async fn open_stream(

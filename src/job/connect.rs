@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use levada_connectors::checkpoint::BucketConfig;
+use levada_connectors::clock::{ClockSource, ClockSourceConfig};
 use levada_connectors::codec::csv::CsvConfig;
 use levada_connectors::codec::metadata::with_metadata;
 pub use levada_connectors::codec::{Format, SourceFormat};
@@ -108,6 +109,8 @@ connectors! {
     log => Log(LogSourceConfig),
     /// A file, read once from its beginning to its end.
     file => File(FileSourceConfig),
+    /// A clock: a record every so often, kept in a topic, so that time goes on where nothing else comes.
+    clock => Clock(ClockSourceConfig),
     /// A topic of Apache Kafka.
     kafka if feature = "kafka" => Kafka(KafkaSourceConfig),
     /// A stream of Amazon Kinesis.
@@ -213,6 +216,16 @@ impl Connections {
                     return Ok((Arc::new(file), decoder));
                 }
                 Arc::new(file)
+            }
+            SourceConnector::Clock(config) => {
+                no_metadata(spec)?;
+                if format != SourceFormat::Json {
+                    return Err((Some("format"), "the ticks of a clock are JSON".into()));
+                }
+                let time = spec.common.event_time.as_ref();
+                let Some(time) = time else { return Err((None, "a clock needs an `event_time`".into())) };
+                let clock = ClockSource::new(&self.data_dir, &self.job, name, config, &time.column);
+                Arc::new(clock.map_err(|(field, problem)| (Some(field), problem))?)
             }
             #[cfg(feature = "kafka")]
             SourceConnector::Kafka(config) => {

@@ -82,7 +82,13 @@ pub fn plan(
     #[cfg(not(feature = "kafka"))]
     let journal = None;
     let problems = planner.cx.problems;
-    let warnings = plan.as_ref().map(|plan| [unread(plan), empty_late(plan)].concat()).unwrap_or_default();
+    let mut warnings =
+        plan.as_ref().map(|plan| [unread(plan), empty_late(plan)].concat()).unwrap_or_default();
+    // A clock need not be read: it is there so that time goes on.
+    let clocks =
+        spec.source.iter().filter(|(_, source)| matches!(source.connector, SourceConnector::Clock(_)));
+    let clocks: Vec<&String> = clocks.map(|(name, _)| name).collect();
+    warnings.retain(|warning| !clocks.iter().any(|clock| warning.path == ["source", clock.as_str()]));
     Drawn { plan: plan.filter(|_| problems.is_empty()), journal, problems, warnings }
 }
 

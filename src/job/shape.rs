@@ -446,7 +446,7 @@ fn elsewhere(what: &str, name: &str) -> Option<&'static str> {
             "that is a `pair` step, with `with` and `on`"
         }
         ("verb", "enrich" | "lookup") => "that is a `join` step, with `table` and `on`",
-        ("verb", "alert" | "rule" | "rules" | "policy" | "policies") => {
+        ("verb", "rule" | "rules" | "policy" | "policies") => {
             "that is a `decide` step, with `[[...policies]]`"
         }
         ("verb", "merge" | "concat" | "append") => "that is a `union` step",

@@ -2,7 +2,7 @@
 
 mod answers;
 mod browser;
-mod client;
+pub mod client;
 mod ingest;
 pub mod intake;
 mod page;

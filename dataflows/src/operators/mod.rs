@@ -80,6 +80,8 @@ steps! {
     detect => Detect(DetectSpec),
     /// Gathers related events into incidents.
     correlate => Correlate(CorrelateSpec),
+    /// Groups alerts and tells of them: new, changed, repeated, over, escalated.
+    alert => Alert(AlertSpec),
     /// Scores the last events of a key with a model.
     score => Score(ScoreSpec),
     /// Decides by policy.

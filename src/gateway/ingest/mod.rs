@@ -44,7 +44,7 @@ use levada_types::{ConnectorError, DecoderFactory};
 use tokio::sync::Semaphore;
 
 use super::GatewayError;
-pub(super) use post::post;
+pub(super) use post::{Reason, Refusal, append_record, body_of, post};
 
 use check::Check;
 use rate::Rates;

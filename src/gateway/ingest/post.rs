@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 use futures_util::Stream;
 use levada_connectors::log::LogError;
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ use warp::http::{HeaderMap, StatusCode};
 use warp::reply::Response;
 
 use super::asked::Asked;
-use super::events::{Bad, Events};
+use super::events::{Bad, Event, Events};
 use super::writer::{Append, Appended, NotAppended};
 use super::{OpenTopic, body};
 use crate::gateway::Shared;
@@ -82,6 +82,12 @@ impl Refusal {
     pub fn new(reason: Reason, problem: Problem) -> Refusal {
         Refusal { reason, problem }
     }
+
+    /// Counts it, and answers.
+    pub(in crate::gateway) fn answer(self, shared: &Shared) -> Response {
+        shared.metrics.ingest_refused.get_or_create(&OfReason { reason: self.reason.name() }).inc();
+        self.problem.into_response()
+    }
 }
 
 /// Takes the events of a request.
@@ -95,11 +101,49 @@ pub(in crate::gateway) async fn post<B: Buf>(
 ) -> Response {
     match take(&shared, &topic, pairs, &headers, client, body).await {
         Ok(response) => response,
-        Err(Refusal { reason, problem }) => {
-            shared.metrics.ingest_refused.get_or_create(&OfReason { reason: reason.name() }).inc();
-            problem.into_response()
-        }
+        Err(refusal) => refusal.answer(&shared),
     }
+}
+
+/// The body of a request that is no event, of up to `max_bytes`, counted as a request of its client.
+pub(in crate::gateway) async fn body_of<B: Buf>(
+    shared: &Shared,
+    client: IpAddr,
+    stream: impl Stream<Item = Result<B, warp::Error>>,
+    max_bytes: usize,
+) -> Result<Bytes, Refusal> {
+    shared.ingest.rates.request(client).map_err(|wait| too_much("requests", wait))?;
+    let (bytes, _) = body::read(stream, max_bytes, &shared.ingest.waiting).await?;
+    Ok(bytes)
+}
+
+/// Appends a record that the gateway has made of a request; its partition and offset, once it is durable.
+pub(in crate::gateway) async fn append_record(
+    shared: &Shared,
+    topic: &str,
+    client: IpAddr,
+    value: Vec<u8>,
+    time_ms: i64,
+) -> Result<(u32, u64), Refusal> {
+    let Some(open) = shared.ingest.topics.get(topic) else { return Err(not_open(topic)) };
+    shared.ingest.rates.records(client, 1).map_err(|wait| too_much("records", wait))?;
+    let body = Bytes::from(value);
+    let event = Event { index: 0, value: 0..body.len(), key: None, time_ms, headers: Vec::new() };
+    let mut events = Events { body, good: vec![event], bad: Vec::new() };
+    open.set_aside(&mut events)?;
+    if !events.bad.is_empty() {
+        return Err(bad_records(&events, false));
+    }
+    let append = Append { body: events.body.clone(), events: std::mem::take(&mut events.good), key: None };
+    let full =
+        || Refusal::new(Reason::QueueFull, Problem::unavailable("more requests wait than the gateway holds"));
+    let appended =
+        open.queue.push(append).ok_or_else(full)?.await.map_err(|_| full())?.map_err(not_appended)?;
+    let label = OfTopic { topic: topic.to_owned() };
+    shared.metrics.ingest_requests.get_or_create(&label).inc();
+    shared.metrics.ingest_records.get_or_create(&label).inc();
+    let (partition, first, _) = appended.parts.first().copied().unwrap_or_default();
+    Ok((partition, first))
 }
 
 async fn take<B: Buf>(

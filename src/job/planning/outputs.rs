@@ -21,6 +21,15 @@ impl Planner<'_> {
         if let Some(topic) = &self.spec.job.late {
             self.check_late_topic(topic, &mut writers);
         }
+        for (name, source) in &self.spec.source {
+            if let SourceConnector::Clock(config) = &source.connector {
+                let topic = config.topic(&self.spec.job.name, name);
+                if let Err(error) = check_topic_name(&topic) {
+                    self.cx.problem(["source", name, "clock", "topic"], error.to_string());
+                }
+                writers.insert(format!("topic {topic}"), format!("the clock `{name}`"));
+            }
+        }
         for (name, sink) in &self.spec.sink {
             let kind = sink.connector.kind();
             let (field, targets) = match &sink.connector {

@@ -89,7 +89,8 @@ pub fn string(out: &mut String, text: &str) {
     out.push('"');
 }
 
-fn timestamp(out: &mut String, ms: i64) {
+/// Appends a timestamp in quotes.
+pub fn timestamp(out: &mut String, ms: i64) {
     let ms = ms.clamp(MIN_MS, MAX_MS);
     let (days, of_day) = (ms.div_euclid(DAY_MS), ms.rem_euclid(DAY_MS));
     let (year, month, day) = date(days);

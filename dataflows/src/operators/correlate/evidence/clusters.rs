@@ -176,10 +176,12 @@ impl Clusters {
             match (event.core, core) {
                 (false, true) => gained.push(slot),
                 (true, false) => lost.push(slot),
-                (false, false) => drop(outer.insert(slot)),
+                // Whose edges go to no core belongs where it did.
+                (false, false) if event.adrift => drop(outer.insert(slot)),
+                (false, false) => {}
                 (true, true) => {}
             }
-            event.core = core;
+            (event.core, event.adrift) = (core, false);
             let (cluster, why) = (event.cluster, event.why);
             if cluster != NONE {
                 self.mark(cluster, why);
