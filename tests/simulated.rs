@@ -32,7 +32,12 @@ const JOBS: [Simulated; 3] = [
         name: "platform",
         job: "config/jobs/platform.toml",
         generate: &["--seed", "103", "--difficulty", "hard", "--events", "20000"],
-        outputs: &["platform.escalations", "platform.incidents", "platform.assignments", "platform.dead-letters"],
+        outputs: &[
+            "platform.escalations",
+            "platform.incidents",
+            "platform.assignments",
+            "platform.dead-letters",
+        ],
         steady: "platform.assignments",
     },
     Simulated {

@@ -27,8 +27,8 @@ use levada_types::{Batch, Epoch, EventTime, KeyGroup, Origin, PartitionId, State
 
 use crate::held::Held;
 use crate::late::Late;
-use crate::order;
 use crate::operator::{EpochInput, InputOrder, Operator, OperatorError, Outputs};
+use crate::order;
 use crate::plan::{PlannedStep, Route};
 
 /// What the end of an epoch tells every step.

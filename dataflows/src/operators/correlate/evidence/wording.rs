@@ -12,7 +12,7 @@
 //!
 //! What texts before had is counted in blocks of a minute, or as long as events may be late, and an event knows the blocks
 //! that nothing can change any more when it comes in time, but for the last [`FRESH`]. So what it weighs depends on which events there are, and not on when
-//! each came. Counts halve every [`GENERATION`] blocks, and of more than [`MAX_FEATURES`] the rarest are forgotten.
+//! each came. Counts halve with every [`MANY_TEXTS`] texts, and of more than [`MAX_FEATURES`] the rarest are forgotten.
 //!
 //! A text costs a hash and a few look-ups a feature, at most [`MAX_WORDS`] words of it; a comparison, a walk along both.
 
@@ -31,8 +31,8 @@ const MAX_TEXT_FEATURES: usize = 128;
 const MAX_FEATURES: usize = 1 << 18;
 /// The least length of a block, in milliseconds.
 const BLOCK_MS: i64 = 60_000;
-/// So many blocks make a count half as old.
-const GENERATION: i64 = 64;
+/// So many texts make all counts half as old. It is by texts, not by time: where few come, what is rare shows only in many hours.
+const MANY_TEXTS: u32 = 1 << 16;
 /// So many blocks are too fresh to count: what is told of now, again and again, is not common for that.
 const FRESH: i64 = 10;
 /// By how many of its rarest words a text is looked for.
@@ -144,8 +144,6 @@ pub(super) struct Vocabulary {
     /// What can change no more: texts, and those that have each feature.
     texts: u32,
     counts: HashMap<u32, u32, ahash::RandomState>,
-    /// The generation of the newest block in it.
-    generation: i64,
     /// Blocks that may yet change, or that some event must not know.
     blocks: BTreeMap<i64, Block>,
     /// Parts that the next checkpoint writes, by block; those of what can change no more by `i64::MIN`.
@@ -175,7 +173,6 @@ impl Vocabulary {
             block_ms: lateness_ms.max(BLOCK_MS),
             texts: 0,
             counts: HashMap::default(),
-            generation: i64::MIN,
             blocks: BTreeMap::new(),
             unsaved: BTreeSet::new(),
             removed: BTreeSet::new(),
@@ -194,10 +191,10 @@ impl Vocabulary {
     ) -> Wording {
         let features = &text.features;
         let until = time.saturating_sub(self.lateness_ms).div_euclid(self.block_ms) - FRESH;
-        let texts = self.known(until, |block| block.texts, self.texts);
+        let (texts, _) = self.known(until, |_| 0, 0);
         let weigh = |&(feature, kind): &(u32, u8)| {
             let count = |block: &Block| block.counts.get(&feature).copied().unwrap_or_default();
-            let had = self.known(until, count, self.counts.get(&feature).copied().unwrap_or_default());
+            let (_, had) = self.known(until, count, self.counts.get(&feature).copied().unwrap_or_default());
             let rarity = libm::log(1.0 + (f64::from(texts) + 1.0) / (f64::from(had) + 1.0));
             (feature, (rarity * FINE * f64::from(kind)) as u16)
         };
@@ -221,7 +218,7 @@ impl Vocabulary {
                 continue;
             }
             let count = |block: &Block| block.counts.get(&feature).copied().unwrap_or_default();
-            let had = self.known(until, count, self.counts.get(&feature).copied().unwrap_or_default());
+            let (_, had) = self.known(until, count, self.counts.get(&feature).copied().unwrap_or_default());
             if f64::from(had) + 1.0 <= rare * (f64::from(texts) + 1.0) {
                 found.push(feature);
             }
@@ -233,15 +230,12 @@ impl Vocabulary {
         Wording { features: weighed.into(), norm: (square as f64).sqrt(), sought, rare: found, places }
     }
 
-    /// A count as of the blocks before `until`.
-    fn known(&self, until: i64, of: impl Fn(&Block) -> u32, over: u32) -> u32 {
-        let mut count = over;
-        let mut generation = self.generation;
-        for (&number, block) in self.blocks.range(..until) {
-            age(&mut generation, number, |halvings| count >>= halvings);
-            count = count.saturating_add(of(block));
-        }
-        count
+    /// How many texts there are in the blocks before `until`, and a count; `over` is that of those that can change no more.
+    fn known(&self, until: i64, of: impl Fn(&Block) -> u32, over: u32) -> (u32, u32) {
+        self.blocks.range(..until).fold((self.texts, over), |(texts, count), (_, block)| {
+            let half = u32::from(texts >= MANY_TEXTS);
+            ((texts >> half).saturating_add(block.texts), (count >> half).saturating_add(of(block)))
+        })
     }
 
     /// Counts a text, or takes it out again.
@@ -285,12 +279,12 @@ impl Vocabulary {
         while let Some(number) = self.blocks.keys().next().copied().filter(|number| *number < until) {
             let Some(block) = self.drop_block(number) else { continue };
             let (counts, texts, unsaved) = (&mut self.counts, &mut self.texts, &mut self.unsaved);
-            age(&mut self.generation, number, |halvings| {
-                *texts >>= halvings;
-                counts.values_mut().for_each(|count| *count >>= halvings);
+            if *texts >= MANY_TEXTS {
+                *texts >>= 1;
+                counts.values_mut().for_each(|count| *count >>= 1);
                 counts.retain(|_, count| *count > 0);
                 unsaved.extend((0..PARTS).map(|part| (OVER, part)));
-            });
+            }
             *texts = texts.saturating_add(block.texts);
             for (feature, more) in block.counts {
                 let count = counts.entry(feature).or_insert(0);
@@ -318,16 +312,16 @@ impl Vocabulary {
         // What is written together is gathered in one walk.
         let mut unsaved = std::mem::take(&mut self.unsaved).into_iter().peekable();
         while let Some(&(number, _)) = unsaved.peek() {
-            let (texts, counts, generation) = match self.blocks.get(&number) {
-                Some(block) => (block.texts, &block.counts, 0),
-                None => (self.texts, &self.counts, self.generation),
+            let (texts, counts) = match self.blocks.get(&number) {
+                Some(block) => (block.texts, &block.counts),
+                None => (self.texts, &self.counts),
             };
             let mut parts: Vec<Vec<(u32, u32)>> = vec![Vec::new(); usize::from(PARTS)];
             counts.iter().for_each(|(&feature, &count)| parts[usize::from(part(feature))].push((feature, count)));
             while let Some((_, part)) = unsaved.next_if(|(next, _)| *next == number) {
                 let counts = &mut parts[usize::from(part)];
                 counts.sort_unstable();
-                let told = if part == 0 { (texts, generation) } else { (0, 0) };
+                let told = if part == 0 { texts } else { 0 };
                 changes.put(KeyGroup(0), &name(number, part), &postcard::to_stdvec(&(told, counts))?);
             }
         }
@@ -339,11 +333,11 @@ impl Vocabulary {
         let wrong = postcard::Error::DeserializeUnexpectedEnd;
         let (&part, number) = key.split_last().ok_or(wrong)?;
         let number = number.try_into().map(i64::from_be_bytes).map_err(|_| postcard::Error::DeserializeUnexpectedEnd)?;
-        let ((texts, generation), counts): ((u32, i64), Vec<(u32, u32)>) = postcard::from_bytes(value)?;
+        let (texts, counts): (u32, Vec<(u32, u32)>) = postcard::from_bytes(value)?;
         if number == OVER {
             self.counts.extend(counts);
             if part == 0 {
-                (self.texts, self.generation) = (texts, generation);
+                self.texts = texts;
             }
         } else {
             let block = self.blocks.entry(number).or_default();
@@ -352,13 +346,4 @@ impl Vocabulary {
         }
         Ok(())
     }
-}
-
-/// Goes on to a block's generation, and tells by how many halvings what came before it is older.
-fn age(generation: &mut i64, number: i64, halve: impl FnOnce(u32)) {
-    let new = number.div_euclid(GENERATION);
-    if *generation != i64::MIN && new > *generation {
-        halve((new - *generation).min(31) as u32);
-    }
-    *generation = new.max(*generation);
 }
