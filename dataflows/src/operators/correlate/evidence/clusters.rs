@@ -176,12 +176,10 @@ impl Clusters {
             match (event.core, core) {
                 (false, true) => gained.push(slot),
                 (true, false) => lost.push(slot),
-                // Whose edges go to no core belongs where it did.
-                (false, false) if event.adrift => drop(outer.insert(slot)),
-                (false, false) => {}
+                (false, false) => drop(outer.insert(slot)),
                 (true, true) => {}
             }
-            (event.core, event.adrift) = (core, false);
+            event.core = core;
             let (cluster, why) = (event.cluster, event.why);
             if cluster != NONE {
                 self.mark(cluster, why);

@@ -92,8 +92,6 @@ pub(super) struct Event {
     /// Within a moment: whether it is among the touched, and why.
     pub(super) touched: bool,
     pub(super) why: u8,
-    /// Whether its edges to cores have changed, so that it may belong elsewhere.
-    pub(super) adrift: bool,
     /// Whether its candidates are to be looked for again.
     pub(super) again: bool,
     stamp: u32,
@@ -185,7 +183,6 @@ impl Events {
             live: true,
             touched: false,
             why: 0,
-            adrift: false,
             again: false,
             stamp: 0,
             saved: false,
@@ -311,7 +308,6 @@ impl Events {
         self.unlink_all(slot, |events, edge, behind| {
             let other = events.at_mut(edge.to);
             other.unsaved |= behind;
-            other.adrift |= was_core;
             if was_core && other.core && edge.joins > 0 {
                 touched.cut.push(edge.to);
             }
@@ -338,9 +334,6 @@ impl Events {
     }
 
     fn changed(&mut self, slot: u32, other: u32, why: u8, touched: &mut Touched) {
-        let cores = (self.at(slot).core, self.at(other).core);
-        self.at_mut(slot).adrift |= cores.1;
-        self.at_mut(other).adrift |= cores.0;
         self.at_mut(slot).unsaved = true;
         self.touch(slot, why, touched);
         self.touch(other, why, touched);
