@@ -143,6 +143,11 @@ impl Expression {
         &self.program.columns
     }
 
+    /// Whether it reads a column, which may be [`levada_types::TIME_COLUMN`].
+    pub fn reads(&self, column: &str) -> bool {
+        self.program.reads.index_of(column).is_ok()
+    }
+
     /// The type of its value: one of `Utf8`, `Int64`, `Float64`, `Boolean`, `Timestamp(ms)`, cast to
     /// if the natural type is another width of these.
     pub fn data_type(&self) -> &DataType {

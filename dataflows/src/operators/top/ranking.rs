@@ -49,6 +49,10 @@ impl OrderBy {
     pub(super) fn columns(&self) -> &BTreeSet<String> {
         self.value.columns()
     }
+
+    pub(super) fn reads(&self, column: &str) -> bool {
+        self.value.reads(column)
+    }
 }
 
 /// An expression, and the words behind it that say the direction.

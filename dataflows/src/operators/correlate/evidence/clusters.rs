@@ -176,10 +176,11 @@ impl Clusters {
             match (event.core, core) {
                 (false, true) => gained.push(slot),
                 (true, false) => lost.push(slot),
-                (false, false) => drop(outer.insert(slot)),
-                (true, true) => {}
+                // Edges to others of its kind do not say where it belongs.
+                (false, false) if event.adrift => drop(outer.insert(slot)),
+                (false, false) | (true, true) => {}
             }
-            event.core = core;
+            (event.core, event.adrift) = (core, false);
             let (cluster, why) = (event.cluster, event.why);
             if cluster != NONE {
                 self.mark(cluster, why);
@@ -390,9 +391,10 @@ impl Clusters {
         }
         let both = |&&(a, b): &&(u32, u32)| {
             let (a, b) = (events.at(a), events.at(b));
-            a.live && b.live && a.core && b.core && a.cluster != b.cluster && a.cluster != NONE && b.cluster != NONE
+            a.core && b.core && a.cluster != b.cluster && a.cluster != NONE && b.cluster != NONE
         };
-        for &(a, b) in joined.iter().filter(both) {
+        // What a moment has joined it may have cut again.
+        for &(a, b) in joined.iter().filter(|(a, b)| events.joins(*a, *b)).filter(both) {
             join(&mut up, node(a), node(b));
         }
         let mut groups: BTreeMap<usize, (Vec<u32>, Vec<u32>)> = BTreeMap::new();
@@ -416,12 +418,14 @@ impl Clusters {
         if clusters.len() < 2 {
             return;
         }
-        let age = |cluster: &u32| self.at(*cluster).told.as_ref().map(|told| (told.stage, told.key));
+        // Two may have been named after the same event, one after the other.
+        let age = |cluster: &u32| self.at(*cluster).told.as_ref().map(|told| (told.stage, told.key, told.name));
         let survivor = clusters.iter().copied().filter(|cluster| age(cluster).is_some()).min_by_key(age);
         for &cluster in clusters.iter().filter(|&&cluster| Some(cluster) != survivor) {
+            // Those of one that was not told of are in an incident now, if another one was.
+            let members = self.at(cluster).members.clone();
+            self.moved.extend(&members);
             if let Some(told) = self.at_mut(cluster).told.take() {
-                let members = self.at(cluster).members.clone();
-                self.moved.extend(&members);
                 self.merged.push((told, members, base));
             }
         }

@@ -92,6 +92,8 @@ pub(super) struct Event {
     /// Within a moment: whether it is among the touched, and why.
     pub(super) touched: bool,
     pub(super) why: u8,
+    /// Whether an edge to an event of the core is among what has changed, so that it may belong elsewhere.
+    pub(super) adrift: bool,
     /// Whether its candidates are to be looked for again.
     pub(super) again: bool,
     stamp: u32,
@@ -111,7 +113,7 @@ pub(super) struct Touched {
     pub(super) cut: Vec<u32>,
     /// Ends of edges that are new.
     pub(super) joined: Vec<(u32, u32)>,
-    /// Clusters that a withdrawn event was in, and why.
+    /// Clusters that lost an event, or of which an edge within came or went, and why.
     pub(super) left: Vec<(u32, u8)>,
 }
 
@@ -183,6 +185,7 @@ impl Events {
             live: true,
             touched: false,
             why: 0,
+            adrift: false,
             again: false,
             stamp: 0,
             saved: false,
@@ -243,7 +246,7 @@ impl Events {
     pub(super) fn remove(&mut self, slot: u32) {
         self.unlink_all(slot, |_, _, _| {});
         let event = &mut self.slots[slot as usize];
-        (event.live, event.touched, event.again) = (false, false, false);
+        (event.live, event.touched, event.again, event.adrift) = (false, false, false, false);
         let (order, facts) = (event.order, std::mem::take(&mut event.facts));
         if event.saved {
             self.removed.push(event.serial);
@@ -308,11 +311,20 @@ impl Events {
         self.unlink_all(slot, |events, edge, behind| {
             let other = events.at_mut(edge.to);
             other.unsaved |= behind;
+            other.adrift |= was_core;
             if was_core && other.core && edge.joins > 0 {
                 touched.cut.push(edge.to);
             }
-            events.touch(edge.to, why, touched);
+            if was_core || edge.joins > 0 {
+                events.touch(edge.to, why, touched);
+            }
         });
+    }
+
+    /// Whether an edge that joins goes from an event to one before it.
+    pub(super) fn joins(&self, first: u32, second: u32) -> bool {
+        let event = self.at(second);
+        event.live && event.place_of(first).is_some_and(|place| event.earlier[place].edge.joins > 0)
     }
 
     /// Takes an edge away, and notes what depends on it.
@@ -321,7 +333,7 @@ impl Events {
         if edge.joins > 0 && self.at(slot).core && self.at(edge.to).core {
             touched.cut.extend([slot, edge.to]);
         }
-        self.changed(slot, edge.to, why, touched);
+        self.changed(slot, edge, why, touched);
     }
 
     /// Puts an edge, and notes what depends on it.
@@ -330,13 +342,24 @@ impl Events {
         if edge.joins > 0 {
             touched.joined.push((edge.to, slot));
         }
-        self.changed(slot, edge.to, why, touched);
+        self.changed(slot, edge, why, touched);
     }
 
-    fn changed(&mut self, slot: u32, other: u32, why: u8, touched: &mut Touched) {
+    /// Notes what may follow from an edge that came or went: to which incident an event beside the core belongs, whether one is of
+    /// the core, and what is told of an incident that has both.
+    fn changed(&mut self, slot: u32, edge: Edge, why: u8, touched: &mut Touched) {
         self.at_mut(slot).unsaved = true;
-        self.touch(slot, why, touched);
-        self.touch(other, why, touched);
+        let (event, other) = (self.at(slot), self.at(edge.to));
+        if event.cluster != NONE && event.cluster == other.cluster {
+            touched.left.push((event.cluster, why));
+        }
+        let (core, other_core) = (event.core, other.core);
+        for (end, adrift) in [(slot, other_core), (edge.to, core)] {
+            self.at_mut(end).adrift |= adrift;
+            if adrift || edge.joins > 0 {
+                self.touch(end, why, touched);
+            }
+        }
     }
 
     /// Weighs a pair of which the earlier has become a candidate of the later; `near` is what was around that one.
@@ -402,6 +425,7 @@ impl Events {
             }
             self.cut(slot, place, why, touched);
         }
+        self.at_mut(slot).earlier.reserve(edges.len());
         for new in edges {
             if self.at(slot).place_of(new.to).is_none() {
                 self.join(slot, new, why, touched);

@@ -99,7 +99,8 @@ impl Index {
     /// The candidates before one who looks.
     pub(super) fn before(&mut self, place: Place, order: Order, within_ms: i64, most: usize, mut found: impl FnMut(u32)) {
         let Some(bucket) = self.buckets.get(&place.bucket).filter(|_| place.role & LOOKS > 0) else { return };
-        let end = bucket.posted.partition_point(|other| other.0 < order);
+        let is_last = bucket.posted.back().is_none_or(|last| last.0 < order);
+        let end = if is_last { bucket.posted.len() } else { bucket.posted.partition_point(|other| other.0 < order) };
         for &(other, event) in bucket.posted.range(end.saturating_sub(most)..end).rev() {
             if order.0.saturating_sub(other.0) > within_ms {
                 break;
