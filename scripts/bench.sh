@@ -35,6 +35,7 @@ measure latency-select latency --job select --rate 100000 --seconds 11 --workers
 measure latency-select-2-workers latency --job select --rate 100000 --seconds 11 --workers 2
 measure latency-window latency --job window --rate 100000 --seconds 11 --workers 1
 measure checkpoint checkpoint --keys 1000000 --events 24000000 --repeat 3 --rate 50000 --seconds 30 --workers 1
+measure correlate correlate --events 600000
 measure ingest-single ingest --connections 64 --batch 1 --seconds 10
 measure ingest-batch ingest --connections 4 --batch 1000 --seconds 10
 measure micro micro --events 1000000 --keys $keys --repeat 5

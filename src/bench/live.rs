@@ -18,11 +18,11 @@ pub(super) const IN: &str = "latency.in";
 /// The topic that the consumer reads.
 pub(super) const OUT: &str = "latency.out";
 /// How far apart the producer's batches are.
-const BATCH_EVERY: Duration = Duration::from_millis(1);
+pub(super) const BATCH_EVERY: Duration = Duration::from_millis(1);
 /// Longer latencies are told as this.
-const MOST_US: u64 = 600_000_000;
+pub(super) const MOST_US: u64 = 600_000_000;
 /// The consumer stops when it has seen nothing for so long after the last record was sent.
-const QUIET: Duration = Duration::from_millis(300);
+pub(super) const QUIET: Duration = Duration::from_millis(300);
 
 /// How far the producer has come.
 #[derive(Default)]

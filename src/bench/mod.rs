@@ -4,6 +4,7 @@
 //!   window   a whole job beside nothing but the decoding of its input, in turns
 //!   checkpoint  a job with much state, with checkpoints and without; how it recovers
 //!   latency  from a record's append to the visible row, while a job runs live
+//!   correlate   the platform job live, at a steady rate: latency and memory
 //!   ingest   events over HTTP, until they are durable
 //!   score    a model, a sequence at a time and eight
 //!   kafka    a job over Apache Kafka: CPU, memory, latency
@@ -15,6 +16,7 @@
 //! keeps those of earlier commits.
 
 pub mod checkpoint;
+pub mod correlate;
 pub mod cost;
 pub mod formats;
 pub mod ingest;
@@ -67,6 +69,11 @@ pub enum BenchError {
 
 /// The plan of a job file's text.
 fn plan(text: &str, data_dir: &Path) -> Result<Arc<Plan>, BenchError> {
+    plan_with(text, data_dir, &[])
+}
+
+/// The same with settings, as `job.epoch=2ms`.
+fn plan_with(text: &str, data_dir: &Path, settings: &[String]) -> Result<Arc<Plan>, BenchError> {
     let models = |path: &str| Ok(Arc::new(Model::load(path)?) as Arc<dyn levada_types::ScorerFactory>);
     let environment = Environment {
         data_dir: data_dir.to_path_buf(),
@@ -75,7 +82,7 @@ fn plan(text: &str, data_dir: &Path) -> Result<Arc<Plan>, BenchError> {
         models: &models,
         look: None,
     };
-    match job::load_text("bench.toml", text, &[], &environment) {
+    match job::load_text("bench.toml", text, settings, &environment) {
         Ok(loaded) => Ok(Arc::new(loaded.plan)),
         Err(report) => Err(BenchError::Other(format!("plan the measured job: {report}"))),
     }

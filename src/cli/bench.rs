@@ -9,7 +9,8 @@ use serde::Serialize;
 use super::print;
 #[cfg(feature = "kafka")]
 use crate::bench::kafka;
-use crate::bench::{BenchError, checkpoint, formats, ingest, latency, micro, score, window};
+use crate::bench::{BenchError, checkpoint, correlate, formats, ingest, latency, micro, score, window};
+use crate::generate::setting::Difficulty;
 
 /// Measure what levada costs on this machine
 #[derive(Clone, Debug, Args)]
@@ -79,6 +80,27 @@ enum Command {
         /// How many times the history is read with and without; medians are reported
         #[arg(long, default_value_t = 3)]
         repeat: usize,
+    },
+    /// The platform job live: from the record that completes a moment to the visible row of what it decided
+    Correlate {
+        /// Which of the simulator's streams
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// How hard a one
+        #[arg(long, value_enum, default_value = "hard")]
+        difficulty: Difficulty,
+        /// How many events, the first second of which is not counted
+        #[arg(long, default_value_t = 600_000, value_parser = clap::value_parser!(u64).range(100..))]
+        events: u64,
+        /// Events a second
+        #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..))]
+        rate: u64,
+        /// How long a live epoch lasts
+        #[arg(long, default_value = "2ms")]
+        epoch: String,
+        /// Worker threads
+        #[arg(long, default_value_t = 1)]
+        workers: usize,
     },
     /// Events over HTTP: from a request to its answer, which comes once they are durable
     Ingest {
@@ -248,6 +270,9 @@ impl Bench {
             Command::Checkpoint { keys, events, rate, seconds, interval, workers, repeat } => {
                 let options = checkpoint::Options { keys, events, rate, seconds, interval, workers, repeat };
                 told(checkpoint::run(&options))
+            }
+            Command::Correlate { seed, difficulty, events, rate, epoch, workers } => {
+                told(correlate::run(&correlate::Options { seed, difficulty, events, rate, epoch, workers }))
             }
             Command::Ingest { connections, batch, seconds } => told(ingest::run(&ingest::Options {
                 connections: usize::from(connections),

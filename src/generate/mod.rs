@@ -30,10 +30,10 @@ const APPEND_RECORDS: usize = 1000;
 
 /// An event on its way into a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Event {
-    time_ms: i64,
-    key: Vec<u8>,
-    value: Vec<u8>,
+pub(crate) struct Event {
+    pub(crate) time_ms: i64,
+    pub(crate) key: Vec<u8>,
+    pub(crate) value: Vec<u8>,
 }
 
 fn event(time_ms: i64, key: &str, record: &impl Serialize) -> Event {

@@ -20,8 +20,8 @@ pub struct Topic {
 /// An event and the number of its topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    pub(super) topic: usize,
-    pub(super) event: Event,
+    pub(crate) topic: usize,
+    pub(crate) event: Event,
 }
 
 /// Fills the topics. Gives how many records each got.

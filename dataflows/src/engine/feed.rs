@@ -28,6 +28,8 @@ const AHEAD: usize = 4;
 
 /// How long a feeder waits for records before it looks around: whether to stop, whether idle.
 const LOOK_AROUND: Duration = Duration::from_millis(50);
+/// It waits that long at least.
+const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 
 /// What a feed hands over.
 #[derive(Debug)]
@@ -377,7 +379,12 @@ impl Reading {
         let mut silence = Stopwatch::start();
         let mut said = false;
         loop {
-            match self.reader.read(Batch::MAX_ROWS, LOOK_AROUND)? {
+            // A shorter silence than that is told of when it is over.
+            let idle = self.plan.idle.filter(|_| !said);
+            let wait = idle.map_or(LOOK_AROUND, |idle| {
+                LOOK_AROUND.min(idle.saturating_sub(silence.elapsed()).max(SHORTEST_WAIT))
+            });
+            match self.reader.read(Batch::MAX_ROWS, wait)? {
                 Read::Records(records) => {
                     if !to.send(Fed::Chunk(records)) {
                         return Ok(());
