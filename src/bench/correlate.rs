@@ -125,7 +125,11 @@ pub fn run(options: &Options) -> Result<Report, BenchError> {
         Ok::<_, BenchError>((produced, seen))
     })?;
     let job_cpu_s = process_cpu_s() - before - produced.cpu_s - consumer_cpu_s;
-    let busy_ns = metrics.steps.iter().find(|step| step.name == "correlated").map_or(0, |step| step.busy_ns.load(Relaxed));
+    let busy_ns = metrics
+        .steps
+        .iter()
+        .find(|step| step.name == "correlated")
+        .map_or(0, |step| step.busy_ns.load(Relaxed));
     let ms = |us: u64| rounded(us as f64 / 1e3);
     let quantile = |quantile| ms(us.value_at_quantile(quantile));
     let events = options.events.max(1) as f64;
@@ -173,7 +177,9 @@ fn produce(data_dir: &Path, options: &Options, sent: &Sent) -> Result<Produced, 
                 events += 1;
                 if record.event.time_ms > newest {
                     newest = record.event.time_ms;
-                    sent.lock().unwrap_or_else(PoisonError::into_inner).push((newest - OUT_OF_ORDER_MS, sent_us));
+                    sent.lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push((newest - OUT_OF_ORDER_MS, sent_us));
                 }
                 if events % (options.events / 10).max(1) == 0 {
                     memory.extend(memory_mib().map(rounded));
@@ -199,7 +205,8 @@ fn produce(data_dir: &Path, options: &Options, sent: &Sent) -> Result<Produced, 
 /// Sees rows until none comes any more. Gives from when the moments that they tell of were over, and the thread's CPU.
 fn consume(data_dir: &Path, sent: &Sent, over: &AtomicBool) -> Result<(Histogram<u64>, f64), BenchError> {
     let mut reader = Log::open(data_dir)?.topic(ASSIGNMENTS)?.reader(0, Start::Beginning)?;
-    let mut us = Histogram::<u64>::new_with_max(MOST_US, 3).map_err(|error| BenchError::Other(error.to_string()))?;
+    let mut us =
+        Histogram::<u64>::new_with_max(MOST_US, 3).map_err(|error| BenchError::Other(error.to_string()))?;
     let from_us = now_us() + WARM_UP_US;
     loop {
         let over = over.load(Relaxed);

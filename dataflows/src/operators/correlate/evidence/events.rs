@@ -96,7 +96,6 @@ pub(super) struct Event {
     pub(super) adrift: bool,
     /// Whether its candidates are to be looked for again.
     pub(super) again: bool,
-    stamp: u32,
     pub(super) saved: bool,
     pub(super) unsaved: bool,
     pub(super) saved_core: bool,
@@ -117,9 +116,54 @@ pub(super) struct Touched {
     pub(super) left: Vec<(u32, u8)>,
 }
 
+/// So many rare words, and so many places that are named, stand in a [`Brief`].
+const FEW: usize = 2;
+
+/// What pairs are weighed by, in one cache line: of most candidates nothing else is looked at.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Brief {
+    at: i64,
+    /// Where in the topology it is; 0 if it is nowhere.
+    node: u64,
+    named: [u64; FEW],
+    rare: [u32; FEW],
+    causes: u32,
+    effects: u32,
+    stamp: u32,
+    has_text: bool,
+    /// How many rare words and named places there are, of which more than [`FEW`] do not stand here.
+    rares: u8,
+    names: u8,
+}
+
+impl Brief {
+    fn of(at: i64, facts: &Facts) -> Brief {
+        let (mut named, mut rare) = ([0; FEW], [0; FEW]);
+        let (rares, places) = facts.wording.as_ref().map_or((&[][..], &[][..]), |said| (&said.rare, &said.places));
+        named.iter_mut().zip(places).for_each(|(to, place)| *to = *place);
+        rare.iter_mut().zip(rares).for_each(|(to, word)| *to = *word);
+        let count = |all: usize| u8::try_from(all).unwrap_or(u8::MAX);
+        Brief {
+            at,
+            node: facts.node.as_ref().map_or(0, |(node, _)| *node),
+            named,
+            rare,
+            causes: facts.causes,
+            effects: facts.effects,
+            stamp: 0,
+            has_text: facts.wording.is_some(),
+            rares: count(rares.len()),
+            names: count(places.len()),
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Events {
     pub(super) slots: Vec<Event>,
+    /// By slot.
+    briefs: Vec<Brief>,
     free: Vec<u32>,
     by_order: BTreeMap<Order, u32>,
     /// By name, only where events can be withdrawn.
@@ -168,6 +212,7 @@ impl Events {
         if let Some(id) = facts.id.as_ref().filter(|_| by_id) {
             self.by_id.entry_ref(&**id).or_default().push(slot);
         }
+        let brief = Brief::of(order.0, &facts);
         let event = Event {
             serial,
             order,
@@ -187,14 +232,16 @@ impl Events {
             why: 0,
             adrift: false,
             again: false,
-            stamp: 0,
             saved: false,
             unsaved: true,
             saved_core: false,
         };
-        match self.slots.get_mut(slot as usize) {
-            Some(reused) => *reused = event,
-            None => self.slots.push(event),
+        match (self.slots.get_mut(slot as usize), self.briefs.get_mut(slot as usize)) {
+            (Some(reused), Some(of_it)) => (*reused, *of_it) = (event, brief),
+            _ => {
+                self.slots.push(event);
+                self.briefs.push(brief);
+            }
         }
         slot
     }
@@ -267,12 +314,12 @@ impl Events {
     pub(super) fn stamp(&mut self, events: &[u32]) {
         self.stamp = self.stamp.wrapping_add(1).max(1);
         for &event in events {
-            self.slots[event as usize].stamp = self.stamp;
+            self.briefs[event as usize].stamp = self.stamp;
         }
     }
 
     pub(super) fn is_stamped(&self, event: u32) -> bool {
-        self.at(event).stamp == self.stamp
+        self.briefs[event as usize].stamp == self.stamp
     }
 
     /// The edges of an event.
@@ -369,7 +416,7 @@ impl Events {
             return;
         }
         self.compared += 1;
-        if let Some(edge) = weigh(settings, first, self.at(first), self.at(second), near) {
+        if let Some(edge) = self.weigh(settings, first, second, near) {
             self.join(second, edge, why, touched);
         }
     }
@@ -407,13 +454,12 @@ impl Events {
         let mut edges: Vec<Edge> = Vec::new();
         for &place in &places {
             index.before(place, order, settings.base.max_within_ms, settings.candidates, |other| {
-                let other_ = &mut self.slots[other as usize];
-                if other_.stamp == stamp {
+                let brief = &mut self.briefs[other as usize];
+                if std::mem::replace(&mut brief.stamp, stamp) == stamp {
                     return;
                 }
-                other_.stamp = stamp;
                 self.compared += 1;
-                edges.extend(weigh(settings, other, self.at(other), self.at(slot), &near));
+                edges.extend(self.weigh(settings, other, slot, &near));
             });
         }
         self.at_mut(slot).facts.places = places;
@@ -432,6 +478,98 @@ impl Events {
             }
         }
     }
+
+    /// The edge from the later of two events to the earlier, if what speaks for it is enough; `near` is what was around the later
+    /// one at its time.
+    fn weigh(&self, settings: &Weighing, to: u32, from: u32, near: &[Near]) -> Option<Edge> {
+        let (a, b) = (&self.briefs[to as usize], &self.briefs[from as usize]);
+        let apart = b.at.saturating_sub(a.at);
+        let mut alike: Option<f64> = None;
+        let mut apart_hops: Option<Option<u8>> = None;
+        let hops_between = || {
+            let found = near.binary_search_by_key(&a.node, |(node, _)| *node);
+            found.ok().filter(|_| a.node != 0).map(|place| near[place].1)
+        };
+        let (mut evidence, mut joins, mut holding) = (0i64, 0i64, 0);
+        for (number, (link, asked)) in settings.base.links.iter().zip(&settings.links).enumerate() {
+            let bit = 1u32 << number;
+            if apart > link.within_ms {
+                continue;
+            }
+            if !link.on.is_empty() {
+                let [ours, theirs] = [to, from].map(|event| self.at(event).facts.on[number]);
+                if ours == 0 || ours != theirs {
+                    continue;
+                }
+            }
+            // Of simultaneous events either may be the cause.
+            let (forward, back) = (a.causes & b.effects & bit > 0, b.causes & a.effects & bit > 0);
+            if !forward && (apart > 0 || !back) {
+                continue;
+            }
+            let mut weight = link.weight;
+            if let Some(most) = asked.hops {
+                let Some(hops) = *apart_hops.get_or_insert_with(hops_between) else { continue };
+                if hops > most || hops < asked.min_hops {
+                    continue;
+                }
+                weight *= asked.by_hops[usize::from(hops)];
+            }
+            if asked.rare.is_some() || asked.mentions.is_some() || asked.similarity.is_some() {
+                if !a.has_text || !b.has_text || asked.rare.is_some_and(|rare| !has(rare, self.rare(to), self.rare(from))) {
+                    continue;
+                }
+                if let Some(mentions) = asked.mentions {
+                    let (ours, theirs) = (self.named_places(to), self.named_places(from));
+                    let names = |of: &[u64], other: &Brief| other.node != 0 && of.binary_search(&other.node).is_ok();
+                    let named = names(ours, b) || names(theirs, a);
+                    if named && mentions == Alike::Different || !named && !has(mentions, ours, theirs) {
+                        continue;
+                    }
+                }
+                if let Some(least) = asked.similarity {
+                    let [ours, theirs] = [to, from].map(|event| self.at(event).facts.wording.as_ref());
+                    let (Some(ours), Some(theirs)) = (ours, theirs) else { continue };
+                    let alike = *alike.get_or_insert_with(|| ours.similarity(theirs));
+                    if alike < least {
+                        continue;
+                    }
+                    weight *= alike;
+                }
+            }
+            if let Some(half_life) = asked.half_life_ms {
+                weight *= libm::exp2(-(apart as f64) / half_life);
+            }
+            let thousandths = (weight * UNIT).round() as i64;
+            evidence += thousandths;
+            if asked.joins {
+                joins += thousandths;
+            }
+            if weight > 0.0 {
+                holding |= bit;
+            }
+        }
+        let enough = |evidence: i64| u64::try_from(evidence).is_ok_and(|evidence| evidence >= settings.threshold);
+        let fits = |evidence: i64| evidence.min(i64::from(u32::MAX)) as u32;
+        let joins = if enough(joins) { fits(joins) } else { 0 };
+        enough(evidence).then(|| Edge { to, evidence: fits(evidence), joins, links: holding })
+    }
+
+    /// The rare words of an event, sorted.
+    fn rare(&self, event: u32) -> &[u32] {
+        let brief = &self.briefs[event as usize];
+        brief.rare.get(..usize::from(brief.rares)).unwrap_or_else(|| {
+            self.at(event).facts.wording.as_ref().map_or(&[], |wording| &wording.rare)
+        })
+    }
+
+    /// The places that an event names, sorted.
+    fn named_places(&self, event: u32) -> &[u64] {
+        let brief = &self.briefs[event as usize];
+        brief.named.get(..usize::from(brief.names)).unwrap_or_else(|| {
+            self.at(event).facts.wording.as_ref().map_or(&[], |wording| &wording.places)
+        })
+    }
 }
 
 impl Event {
@@ -447,76 +585,6 @@ impl Event {
             _ => Arc::default(),
         }
     }
-}
-
-/// The edge from the later of two events to the earlier, if what speaks for it is enough; `near` is what was around the later
-/// one at its time.
-fn weigh(settings: &Weighing, to: u32, first: &Event, second: &Event, near: &[Near]) -> Option<Edge> {
-    let apart = second.order.0.saturating_sub(first.order.0);
-    let (a, b) = (&first.facts, &second.facts);
-    let mut alike: Option<f64> = None;
-    let mut apart_hops: Option<Option<u8>> = None;
-    let hops_between = || {
-        let (node, _) = a.node.as_ref()?;
-        near.binary_search_by_key(node, |(node, _)| *node).ok().map(|place| near[place].1)
-    };
-    let (mut evidence, mut joins, mut holding) = (0i64, 0i64, 0);
-    for (number, (link, asked)) in settings.base.links.iter().zip(&settings.links).enumerate() {
-        let bit = 1u32 << number;
-        if apart > link.within_ms || !link.on.is_empty() && (a.on[number] == 0 || a.on[number] != b.on[number]) {
-            continue;
-        }
-        // Of simultaneous events either may be the cause.
-        let (forward, back) = (a.causes & b.effects & bit > 0, b.causes & a.effects & bit > 0);
-        if !forward && (apart > 0 || !back) {
-            continue;
-        }
-        let mut weight = link.weight;
-        if let Some(most) = asked.hops {
-            let Some(hops) = *apart_hops.get_or_insert_with(hops_between) else { continue };
-            if hops > most || hops < asked.min_hops {
-                continue;
-            }
-            weight *= asked.by_hops[usize::from(hops)];
-        }
-        if asked.rare.is_some() || asked.mentions.is_some() || asked.similarity.is_some() {
-            let (Some(ours), Some(theirs)) = (&a.wording, &b.wording) else { continue };
-            if asked.rare.is_some_and(|rare| !has(rare, &ours.rare, &theirs.rare)) {
-                continue;
-            }
-            if let Some(mentions) = asked.mentions {
-                let names = |of: &Wording, other: &Facts| {
-                    other.node.as_ref().is_some_and(|(node, _)| of.places.binary_search(node).is_ok())
-                };
-                let named = names(ours, b) || names(theirs, a);
-                if named && mentions == Alike::Different || !named && !has(mentions, &ours.places, &theirs.places) {
-                    continue;
-                }
-            }
-            if let Some(least) = asked.similarity {
-                let alike = *alike.get_or_insert_with(|| ours.similarity(theirs));
-                if alike < least {
-                    continue;
-                }
-                weight *= alike;
-            }
-        }
-        if let Some(half_life) = asked.half_life_ms {
-            weight *= libm::exp2(-(apart as f64) / half_life);
-        }
-        let thousandths = (weight * UNIT).round() as i64;
-        evidence += thousandths;
-        if asked.joins {
-            joins += thousandths;
-        }
-        if weight > 0.0 {
-            holding |= bit;
-        }
-    }
-    let enough = |evidence: i64| u64::try_from(evidence).is_ok_and(|evidence| evidence >= settings.threshold);
-    let fits = |evidence: i64| evidence.min(i64::from(u32::MAX)) as u32;
-    let joins = if enough(joins) { fits(joins) } else { 0 };
-    enough(evidence).then(|| Edge { to, evidence: fits(evidence), joins, links: holding })
 }
 
 /// Whether two sorted lists have something in common, or each has something and nothing in common.
