@@ -52,6 +52,7 @@ struct StoredEvent<'a> {
 impl Weigh {
     /// Appends what changed since the last call.
     pub(super) fn keep(&mut self, changes: &mut StateChanges) -> Result<(), postcard::Error> {
+        self.kept = true;
         let name = |kind: u8, number: u64| [&[kind][..], &number.to_be_bytes()].concat();
         let header = Header {
             next_serial: self.events.next_serial,
@@ -118,6 +119,7 @@ impl Weigh {
 
     /// Takes up what checkpoints wrote.
     pub(super) fn take_up(&mut self, entries: StateChanges) -> Result<(), String> {
+        self.kept = entries.iter().next().is_some();
         let mut incidents: Vec<(Told, u64)> = Vec::new();
         let mut edges: Vec<(u32, Vec<StoredEdge>)> = Vec::new();
         let mut slots: HashMap<u64, u32, ahash::RandomState> = HashMap::default();

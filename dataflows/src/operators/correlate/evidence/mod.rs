@@ -80,6 +80,8 @@ struct Weigh {
     changed: BTreeMap<u64, u32>,
     /// The last instant of that span.
     update_at: i64,
+    /// Whether there is a checkpoint.
+    kept: bool,
     /// Names of incidents that the last checkpoint may have and that are no more.
     removed_names: BTreeSet<u64>,
     /// Clusters that have come to `max_events`.
@@ -189,6 +191,7 @@ impl Weigh {
             timers: Timers::default(),
             changed: BTreeMap::new(),
             update_at: LAST_TIME,
+            kept: false,
             removed_names: BTreeSet::new(),
             sealed: Vec::new(),
             changelog: Changelog::default(),
@@ -527,7 +530,13 @@ impl Weigh {
             if let Some((_, false)) = self.withdrawn.remove(&id) {
                 self.unmatched += 1;
             }
-            self.unsaved_withdrawn.insert(id);
+            match self.kept {
+                true => drop(self.unsaved_withdrawn.insert(id)),
+                false => drop(self.unsaved_withdrawn.remove(&id)),
+            }
+        }
+        if !self.kept {
+            self.removed_names.clear();
         }
     }
 
