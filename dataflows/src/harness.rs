@@ -107,7 +107,7 @@ fn drive(
     mut workers: usize,
     restarts: &[(usize, usize)],
 ) -> Told {
-    let hosts = |n: usize| -> Vec<Host> { (0..n).map(|_| Host::new(step, inputs).unwrap()).collect() };
+    let hosts = |n: usize| -> Vec<Host> { (0..n).map(|worker| Host::new(step, inputs).unwrap().of_worker(worker)).collect() };
     let mut running = hosts(workers);
     let mut stored: BTreeMap<(KeyGroup, Vec<u8>), Vec<u8>> = BTreeMap::new();
     let (mut all_rows, mut all_late) = (Vec::new(), Vec::new());
@@ -172,6 +172,7 @@ fn drive(
 fn route(route: &Route, batch: &Batch, workers: usize) -> Vec<(usize, Batch)> {
     match route {
         Route::Stay => vec![(0, batch.clone())],
+        Route::All => (0..workers).map(|worker| (worker, batch.clone())).collect(),
         Route::Key(columns) => {
             let columns: Vec<&ArrayRef> = columns.iter().map(|&c| batch.rows.column(c)).collect();
             let mut shares: BTreeMap<usize, Vec<u32>> = BTreeMap::new();

@@ -70,10 +70,14 @@ pub struct Host {
     operator: Box<dyn Operator>,
     inputs: Vec<Input>,
     watermark: EventTime,
+    /// Whether it is the one that tells of what all workers have alike.
+    tells: bool,
 }
 
 struct Input {
     order: InputOrder,
+    /// Whether each worker has the same rows.
+    everywhere: bool,
     schema: SchemaRef,
     /// Rows whose time the watermark has not passed; of an input by moment, whose moment, which stands before
     /// their columns.
@@ -87,6 +91,8 @@ const OPERATOR_STATE: u8 = 0;
 const HELD_ROWS: u8 = 1;
 const WATERMARK: u8 = 2;
 const LATE_ROWS: u8 = 3;
+/// Before the kind: that every worker has it alike.
+const EVERYWHERE: u8 = 4;
 
 impl Host {
     /// A host with a fresh operator.
@@ -96,10 +102,11 @@ impl Host {
     pub fn new(step: &PlannedStep, inputs: &[SchemaRef]) -> Result<Host, OperatorError> {
         let key = |route: &Route| match route {
             Route::Key(columns) => columns.clone(),
-            Route::Stay => Vec::new(),
+            Route::Stay | Route::All => Vec::new(),
         };
         let inputs = step.inputs.iter().zip(inputs).map(|(plan, schema)| Input {
             order: plan.order,
+            everywhere: plan.route == Route::All,
             schema: schema.clone(),
             held: match plan.order {
                 InputOrder::Moment { .. } => Held::new(
@@ -110,7 +117,14 @@ impl Host {
             },
             late: Late::new(schema.clone(), &key(&plan.route)),
         });
-        Ok(Host { operator: (step.operator)()?, inputs: inputs.collect(), watermark: EventTime::MIN })
+        let inputs = inputs.collect();
+        Ok(Host { operator: (step.operator)()?, inputs, watermark: EventTime::MIN, tells: true })
+    }
+
+    /// The same of a worker: of what all have alike the first one tells.
+    #[must_use]
+    pub fn of_worker(self, worker: usize) -> Host {
+        Host { tells: worker == 0, ..self }
     }
 
     /// Runs one epoch. `arrived` holds each input's batches, in any order. Where no row is behind,
@@ -144,7 +158,9 @@ impl Host {
                         };
                         let in_time = take_record_batch(&batch.rows, &UInt32Array::from(in_time))?;
                         input.held.add(in_time, batch.origin);
-                        input.set_aside(place, &batch, late, before, &mut out)?;
+                        if self.tells || !input.everywhere {
+                            input.set_aside(place, &batch, late, before, &mut out)?;
+                        }
                     }
                     input.held.release(watermark)?.into_iter().map(Batch::derived).collect()
                 }
@@ -198,9 +214,18 @@ impl Host {
     pub fn checkpoint(&mut self, changes: &mut StateChanges) -> Result<(), OperatorError> {
         self.collect(changes)?;
         for (index, input) in self.inputs.iter_mut().enumerate() {
-            input.held.checkpoint(&[HELD_ROWS, index as u8], changes)?;
+            match input.everywhere {
+                false => input.held.checkpoint(&[HELD_ROWS, index as u8], changes)?,
+                true if self.tells => input.held.checkpoint(&[EVERYWHERE, HELD_ROWS, index as u8], changes)?,
+                true => {}
+            }
             let name: &[u8] = if index == 0 { &[LATE_ROWS] } else { &[LATE_ROWS, index as u8] };
             input.late.checkpoint(name, changes)?;
+        }
+        if self.tells
+            && let Some(common) = self.operator.common()?
+        {
+            changes.put(KeyGroup(0), &[EVERYWHERE, OPERATOR_STATE], &common);
         }
         changes.put(KeyGroup(0), &[WATERMARK], &self.watermark.0.to_le_bytes());
         Ok(())
@@ -213,12 +238,21 @@ impl Host {
     /// When the state cannot be understood.
     pub fn restore(&mut self, entries: StateChanges) -> Result<(), OperatorError> {
         let mut own = StateChanges::default();
+        let mut common = None;
         for change in entries.iter() {
             let Some(value) = change.value else { continue };
-            match change.key.first() {
-                Some(&OPERATOR_STATE) => own.put(change.group, &change.key[1..], value),
+            let key = match change.key {
+                [EVERYWHERE, OPERATOR_STATE] => {
+                    common = Some(value);
+                    continue;
+                }
+                [EVERYWHERE, key @ ..] => key,
+                key => key,
+            };
+            match key.first() {
+                Some(&OPERATOR_STATE) => own.put(change.group, &key[1..], value),
                 Some(&kind @ (HELD_ROWS | LATE_ROWS)) => {
-                    let input = change.key.get(1).map_or(0, |&input| usize::from(input));
+                    let input = key.get(1).map_or(0, |&input| usize::from(input));
                     let input = self.inputs.get_mut(input);
                     let input = input
                         .ok_or_else(|| OperatorError::State("restore rows of an unknown input".into()))?;
@@ -235,12 +269,15 @@ impl Host {
                 _ => return Err(OperatorError::State("restore an entry of an unknown kind".into())),
             }
         }
+        if let Some(common) = common {
+            self.operator.restore_common(common)?;
+        }
         self.operator.restore(own)
     }
 
     /// Whether a state entry belongs to every worker rather than to its key group's owner.
     pub fn is_shared(key: &[u8]) -> bool {
-        key == [WATERMARK]
+        key == [WATERMARK] || key.first() == Some(&EVERYWHERE)
     }
 }
 

@@ -140,8 +140,12 @@ impl<S: Default> Keyed<S> {
         self.slots.iter().enumerate().filter(|(_, slot)| slot.live).map(|(number, _)| number as u32)
     }
 
+    /// Whether the last checkpoint has keys that are gone.
+    pub(crate) fn has_removed(&self) -> bool {
+        !self.removed.is_empty()
+    }
+
     /// How many keys have a state.
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.numbers.len()
     }

@@ -82,6 +82,23 @@ pub trait Operator {
     /// # Errors
     /// When the state cannot be understood, saying why.
     fn restore(&mut self, entries: StateChanges) -> Result<(), OperatorError>;
+
+    /// What every worker's operator knows alike, as it comes by [`crate::plan::Route::All`]; one of them is asked with each
+    /// checkpoint, which has what was told last. `None` if there is no such thing, or it is as it was told before.
+    ///
+    /// # Errors
+    /// When it cannot be encoded.
+    fn common(&mut self) -> Result<Option<Vec<u8>>, OperatorError> {
+        Ok(None)
+    }
+
+    /// Takes up what [`Self::common`] told last. Called before [`Self::restore`].
+    ///
+    /// # Errors
+    /// When it cannot be understood, saying why.
+    fn restore_common(&mut self, _common: &[u8]) -> Result<(), OperatorError> {
+        Err(OperatorError::State("restore what all workers know alike: this step has nothing of that kind".into()))
+    }
 }
 
 /// What an operator emitted in an epoch.

@@ -172,6 +172,8 @@ pub enum Route {
     /// The one that owns the key group of these columns (indices into the input's schema). With no
     /// column, one worker gets all.
     Key(Vec<usize>),
+    /// Every worker: what decides about the rows of all keys.
+    All,
 }
 
 /// A whole job, ready to run.

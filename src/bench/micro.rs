@@ -122,7 +122,7 @@ fn decode(plan: &Plan, chunks: &[RawRecords]) -> Result<Vec<Batch>, BenchError> 
 fn partition(plan: &Plan, batches: &[Batch]) -> Result<usize, BenchError> {
     let columns = plan.steps.iter().flat_map(|step| &step.step.inputs).find_map(|input| match &input.route {
         Route::Key(columns) => Some(columns.clone()),
-        Route::Stay => None,
+        Route::Stay | Route::All => None,
     });
     let columns = columns.unwrap_or_default();
     let mut hasher = KeyHasher::default();

@@ -79,7 +79,7 @@ pub fn key_of(plan: &Plan, step: usize) -> Vec<String> {
             Route::Key(columns) => {
                 columns.iter().map(|&c| plan.schema(from).field(c).name().clone()).collect()
             }
-            Route::Stay => Vec::new(),
+            Route::Stay | Route::All => Vec::new(),
         },
         _ => Vec::new(),
     }

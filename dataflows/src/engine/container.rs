@@ -104,6 +104,8 @@ pub(super) enum Router {
     Worker(usize),
     /// The owner of each row's key group gets it.
     Key { columns: Vec<usize>, hasher: KeyHasher, shares: Vec<Vec<u32>> },
+    /// Every worker gets all.
+    All,
 }
 
 impl Router {
@@ -124,6 +126,11 @@ impl Distributor<BatchContainer> for Router {
     ) {
         match self {
             Router::Worker(index) => Message::push_at(container, time.clone(), &mut pushers[*index]),
+            Router::All => {
+                for pusher in pushers {
+                    Message::push_at(&mut container.clone(), time.clone(), pusher);
+                }
+            }
             Router::Key { columns, hasher, shares } => {
                 let Some(batch) = container.take() else { return };
                 let keys: Vec<&ArrayRef> = columns.iter().map(|&c| batch.rows.column(c)).collect();

@@ -120,13 +120,13 @@ pub(super) fn step<'scope>(
     let step = &plan.steps[index];
     let schemas: Vec<_> = step.from.iter().map(|&from| plan.schema(from).clone()).collect();
     let failed = |error| EngineError::Step { step: step.name.clone(), error };
-    let mut host = Host::new(&step.step, &schemas).map_err(failed)?;
+    let me = scope.index();
+    let mut host = Host::new(&step.step, &schemas).map_err(failed)?.of_worker(me);
     if let Some(remembered) = remembered {
         host.restore(remembered).map_err(failed)?;
     }
     let name = step.name.clone();
     let peers = scope.peers();
-    let me = scope.index();
 
     let mut builder = OperatorBuilder::new(format!("{} {name}", step.verb), scope);
     let mut handles = Vec::with_capacity(inputs.len());
@@ -135,6 +135,7 @@ pub(super) fn step<'scope>(
         let pact = DistributorPact(move |_| match route {
             Route::Stay => Router::Worker(me),
             Route::Key(columns) => Router::key(columns, peers),
+            Route::All => Router::All,
         });
         handles.push(builder.new_input(stream, pact));
     }
@@ -146,6 +147,7 @@ pub(super) fn step<'scope>(
     let names: Vec<String> = step.from.iter().map(|&from| plan.name_of(from)).collect();
     let sources: Vec<String> = plan.sources.iter().map(|source| source.name.clone()).collect();
     let has_ledger = plan.late_ledger.is_some();
+    let routes: Vec<Route> = step.step.inputs.iter().map(|input| input.route.clone()).collect();
     builder.build(move |_| {
         let mut pending: BTreeMap<u64, Pending> = BTreeMap::new();
         let mut told: BTreeMap<u64, Tick> = BTreeMap::new();
@@ -155,6 +157,8 @@ pub(super) fn step<'scope>(
         // processes, they must not seem complete.
         let mut unfinished: Vec<Pending> = Vec::new();
         let width = handles.len();
+        // What everybody gets counts once, and not among the rows.
+        let everywhere: Vec<bool> = routes.iter().map(|route| *route == Route::All).collect();
         move |frontiers| {
             let counters = &metrics.steps[index];
             for (place, handle) in handles.iter_mut().enumerate() {
@@ -169,7 +173,9 @@ pub(super) fn step<'scope>(
                     if let Some(batch) = container.take() {
                         let of_table = counters.verb == "join" && place > 0;
                         let counter = if of_table { &counters.table_rows } else { &counters.rows_in };
-                        count(counter, batch.rows.num_rows());
+                        if !everywhere[place] || me == 0 {
+                            count(counter, batch.rows.num_rows());
+                        }
                         epoch.arrived[place].push(batch);
                     }
                 });

@@ -99,6 +99,12 @@
 //! What stands in such a call may be any expression over one row: `SUM(A.bytes / 1024)`. In a measure, which sees the whole
 //! match, a column alone is that of its last row.
 //!
+//! # Rules that change
+//!
+//! With `rules` the patterns come on a second stream, and may change while the job runs: see [`rules`]. What is told of a match
+//! then has the columns `rule` and `version`, its measures as JSON in `measures`, and beside `matched` and `timed_out` there are
+//! outcomes that tell of changes, with a `reason` where one is refused.
+//!
 //! # Bounds and cost
 //!
 //! A partial trace takes some 50 bytes of a checkpoint beside its running values (see `running.rs`), however many rows it
@@ -115,6 +121,7 @@
 
 mod attempt;
 mod automaton;
+mod changing;
 mod growth;
 mod known;
 mod nodes;
@@ -124,6 +131,7 @@ mod partial;
 mod pattern;
 mod plan;
 mod references;
+mod rules;
 mod running;
 mod spec;
 #[cfg(test)]
@@ -132,6 +140,8 @@ mod tests;
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
+
+pub use rules::{Replaced, RulesSpec};
 
 /// Recognizes patterns over the rows of a key.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -142,8 +152,12 @@ pub struct RecognizeSpec {
     /// Rows of the same values in these columns are looked at together. With none, all rows are.
     #[serde(default)]
     pub key: Vec<String>,
-    /// The pattern, of variables: `A B+? (C | D){2,4} !N E`, or `A !B within 5m`.
+    /// The pattern, of variables: `A B+? (C | D){2,4} !N E`, or `A !B within 5m`. Needed if there are no `rules`.
+    #[serde(default)]
     pub pattern: String,
+    /// Rules that come on a stream of their own, and may change while the job runs, instead of one pattern here.
+    #[serde(default)]
+    pub rules: Option<RulesSpec>,
     /// For each variable a condition in SQL that its rows satisfy: over the row's columns and over the rows that the match
     /// has so far, as `PREV(x)`, `LAST(A.x)`, `COUNT(A.*)`. A variable without one is satisfied by any row.
     #[serde(default)]

@@ -196,6 +196,35 @@ impl Recognize {
         }
     }
 
+    /// Lets no row begin a match any more.
+    pub(super) fn begin_no_more(&mut self) {
+        // Nobody else has the plan of a rule.
+        if let Some(plan) = Arc::get_mut(&mut self.plan) {
+            plan.first_variables = 0;
+        }
+    }
+
+    /// Gives up all that has begun. How many partial matches that were.
+    pub(super) fn abandon(&mut self) -> usize {
+        let mut given_up = 0;
+        for key in self.keys.numbers().collect::<Vec<_>>() {
+            given_up += self.keys.get(key).attempts.iter().map(Attempt::size).sum::<usize>();
+            self.keys.remove(key);
+        }
+        self.timers.clear();
+        given_up
+    }
+
+    /// Whether nothing has begun that is not over.
+    pub(super) fn is_idle(&self) -> bool {
+        self.keys.len() == 0
+    }
+
+    /// Whether the last checkpoint has something that is gone.
+    pub(super) fn has_removed(&self) -> bool {
+        self.keys.has_removed()
+    }
+
     /// How many keys there are, and partial matches of all of them.
     #[cfg(test)]
     pub(super) fn size(&self) -> (usize, usize) {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use levada_types::{Batch, TIME_COLUMN};
 
+use super::changing::Changing;
 use super::automaton::{Automaton, To, Variables, bit, steps};
 use super::operator::Recognize;
 use super::pattern::{self, Pattern, Place, Tree, problem};
@@ -30,10 +31,24 @@ pub(super) const ROWS: &str = "rows";
 
 impl StepSpec for RecognizeSpec {
     fn inputs(&self) -> Vec<(Vec<&'static str>, &str)> {
-        vec![(vec!["from"], &self.from)]
+        let mut inputs = vec![(vec!["from"], self.from.as_str())];
+        // All workers get the changes, and one of them once more: it tells of them.
+        let changes = |rules| (vec!["rules", "from"], rules);
+        inputs.extend(self.rules.iter().flat_map(|rules| [&rules.from; 2]).map(|from| changes(from.as_str())));
+        inputs
     }
 
     fn plan(&self, inputs: &[SchemaRef], cx: &mut PlanContext<'_>) -> Option<PlannedStep> {
+        if let (Some(rules), [input, changes, _]) = (&self.rules, inputs) {
+            let plan = Arc::new(self.checked_rules(rules, input, changes, cx)?);
+            let route = [Route::Key(plan.key_columns.clone()), Route::All, Route::Key(Vec::new())];
+            return Some(PlannedStep {
+                schema: plan.schema.clone(),
+                inputs: route.into_iter().map(|route| PlannedInput { order: InputOrder::Time, route }).collect(),
+                operator: Arc::new(move || Ok(Box::new(Changing::new(plan.clone())))),
+                stateless: false,
+            });
+        }
         let plan = Arc::new(self.checked(inputs.first()?, cx)?);
         Some(PlannedStep {
             schema: plan.schema.clone(),
@@ -45,6 +60,12 @@ impl StepSpec for RecognizeSpec {
 
     fn demand(&self, inputs: &[SchemaRef], _output: &ColumnSet) -> Vec<ColumnSet> {
         let Some(input) = inputs.first() else { return Vec::new() };
+        if let Some(rules) = &self.rules {
+            // Of the rows a rule may ask for any column.
+            let all = input.fields().iter().map(|field| field.name().clone()).filter(|name| name != TIME_COLUMN);
+            let of_rules: ColumnSet = [&rules.name, &rules.definition].into_iter().cloned().collect();
+            return vec![all.collect(), of_rules.clone(), of_rules];
+        }
         let variables = pattern::parse(&self.pattern).map(|pattern| pattern.variables).unwrap_or_default();
         let mut references = References::new(input, &variables);
         let mut needed: ColumnSet = self.key.iter().cloned().collect();
@@ -64,6 +85,10 @@ impl RecognizeSpec {
     /// The step to run; reports every problem.
     pub(super) fn checked(&self, input: &Schema, cx: &mut PlanContext<'_>) -> Option<RecognizePlan> {
         let before = cx.problems.len();
+        if self.pattern.is_empty() {
+            cx.problem(["pattern"], "there is none; with `rules`, patterns come on a stream");
+            return None;
+        }
         cx.check_columns("key", &self.key, input);
         let within_ms = self.within.as_ref().and_then(|text| cx.duration(["within"], text));
         if within_ms == Some(0) {

@@ -1,4 +1,4 @@
-//! Tests of the step: against a slow reference, by hand, under a flood, and of what is refused.
+//! Tests of the step: against a slow reference, by hand, under a flood, of what is refused, and of rules that change.
 
 mod bounds;
 mod by_hand;
@@ -6,3 +6,4 @@ mod equal;
 mod histories;
 mod reference;
 mod refused;
+mod rules;
