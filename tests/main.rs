@@ -27,6 +27,7 @@ mod patterns;
 mod redis;
 mod reference;
 mod resume;
+mod rules;
 mod same_bytes;
 mod shop;
 mod simulated;

@@ -115,7 +115,8 @@ fn steps(out: &mut String, plan: &Plan) -> std::fmt::Result {
         writeln!(out, "\nsteps")?;
     }
     for (index, step) in plan.steps.iter().enumerate() {
-        let from: Vec<String> = step.from.iter().map(|&stream| plan.name_of(stream)).collect();
+        let mut from: Vec<String> = step.from.iter().map(|&stream| plan.name_of(stream)).collect();
+        from.dedup();
         let key = key_of(plan, index);
         let by = if key.is_empty() { String::new() } else { format!(" by {}", key.join(", ")) };
         writeln!(out, "  {}: {} of {}{by}", step.name, step.verb, from.join(" and "))?;

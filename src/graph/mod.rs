@@ -115,7 +115,13 @@ impl Graph {
         let mut edges = Vec::new();
         for (index, step) in plan.steps.iter().enumerate() {
             let inputs = step.from.iter().enumerate();
-            edges.extend(inputs.map(|(input, &stream)| edge(stream, sources + index, input)));
+            for (input, &stream) in inputs {
+                let edge = edge(stream, sources + index, input);
+                // What a step reads for two reasons is one edge.
+                if !edges.contains(&edge) {
+                    edges.push(edge);
+                }
+            }
         }
         for (index, sink) in plan.sinks.iter().enumerate() {
             edges.push(edge(sink.from, sources + steps + index, 0));
