@@ -46,7 +46,8 @@ fn site() -> (TempDir, PathBuf) {
     let mut seed = 5;
     let mut logins = String::new();
     for second in 0..LOGINS {
-        let (user, status) = (random(&mut seed, 200), ["failed", "failed", "ok"][random(&mut seed, 3) as usize]);
+        let (user, status) =
+            (random(&mut seed, 200), ["failed", "failed", "ok"][random(&mut seed, 3) as usize]);
         let at = 1_704_067_200_000 + second * 1000 - random(&mut seed, 2) * 1000;
         writeln!(logins, r#"{{"user":"u{user}","status":"{status}","at":{at}}}"#).unwrap();
     }
@@ -86,7 +87,8 @@ fn run(job: &Path, options: &[&str]) -> Command {
 }
 
 fn written(job: &Path) -> BTreeMap<String, String> {
-    let export = succeed(levada(&["topics", "export", "guarded", "--with-position"], &job.with_file_name("data")));
+    let export =
+        succeed(levada(&["topics", "export", "guarded", "--with-position"], &job.with_file_name("data")));
     BTreeMap::from([("guarded".to_string(), export)])
 }
 
@@ -107,8 +109,14 @@ fn workers_and_kills_do_not_show_and_what_cannot_be_is_refused() {
     let total = held(&job.with_file_name("data"), "guarded");
     let (mut seed, mut struck) = (7, 0);
     for round in 0..4 {
-        let options =
-            ["--workers", ["1", "4", "2"][round % 3], "--state", state.to_str().unwrap(), "--set", "job.checkpoint=20ms"];
+        let options = [
+            "--workers",
+            ["1", "4", "2"][round % 3],
+            "--state",
+            state.to_str().unwrap(),
+            "--set",
+            "job.checkpoint=20ms",
+        ];
         let mut child = run(&killed, &options).stderr(Stdio::null()).spawn().unwrap();
         let wanted = total * round as u64 / 6 + random(&mut seed, total / 8);
         until(&mut child, &data, "guarded", wanted.max(1));
@@ -124,11 +132,15 @@ fn workers_and_kills_do_not_show_and_what_cannot_be_is_refused() {
     // Of 40 changes a fifth cannot be, a fifth removes, and of the second rule only the first is new.
     assert_eq!([count("rule_refused"), count("rule_removed"), count("rule_set")], [8, 8, 17]);
     let refused = rows.iter().find(|row| row["outcome"] == "rule_refused").unwrap();
-    assert_eq!(refused["reason"], "define.F: there is no column `state`; pattern: a partial match would wait for a row of `S` for ever");
+    assert_eq!(
+        refused["reason"],
+        "define.F: there is no column `state`; pattern: a partial match would wait for a row of `S` for ever"
+    );
     assert!(count("matched") > 500, "{}", count("matched"));
-    let guessed: Vec<&Value> = rows.iter().filter(|row| row["rule"] == "guessed" && row["outcome"] == "matched").collect();
+    let guessed: Vec<&Value> =
+        rows.iter().filter(|row| row["rule"] == "guessed" && row["outcome"] == "matched").collect();
     let least = |row: &&Value| match row["version"].as_i64().unwrap() {
-        1 => row["first_at"].as_str() < Some("2024-01-01T01") ,
+        1 => row["first_at"].as_str() < Some("2024-01-01T01"),
         _ => true,
     };
     assert!(guessed.iter().all(|row| row["measures"]["failures"].as_i64() >= Some(3)));

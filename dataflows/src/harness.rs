@@ -107,7 +107,9 @@ fn drive(
     mut workers: usize,
     restarts: &[(usize, usize)],
 ) -> Told {
-    let hosts = |n: usize| -> Vec<Host> { (0..n).map(|worker| Host::new(step, inputs).unwrap().of_worker(worker)).collect() };
+    let hosts = |n: usize| -> Vec<Host> {
+        (0..n).map(|worker| Host::new(step, inputs).unwrap().of_worker(worker)).collect()
+    };
     let mut running = hosts(workers);
     let mut stored: BTreeMap<(KeyGroup, Vec<u8>), Vec<u8>> = BTreeMap::new();
     let (mut all_rows, mut all_late) = (Vec::new(), Vec::new());

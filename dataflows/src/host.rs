@@ -216,7 +216,9 @@ impl Host {
         for (index, input) in self.inputs.iter_mut().enumerate() {
             match input.everywhere {
                 false => input.held.checkpoint(&[HELD_ROWS, index as u8], changes)?,
-                true if self.tells => input.held.checkpoint(&[EVERYWHERE, HELD_ROWS, index as u8], changes)?,
+                true if self.tells => {
+                    input.held.checkpoint(&[EVERYWHERE, HELD_ROWS, index as u8], changes)?
+                }
                 true => {}
             }
             let name: &[u8] = if index == 0 { &[LATE_ROWS] } else { &[LATE_ROWS, index as u8] };

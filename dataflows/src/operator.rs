@@ -97,7 +97,9 @@ pub trait Operator {
     /// # Errors
     /// When it cannot be understood, saying why.
     fn restore_common(&mut self, _common: &[u8]) -> Result<(), OperatorError> {
-        Err(OperatorError::State("restore what all workers know alike: this step has nothing of that kind".into()))
+        Err(OperatorError::State(
+            "restore what all workers know alike: this step has nothing of that kind".into(),
+        ))
     }
 }
 
