@@ -147,7 +147,10 @@ pub(super) fn step<'scope>(
     let names: Vec<String> = step.from.iter().map(|&from| plan.name_of(from)).collect();
     let sources: Vec<String> = plan.sources.iter().map(|source| source.name.clone()).collect();
     let has_ledger = plan.late_ledger.is_some();
-    let routes: Vec<Route> = step.step.inputs.iter().map(|input| input.route.clone()).collect();
+    // What comes to everybody says what is to be done, and is no row that it is done with.
+    let inputs = || step.from.iter().zip(&step.step.inputs);
+    let says = |from| inputs().any(|(other, input)| other == from && input.route == Route::All);
+    let are_rows: Vec<bool> = step.from.iter().map(|from| !says(from)).collect();
     builder.build(move |_| {
         let mut pending: BTreeMap<u64, Pending> = BTreeMap::new();
         let mut told: BTreeMap<u64, Tick> = BTreeMap::new();
@@ -157,8 +160,6 @@ pub(super) fn step<'scope>(
         // processes, they must not seem complete.
         let mut unfinished: Vec<Pending> = Vec::new();
         let width = handles.len();
-        // What everybody gets counts once, and not among the rows.
-        let everywhere: Vec<bool> = routes.iter().map(|route| *route == Route::All).collect();
         move |frontiers| {
             let counters = &metrics.steps[index];
             for (place, handle) in handles.iter_mut().enumerate() {
@@ -173,7 +174,7 @@ pub(super) fn step<'scope>(
                     if let Some(batch) = container.take() {
                         let of_table = counters.verb == "join" && place > 0;
                         let counter = if of_table { &counters.table_rows } else { &counters.rows_in };
-                        if !everywhere[place] || me == 0 {
+                        if are_rows[place] {
                             count(counter, batch.rows.num_rows());
                         }
                         epoch.arrived[place].push(batch);
