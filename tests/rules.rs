@@ -132,17 +132,14 @@ fn workers_and_kills_do_not_show_and_what_cannot_be_is_refused() {
     // Of 40 changes a fifth cannot be, a fifth removes, and of the second rule only the first is new.
     assert_eq!([count("rule_refused"), count("rule_removed"), count("rule_set")], [8, 8, 17]);
     let refused = rows.iter().find(|row| row["outcome"] == "rule_refused").unwrap();
-    assert_eq!(
-        refused["reason"],
-        "define.F: there is no column `state`; pattern: a partial match would wait for a row of `S` for ever"
-    );
+    let reason = refused["reason"].as_str().unwrap();
+    assert!(reason.contains("define.F: there is no column `state`"), "{reason}");
     assert!(count("matched") > 500, "{}", count("matched"));
-    let guessed: Vec<&Value> =
-        rows.iter().filter(|row| row["rule"] == "guessed" && row["outcome"] == "matched").collect();
-    let least = |row: &&Value| match row["version"].as_i64().unwrap() {
-        1 => row["first_at"].as_str() < Some("2024-01-01T01"),
-        _ => true,
-    };
-    assert!(guessed.iter().all(|row| row["measures"]["failures"].as_i64() >= Some(3)));
-    assert!(guessed.iter().filter(|row| row["version"] == 1).count() > 0 && guessed.iter().all(least));
+    let guessed = |row: &&Value| row["rule"] == "guessed" && row["outcome"] == "matched";
+    for row in rows.iter().filter(guessed) {
+        // It is removed after its second version, and begins anew with the first.
+        assert!((1..=2).contains(&row["version"].as_i64().unwrap()), "{row}");
+        assert!(row["measures"]["failures"].as_i64() >= Some(3), "{row}");
+    }
+    assert!([1, 2].iter().all(|version| rows.iter().filter(guessed).any(|row| row["version"] == *version)));
 }
