@@ -313,11 +313,13 @@ async fn the_gateway_lists_and_takes_actions() {
     assert_eq!(answer.json(), json!({ "topic": "pages.actions", "partition": 0, "offset": 0 }));
     until("a is acknowledged", "/v1/alerts", |listed| state(listed, "a")["acknowledged_by"] == "ann").await;
 
-    let silence = json!({ "matchers": "service=b", "for": "2h", "id": "s", "by": "bob", "comment": "known" });
+    let silence =
+        json!({ "matchers": "service=b", "for": "2h", "id": "s 1/2", "by": "bob", "comment": "known" });
     let answer = ask(address, "POST", "/v1/silences", JSON, Some(silence)).await;
-    assert_eq!((answer.status, &answer.json()["id"]), (202, &json!("s")));
-    until("b is silenced", "/v1/alerts", |listed| state(listed, "b")["by"] == "s").await;
-    let silences = until("it is listed", "/v1/silences", |listed| listed["silences"][0]["id"] == "s").await;
+    assert_eq!((answer.status, &answer.json()["id"]), (202, &json!("s 1/2")));
+    until("b is silenced", "/v1/alerts", |listed| state(listed, "b")["by"] == "s 1/2").await;
+    let silences =
+        until("it is listed", "/v1/silences", |listed| listed["silences"][0]["id"] == "s 1/2").await;
     assert_eq!(
         (&silences["silences"][0]["comment"], &silences["silences"][0]["state"]),
         (&json!("known"), &json!("active"))
@@ -327,7 +329,7 @@ async fn the_gateway_lists_and_takes_actions() {
     let said = site.refused("ack", &["service=a", "--by", "ann"]);
     assert!(said.contains("POST /v1/alerts/acknowledge"), "{said}");
 
-    let answer = ask(address, "DELETE", "/v1/silences/s?by=bob", "", None).await;
+    let answer = ask(address, "DELETE", "/v1/silences/s%201%2F2?by=bob", "", None).await;
     assert_eq!(answer.status, 202);
     until("it has ended", "/v1/silences", |listed| listed["silences"] == json!([])).await;
 
@@ -344,6 +346,13 @@ async fn the_gateway_lists_and_takes_actions() {
         ),
         (acknowledge, JSON, json!({}), 422, "field `matchers`"),
         (acknowledge, JSON, json!({ "matchers": "service" }), 422, "field `matchers`"),
+        (
+            "/v1/silences",
+            JSON,
+            json!({ "matchers": "service!=a", "for": "1h" }),
+            422,
+            "a matcher that does not match what is empty",
+        ),
         (
             acknowledge,
             JSON,

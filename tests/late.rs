@@ -204,6 +204,24 @@ fn late_rows_go_back_where_they_came_from_each_once() {
     assert_eq!(rows("owned", &site.data()).len(), 4, "the four that are in time");
 }
 
+#[test]
+fn a_row_gets_the_newest_time_of_its_own_partition() {
+    let site = Site::new("2");
+    site.produce("shops", "{\"shop\":\"a\",\"owner\":\"o\",\"at\":\"2024-01-01T00:00:00Z\"}\n");
+    site.produce("orders", &order(1, "a", 10));
+    site.produce("orders", &order(2, "d", 50));
+    site.produce("orders", &order(3, "a", 1));
+    let placed = succeed(levada(&["topics", "export", "orders", "--with-position"], &site.data()));
+    let of = |key: &str| placed.lines().find(|line| line.contains(key)).map(|line| line[..14].to_string());
+    assert_ne!(of("\"key\":\"a\""), of("\"key\":\"d\""), "two partitions: {placed}");
+    site.run(&[]);
+    site.late("inject", &["--step", "owned", "--set-time", "at"]);
+    let orders = rows("orders", &site.data());
+    let given_back: Vec<&Value> = orders.iter().filter(|row| row["id"] == 3).collect();
+    assert_eq!(given_back.len(), 2, "{given_back:?}");
+    assert!(given_back.iter().any(|row| row["at"] == "2024-01-01T00:00:10Z"), "{given_back:?}");
+}
+
 /// Many orders of 3 partitions, some of them late.
 fn many() -> Site {
     let site = Site::new("3");

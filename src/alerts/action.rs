@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use levada_connectors::codec::timestamp;
-use levada_dataflows::operators::alert::check_matchers;
+use levada_dataflows::operators::alert::{check_matchers, check_silence};
 use serde_json::{Map, Value};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -105,6 +105,7 @@ impl Action {
                 if self.matchers.trim().is_empty() {
                     return Err(("matchers", "a silence needs a matcher, as `service=\"shop\"`".into()));
                 }
+                check_silence(&self.matchers).map_err(|problem| ("matchers", problem))?;
                 if self.id.is_empty() {
                     let text =
                         format!("{now_ms} {} {} {ends_ms} {}", self.matchers, self.by, std::process::id());

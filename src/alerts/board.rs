@@ -15,8 +15,11 @@ const BLOCK_BYTES: usize = 8 << 20;
 /// What the states of an alert are called; other rows of its history are events.
 const STATES: [&str; 7] = ["pending", "firing", "silenced", "inhibited", "muted", "suppressed", "resolved"];
 
-/// When a row was told: its time, and its place in that instant.
-type When = (String, i64);
+/// What was over for so long, in milliseconds of the history's time, is forgotten.
+const FORGOTTEN_AFTER_MS: i64 = 3_600_000;
+
+/// When a row was told: its time, in milliseconds, and its place in that instant.
+type When = (i64, i64);
 
 /// All that the history says.
 #[derive(Debug, Default)]
@@ -25,6 +28,8 @@ pub struct Board {
     places: BTreeMap<(String, u32), u64>,
     alerts: BTreeMap<String, Shown>,
     silences: BTreeMap<String, (When, bool, Value)>,
+    /// The newest time of a row.
+    newest_ms: i64,
 }
 
 #[derive(Debug, Default)]
@@ -88,7 +93,21 @@ impl Board {
             }
         }
         self.alerts.values_mut().for_each(Shown::shrink);
+        if left == 0 {
+            self.forget();
+        }
         Ok(left)
+    }
+
+    /// Forgets what has been over for long. That is done where all has been read: of another partition a row of before may
+    /// still come.
+    fn forget(&mut self) {
+        let oldest = self.newest_ms.saturating_sub(FORGOTTEN_AFTER_MS);
+        self.alerts.retain(|_, shown| !shown.is_over() || shown.last.0.0 >= oldest);
+        self.silences.retain(|_, ((at, _), set, silence)| {
+            let ends = time(silence, "ends_at").filter(|_| *set).unwrap_or(*at);
+            ends.max(*at) >= oldest
+        });
     }
 
     /// Takes a row in; in whatever order they come, the last one counts.
@@ -97,7 +116,9 @@ impl Board {
         if text("record") != "history" {
             return;
         }
-        let when = (text("at").to_owned(), row["sequence"].as_i64().unwrap_or_default());
+        let Some(at) = time(&row, "at") else { return };
+        self.newest_ms = self.newest_ms.max(at);
+        let when = (at, row["sequence"].as_i64().unwrap_or_default());
         let status = text("status");
         if let ("silence_set" | "silence_expired", Some(id)) = (status, row["by"].as_str()) {
             let silence = self.silences.entry(id.to_owned()).or_default();
@@ -109,7 +130,7 @@ impl Board {
         let Some(fingerprint) = row["fingerprint"].as_str().filter(|_| status != "dropped") else { return };
         let shown = self.alerts.entry(fingerprint.to_owned()).or_default();
         if STATES.contains(&status) && shown.state.0 <= when {
-            shown.state = (when.clone(), row.clone());
+            shown.state = (when, row.clone());
         }
         if shown.last.0 <= when {
             shown.last = (when, row);
@@ -139,9 +160,7 @@ impl Board {
 
     /// The silences that have not ended, by id; `pending` if they have yet to begin.
     pub fn silences(&self, now_ms: i64) -> Vec<Value> {
-        let ms = |silence: &Value, name: &str| {
-            super::time_ms(silence[name].as_str().unwrap_or_default()).unwrap_or(i64::MIN)
-        };
+        let ms = |silence: &Value, name: &str| time(silence, name).unwrap_or(i64::MIN);
         let held = self.silences.values().filter(|(_, set, silence)| *set && ms(silence, "ends_at") > now_ms);
         let shown = held.map(|(_, _, silence)| {
             let mut silence = silence.clone();
@@ -151,6 +170,10 @@ impl Board {
         });
         shown.collect()
     }
+}
+
+fn time(of: &Value, name: &str) -> Option<i64> {
+    super::time_ms(of[name].as_str()?).ok()
 }
 
 #[cfg(test)]
@@ -184,6 +207,31 @@ mod tests {
             board.take(row("2026-03-02T09:06:00Z", 0, "resolved", false, None));
             assert!(board.alerts().is_empty());
         }
+    }
+
+    #[test]
+    fn what_comes_within_a_second_comes_in_its_order() {
+        let mut board = Board::default();
+        board.take(row("2026-03-02T09:00:00Z", 0, "firing", true, None));
+        board.take(row("2026-03-02T09:00:00.500Z", 0, "resolved", false, None));
+        assert!(board.alerts().is_empty());
+    }
+
+    #[test]
+    fn what_has_been_over_for_long_is_forgotten() {
+        let mut board = Board::default();
+        let silence = json!({ "record": "history", "at": "2026-03-02T08:00:00Z", "sequence": 0, "status": "silence_set",
+            "by": "s", "detail": { "id": "s", "starts_at": "2026-03-02T08:00:00Z", "ends_at": "2026-03-02T09:00:00Z" } });
+        board.take(silence);
+        board.take(row("2026-03-02T09:00:00Z", 0, "resolved", false, None));
+        board.forget();
+        assert_eq!((board.alerts.len(), board.silences.len()), (1, 1));
+        let mut later = row("2026-03-02T10:00:00.001Z", 0, "firing", true, None);
+        later["fingerprint"] = json!("g");
+        board.take(later);
+        board.forget();
+        assert_eq!((board.alerts.len(), board.silences.len()), (1, 0));
+        assert_eq!(board.alerts().len(), 1);
     }
 
     #[test]

@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use bytes::Buf;
 use futures_util::Stream;
+use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::sync::Mutex;
@@ -203,6 +204,10 @@ pub async fn post<B: Buf>(
 pub async fn expire(shared: Arc<Shared>, id: String, pairs: Pairs, client: IpAddr) -> Response {
     let taken = async {
         let (by, step) = query::expire(pairs).map_err(|problem| Refusal::new(Reason::Malformed, problem))?;
+        let id = percent_decode_str(&id).decode_utf8().map_err(|_| {
+            Refusal::new(Reason::Malformed, Problem::bad_request("the id in the path is no UTF-8".to_owned()))
+        })?;
+        let id = id.into_owned();
         let action = Action { id, by: by.unwrap_or_default(), ..Action::new(Kind::Expire) };
         write(&shared, step.as_deref(), action, client, Action::now_ms()).await
     };

@@ -17,6 +17,7 @@ use super::clock::Stopwatch;
 use super::container::{BatchContainer, Router};
 use super::{EngineError, Shared};
 use crate::host::{Host, Tick};
+use crate::late::LateRows;
 use crate::metrics::{Metrics, StepMetrics, count};
 use crate::operator::{EpochInput, OperatorError, Outputs};
 use crate::plan::{Plan, Route};
@@ -205,7 +206,9 @@ pub(super) fn step<'scope>(
                 let live = epoch >= shared.live_from.load(Relaxed);
                 let early = shared.remembers && live && changed.is_due(rows);
                 let result = host.epoch(Epoch(epoch), tick, arrived).and_then(|out| {
-                    let told = out.told_late.iter().filter(|_| has_ledger);
+                    // A stream that is read twice has each row late twice.
+                    let first = |late: &&LateRows| !names[..late.input].contains(&names[late.input]);
+                    let told = out.told_late.iter().filter(|late| has_ledger && first(late));
                     let told = told.map(|late| late.ledger(&name, &names[late.input], &sources));
                     let told = told.collect::<Result<Vec<_>, _>>()?;
                     if checkpoint {

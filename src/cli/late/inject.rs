@@ -5,8 +5,9 @@
 //! between, appends what is missing. The topic is locked meanwhile, as by every writer.
 //!
 //! What becomes of the rows: in the same job they are late again, as their time is what it was, unless `--set-time` makes
-//! it that of the newest record, `out_of_order` has been raised and the job begins afresh, or another job reads them
-//! (`--into`). What the job has told stays told.
+//! it that of the newest record of their partition, `out_of_order` has been raised and the job begins afresh, or another
+//! job reads them (`--into`). What is late again is late for a second time, and stands in the ledger as that. What the job
+//! has told stays told.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -41,7 +42,7 @@ pub(super) struct Inject {
     /// To this topic, which is created if there is none, instead of the one that the source reads
     #[arg(long, value_name = "TOPIC")]
     into: Option<String>,
-    /// Give this column the newest time that it has in the topic, so that the rows are not late again
+    /// Give this column the newest time that it has in the partition, so that the rows are not late again
     #[arg(long, value_name = "COLUMN")]
     set_time: Option<String>,
     /// At most so many rows
@@ -162,11 +163,19 @@ impl Inject {
         // From here on nobody else writes.
         let writer = topic.writers(WriterOptions::default())?;
         let marks = MarkFields { key: None, time: self.set_time.clone() };
-        let (mut there, mut newest) = (BTreeSet::new(), None);
-        each(&topic, |_, record| {
+        let mut there = BTreeSet::new();
+        let mut newest: BTreeMap<u32, i64> = BTreeMap::new();
+        each(&topic, |partition, record| {
             match record.header(HEADER) {
                 Some(id) => drop(there.insert(String::from_utf8_lossy(id).into_owned())),
-                None if self.set_time.is_some() => newest = newest.max(marks.of(record.value).time_ms),
+                None if self.set_time.is_some() => {
+                    if let Some(time) = marks.of(record.value).time_ms {
+                        newest
+                            .entry(partition)
+                            .and_modify(|newest| *newest = time.max(*newest))
+                            .or_insert(time);
+                    }
+                }
                 None => {}
             }
             Ok(())
@@ -176,10 +185,16 @@ impl Inject {
         let before = (all - rows.len()) as u64;
         rows.truncate(self.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX));
         if let (Some(column), false) = (&self.set_time, rows.is_empty()) {
-            let newest = newest.ok_or_else(|| {
+            // Of a partition that is behind, the newest record of another one would make those to come late.
+            let slowest = newest.iter().min_by_key(|(_, time)| **time).map(|(partition, _)| *partition);
+            let slowest = slowest.ok_or_else(|| {
                 Failure::Other(format!("inject: no record of topic {name} has a time in `{column}` to set"))
             })?;
-            rows.iter_mut().try_for_each(|row| set_time(row, column, newest))?;
+            for row in &mut rows {
+                let own = row.partition.filter(|partition| newest.contains_key(partition)).unwrap_or(slowest);
+                row.partition = Some(own);
+                set_time(row, column, newest[&own])?;
+            }
         }
         for rows in rows.chunks(BATCH) {
             append(&writer, rows)?;

@@ -42,6 +42,7 @@ impl Alerts {
             groups.insert(self.group_of(&labels));
         }
         groups.into_iter().for_each(|group| self.settle(&Arc::new(group), now - 1));
+        self.settle_storm();
         Ok(())
     }
 

@@ -23,7 +23,7 @@ pub(super) struct Look {
 
 impl Alerts {
     /// The times of the calendar that keep from telling at an instant.
-    fn muted(&self, now: i64) -> Option<String> {
+    pub(super) fn muted(&self, now: i64) -> Option<String> {
         if !self.plan.active.is_empty() && !self.plan.active.iter().any(|times| times.contain(now)) {
             return Some(self.plan.active[0].name.clone());
         }
@@ -73,6 +73,10 @@ impl Alerts {
         let Some(mut group) = self.groups.remove(labels) else { return };
         self.changed.insert(Entry::Group(labels.clone()));
         group.flushed = true;
+        if !self.waits(&group) {
+            // What was told is over or acknowledged: of what comes now nobody has been waited for yet.
+            (group.since, group.level) = (None, 0);
+        }
         let look = self.look_at(&group, now);
         let news = look.seen.news(group.known.as_ref(), now, plan.repeat_interval_ms, plan.send_resolved);
         if let Some(why) = news {
@@ -86,9 +90,12 @@ impl Alerts {
             let (firing, resolved) = (look.seen.firing.clone(), look.seen.resolved.clone());
             group.known = Some(Known { at: now, firing, resolved });
             self.tell(labels, &group, &look, why, now);
-            if look.seen.open && group.since.is_none() && !group.stormed {
-                (group.since, group.level) = (Some(now), 0);
+            if why == Why::Resolved {
+                group.reached = 0;
             }
+        }
+        if look.seen.open && group.known.is_some() && group.since.is_none() && !group.stormed {
+            (group.since, group.level) = (Some(now), 0);
         }
         for labels in &look.firing {
             let (said, by) = if group.stormed { (Said::Suppressed, "storm") } else { (Said::Firing, "") };
@@ -185,12 +192,18 @@ impl Alerts {
         self.say(row);
     }
 
+    /// Whether nobody has acknowledged something that fires and was told.
+    fn waits(&self, group: &Group) -> bool {
+        let is_told = |labels: &Labels| group.known.as_ref().is_some_and(|known| known.firing.contains(&labels.fingerprint()));
+        group.alerts.iter().any(|labels| self.alerts.get(labels).is_some_and(Alert::is_open) && is_told(labels))
+    }
+
     /// Where nobody is waited for any more, nothing escalates; where somebody is, the next level is.
     ///
     /// What was due by `past` and could not be told has no timer: each look at the group tries it again.
     pub(super) fn settle(&mut self, labels: &Arc<Labels>, past: i64) {
+        let waits = self.groups.get(labels).is_some_and(|group| self.waits(group));
         let Some(group) = self.groups.get_mut(labels) else { return };
-        let waits = group.alerts.iter().any(|labels| self.alerts.get(labels).is_some_and(Alert::is_open));
         if !waits && group.since.is_some() {
             (group.since, group.level) = (None, 0);
             self.changed.insert(Entry::Group(labels.clone()));
@@ -222,7 +235,9 @@ impl Alerts {
                 return;
             }
             let look = self.look_at(group, now);
-            let is_open = |labels: &&Arc<Labels>| self.alerts.get(*labels).is_some_and(Alert::is_open);
+            let known = |labels: &Labels| group.known.as_ref().is_some_and(|known| known.firing.contains(&labels.fingerprint()));
+            let is_open =
+                |labels: &&Arc<Labels>| self.alerts.get(*labels).is_some_and(Alert::is_open) && known(labels);
             let open: Vec<&Arc<Labels>> = look.firing.iter().filter(is_open).collect();
             if open.is_empty() {
                 return self.settle(labels, now);

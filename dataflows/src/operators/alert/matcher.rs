@@ -18,7 +18,7 @@ use super::labels::Labels;
 /// The most matchers that a text may have.
 const MAX_MATCHERS: usize = 50;
 /// How much memory a compiled expression may take.
-const MAX_REGEX_BYTES: usize = 1 << 20;
+const MAX_REGEX_BYTES: usize = 1 << 17;
 /// The longest text of matchers.
 const MAX_TEXT_BYTES: usize = 4096;
 
@@ -51,11 +51,11 @@ impl Matcher {
         let wanted = match operator {
             "=" | "!=" => Wanted::Text(text.to_owned()),
             _ => {
-                let anchored = format!("^(?s:{text})$");
-                let built = RegexBuilder::new(&anchored).size_limit(MAX_REGEX_BYTES).build();
+                let built = |text: &str| {
+                    RegexBuilder::new(text).size_limit(MAX_REGEX_BYTES).dfa_size_limit(MAX_REGEX_BYTES).build()
+                };
                 // A text that closes the group and opens another would not be anchored.
-                let alone = RegexBuilder::new(text).size_limit(MAX_REGEX_BYTES).build();
-                match alone.and(built) {
+                match built(text).and_then(|_| built(&format!("^(?s:{text})$"))) {
                     Ok(regex) => Wanted::Expression(regex),
                     Err(_) => return Err(format!("`{text}` is no regular expression that can be used")),
                 }
@@ -84,6 +84,9 @@ pub(super) fn parse(text: &str) -> Result<Vec<Matcher>, String> {
     }
     let mut matchers = Vec::new();
     while !rest.is_empty() {
+        if matchers.len() == MAX_MATCHERS {
+            return Err(format!("more than {MAX_MATCHERS} matchers"));
+        }
         let (matcher, behind) = one(rest)?;
         matchers.push(matcher);
         rest = match behind.strip_prefix(',') {
@@ -92,8 +95,18 @@ pub(super) fn parse(text: &str) -> Result<Vec<Matcher>, String> {
             None => return Err(format!("a comma is missing before `{behind}`")),
         };
     }
-    if matchers.len() > MAX_MATCHERS {
-        return Err(format!("more than {MAX_MATCHERS} matchers"));
+    Ok(matchers)
+}
+
+/// Reads the matchers of a silence.
+///
+/// # Errors
+/// What is wrong with the text.
+pub(super) fn parse_silence(text: &str) -> Result<Vec<Matcher>, String> {
+    let matchers = parse(text)?;
+    // What matches an alert without any label matches all that there are.
+    if all_match(&matchers, &Labels::default()) {
+        return Err("a silence must have a matcher that does not match what is empty".into());
     }
     Ok(matchers)
 }

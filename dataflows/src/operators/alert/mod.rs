@@ -146,3 +146,11 @@ const LATEST: i64 = 253_402_300_799_999;
 pub fn check_matchers(text: &str) -> Result<(), String> {
     matcher::parse(text).map(drop)
 }
+
+/// Checks the text of a silence's matchers.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_silence(text: &str) -> Result<(), String> {
+    matcher::parse_silence(text).map(drop)
+}

@@ -160,10 +160,14 @@ impl AlertSpec {
             if !(2..=100).contains(&flapping.changes) {
                 cx.problem(["flapping", "changes"], "it must be from 2 to 100");
             }
+            let quiet_ms = least(&["flapping", "quiet"], &flapping.quiet, 1, cx);
+            if quiet_ms / group_interval_ms.max(1) > MAX_FLUSHES {
+                cx.problem(["flapping", "quiet"], format!("it is more than {MAX_FLUSHES} times `group_interval`"));
+            }
             Flapping {
                 changes: flapping.changes,
                 within_ms: least(&["flapping", "within"], &flapping.within, 1, cx),
-                quiet_ms: least(&["flapping", "quiet"], &flapping.quiet, 1, cx),
+                quiet_ms,
             }
         });
         let storm = self.storm.as_ref().map(|storm| {

@@ -58,11 +58,7 @@ impl Silences {
     /// # Errors
     /// What is wrong with it.
     pub(super) fn set(&mut self, id: Arc<str>, silence: Silence) -> Result<(), String> {
-        let matchers = matcher::parse(&silence.matchers)?;
-        // What matches an alert without any label matches all that there are.
-        if all_match(&matchers, &Labels::default()) {
-            return Err("a silence must have a matcher that does not match what is empty".into());
-        }
+        let matchers = matcher::parse_silence(&silence.matchers)?;
         self.0.insert(id, (silence, matchers));
         Ok(())
     }

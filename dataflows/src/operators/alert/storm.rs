@@ -37,6 +37,8 @@ pub(super) struct Storm {
     pub(super) since: Option<i64>,
     pub(super) level: usize,
     pub(super) escalates: Option<i64>,
+    /// How many levels have been told of what is not over.
+    reached: usize,
 }
 
 /// What there is to be told of a group.
@@ -105,6 +107,12 @@ impl Alerts {
     /// Tells what a storm has gathered.
     pub(super) fn tell_storm(&mut self, now: i64) {
         self.changed.insert(Entry::Storm);
+        if self.muted(now).is_some() {
+            let due = now + self.plan.group_interval_ms;
+            self.storm.due = Some(due);
+            self.timers.insert((due, Due::Storm));
+            return;
+        }
         let (groups, news) = self.storm.take();
         if groups == 0 {
             return;
@@ -112,7 +120,14 @@ impl Alerts {
         self.storm.told_at = Some(now);
         let receiver = self.plan.receiver.clone();
         let firing = news.firing > 0;
-        self.notify(None, groups, news, Why::Storm, (0, &receiver), now);
+        self.notify(None, groups, news.clone(), Why::Storm, (0, &receiver), now);
+        if !firing && self.storm.groups == 0 {
+            // All is over: who was told of it is told so.
+            let reached = std::mem::take(&mut self.storm.reached);
+            for (level, (_, to)) in self.plan.clone().escalate.iter().enumerate().take(reached) {
+                self.notify(None, groups, news.clone(), Why::Storm, (level + 1, to), now);
+            }
+        }
         if firing && self.storm.since.is_none() {
             (self.storm.since, self.storm.level) = (Some(now), 0);
             self.schedule_storm_level(now);
@@ -124,10 +139,24 @@ impl Alerts {
         self.changed.insert(Entry::Storm);
         self.storm.groups -= 1;
         if self.storm.groups == 0 {
-            (self.storm.since, self.storm.level) = (None, 0);
-            if let Some(at) = self.storm.escalates.take() {
-                self.timers.remove(&(at, Due::StormEscalation));
-            }
+            self.calm();
+        }
+    }
+
+    /// Where all of a storm is acknowledged or over, nobody is waited for.
+    pub(super) fn settle_storm(&mut self) {
+        let is_open = |labels: &Arc<Labels>| self.alerts.get(labels).is_some_and(Alert::is_open);
+        let mut stormed = self.groups.values().filter(|group| group.stormed);
+        if self.storm.since.is_some() && !stormed.any(|group| group.alerts.iter().any(is_open)) {
+            self.changed.insert(Entry::Storm);
+            self.calm();
+        }
+    }
+
+    fn calm(&mut self) {
+        (self.storm.since, self.storm.level) = (None, 0);
+        if let Some(at) = self.storm.escalates.take() {
+            self.timers.remove(&(at, Due::StormEscalation));
         }
     }
 
@@ -165,6 +194,7 @@ impl Alerts {
             let alerts = self.listed(open.iter());
             let news = Gathered { firing: open.len(), resolved: 0, left_out, alerts };
             self.storm.level += 1;
+            self.storm.reached = self.storm.reached.max(self.storm.level);
             self.notify(None, groups, news, Why::Escalated, (self.storm.level, to), now);
             least = now;
         }

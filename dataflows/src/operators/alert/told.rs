@@ -73,6 +73,9 @@ impl Row {
     }
 }
 
+/// A batch ends with the row that brings the alerts listed in it to so many bytes: a column of text has a limit.
+const BATCH_BYTES: usize = 64 << 20;
+
 /// Rows being written.
 #[derive(Debug, Default)]
 pub(super) struct Rows {
@@ -95,7 +98,15 @@ impl Rows {
     pub(super) fn finish(&mut self, schema: &SchemaRef) -> Result<Vec<RecordBatch>, ArrowError> {
         self.instant = (i64::MIN, 0);
         let rows = std::mem::take(&mut self.rows);
-        rows.chunks(Batch::MAX_ROWS).map(|rows| batch(rows, schema)).collect()
+        let (mut batches, mut from, mut bytes) = (Vec::new(), 0, 0);
+        for (at, row) in rows.iter().enumerate() {
+            bytes += row.alerts.iter().map(String::len).sum::<usize>();
+            if at + 1 == rows.len() || at + 1 - from == Batch::MAX_ROWS || bytes >= BATCH_BYTES {
+                batches.push(batch(&rows[from..=at], schema)?);
+                (from, bytes) = (at + 1, 0);
+            }
+        }
+        Ok(batches)
     }
 }
 
@@ -137,4 +148,23 @@ fn batch(rows: &[Row], schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
         text(&|row| row.detail.clone()),
     ];
     RecordBatch::try_new(schema.clone(), columns)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_ends_where_its_column_would_grow_too_long() {
+        let mut rows = Rows::default();
+        for at in 0..3 {
+            rows.push(Row { at, alerts: vec!["1".repeat(BATCH_BYTES / 2)], ..Row::default() });
+        }
+        let batches = rows.finish(&schema()).unwrap();
+        assert_eq!(batches.iter().map(RecordBatch::num_rows).collect::<Vec<_>>(), [2, 1]);
+        (0..Batch::MAX_ROWS as i64 + 1).for_each(|at| rows.push(Row { at, ..Row::default() }));
+        let batches = rows.finish(&schema()).unwrap();
+        assert_eq!(batches.iter().map(RecordBatch::num_rows).collect::<Vec<_>>(), [Batch::MAX_ROWS, 1]);
+        assert!(rows.finish(&schema()).unwrap().is_empty());
+    }
 }

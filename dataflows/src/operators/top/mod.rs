@@ -262,6 +262,14 @@ impl TopSpec {
         if self.within.is_some() && self.forget_after.is_some() {
             cx.problem(["forget_after"], "a key is forgotten with its last row, which `within` says");
         }
+        let by_time = order_by.iter().position(|order| order.columns().contains(TIME_COLUMN));
+        if let (Some(index), Some(_), None) = (by_time, change, &self.unique) {
+            let message = "what takes a row back has a time of its own, so that the row would not be found by it";
+            cx.problem(["order_by", &index.to_string()], message);
+            if let Some(problem) = cx.problems.last_mut() {
+                problem.help = Some("say with `unique` by which columns a row is the same".into());
+            }
+        }
         if cx.problems.len() > before {
             return None;
         }

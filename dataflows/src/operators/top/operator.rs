@@ -51,6 +51,12 @@ impl Top {
         (self.keys.len(), self.kept.len())
     }
 
+    /// How many moments there are at which rows leave.
+    #[cfg(test)]
+    pub(super) fn leaving(&self) -> usize {
+        self.leaving.len()
+    }
+
     /// The moment at which what changes at `time` is told: its own, or the last of its span.
     fn moment(&self, time: i64) -> i64 {
         match self.plan.update_every_ms {
@@ -156,6 +162,9 @@ impl Top {
                     return;
                 }
                 known.places.remove(&old.place);
+                if let (Some(within), Some(came)) = (plan.within_ms, old.times.front()) {
+                    self.leaving.remove(&(came.saturating_add(within), kept));
+                }
             } else {
                 known.rows += 1;
             }
@@ -198,7 +207,11 @@ impl Top {
         let known = self.keys.rearrange(number);
         known.rows = known.rows.saturating_sub(1);
         let Kept::Row(row) = self.kept.change(kept) else { return };
-        row.times.pop_front();
+        let came = row.times.pop_front();
+        // Others that look alike may have come with it, and leave with it.
+        if let (Some(within), Some(came)) = (self.plan.within_ms, came.filter(|came| row.times.front() != Some(came))) {
+            self.leaving.remove(&(came.saturating_add(within), kept));
+        }
         row.count = row.count.saturating_sub(1);
         if row.count > 0 {
             return;

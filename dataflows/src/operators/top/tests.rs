@@ -444,6 +444,10 @@ fn every_mistake_is_told() {
         ]
     );
     assert_eq!(problems(json!({ "order_by": [] })), ["order_by: what comes first must be said, as in `[\"amount desc\"]`"]);
+    assert_eq!(
+        problems(json!({ "order_by": ["n", "_time desc"] })),
+        ["order_by.1: what takes a row back has a time of its own, so that the row would not be found by it"]
+    );
     assert_eq!(problems(json!({ "rank": "n" })), ["rank: there is a column `n` already"]);
     assert_eq!(problems(json!({ "keep": 2 })), ["keep: at least the 3 rows that are told must be kept"]);
     assert_eq!(
@@ -456,4 +460,22 @@ fn every_mistake_is_told() {
     let mut cx = PlanContext { models: &models, problems: Vec::new() };
     assert!(plain.plan(&[unmarked], &mut cx).is_none());
     assert_eq!(cx.problems[0].message, "the stream has a column `change`: does it say that rows are taken back?");
+}
+
+#[test]
+fn no_moment_is_kept_at_which_nothing_leaves() {
+    let row = |time: i64, n: i64, counts: bool| Row { time, key: KEYS[0], n: Some(n), x: None, text: "", counts };
+    let arrived: Vec<Row> = (0..500).map(|time| row(time, time % 50, true)).collect();
+    for (more, live) in [(json!({ "unique": ["t"] }), 1), (json!({ "keep": 5 }), 5)] {
+        let mut spec = json!({ "from": "s", "key": ["k"], "order_by": ["n"], "rows": 2, "changelog": true, "within": "1h" });
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let models = |_: &str| Err(ScoreError::Run("no models".into()));
+        let mut cx = PlanContext { models: &models, problems: Vec::new() };
+        let plan = serde_json::from_value::<TopSpec>(spec).unwrap().checked(&schema(), &mut cx).unwrap();
+        let mut top = Top::new(plan);
+        let inputs = [vec![Batch::derived(rows(&arrived))]];
+        let input = EpochInput { epoch: Epoch(0), before: EventTime::MIN, watermark: EventTime(500), inputs: &inputs };
+        top.on_epoch(&input, &mut Outputs::default()).unwrap();
+        assert_eq!(top.leaving(), live, "{more}");
+    }
 }

@@ -197,6 +197,11 @@ fn mistakes_are_told_at_their_place() {
         (json!({ "mute": [{ "name": "x", "months": ["brumaire"] }] }), "mute.0.months.0", "`brumaire` is not a month"),
         (json!({ "escalate": [{ "after": "5m", "to": "a" }, { "after": "5m", "to": "b" }] }), "escalate.1.after", "later than the level before"),
         (json!({ "flapping": { "changes": 1, "within": "5m", "quiet": "5m" } }), "flapping.changes", "from 2 to 100"),
+        (
+            json!({ "group_interval": "1s", "resolve_timeout": "1h", "flapping": { "changes": 2, "within": "5m", "quiet": "30d" } }),
+            "flapping.quiet",
+            "more than 100000 times",
+        ),
         (json!({ "storm": { "groups": 0, "within": "5m" } }), "storm.groups", "from 1 to"),
         (json!({ "max_alerts": 0 }), "max_alerts", "from 1 to"),
     ] {

@@ -231,6 +231,9 @@ impl Simulation<'_> {
         let settings = self.settings;
         let place = self.groups.iter().position(|group| group.name == name).unwrap();
         let mut group = self.groups[place].clone();
+        if !self.waits(&group) {
+            (group.since, group.level) = (None, 0);
+        }
         let (shown, hidden): (Vec<Alert>, Vec<Alert>) = self.members(name).into_iter().partition(|alert| !self.left_out(alert, now));
         let (firing, over): (Vec<Alert>, Vec<Alert>) = shown.into_iter().partition(Alert::fires);
         let names = |alerts: &[Alert]| alerts.iter().map(Alert::name).collect::<Vec<_>>();
@@ -254,9 +257,12 @@ impl Simulation<'_> {
                     self.say(now, &format!("level{level}"), why, &firing, &told);
                 }
             }
-            if open && group.since.is_none() {
-                (group.since, group.level) = (Some(now), 0);
+            if why == "resolved" {
+                group.reached = 0;
             }
+        }
+        if open && group.since.is_none() {
+            (group.since, group.level) = (Some(now), 0);
         }
         for gone in hidden.iter().filter(|alert| !alert.fires()) {
             if let Some((_, firing, _)) = &mut group.known {
@@ -278,8 +284,14 @@ impl Simulation<'_> {
         self.escalate(name, now);
     }
 
+    /// Whether something that was told fires, and nobody has acknowledged it.
+    fn waits(&self, group: &Group) -> bool {
+        let told = |alert: &Alert| group.known.as_ref().is_some_and(|(_, firing, _)| firing.contains(&alert.name()));
+        self.members(&group.name).iter().any(|alert| alert.fires() && !alert.acknowledged && told(alert))
+    }
+
     fn settle(&mut self, name: &str) {
-        let waits = self.members(name).iter().any(|alert| alert.fires() && !alert.acknowledged);
+        let waits = self.groups.iter().find(|group| group.name == name).is_some_and(|group| self.waits(group));
         let group = self.groups.iter_mut().find(|group| group.name == name);
         if let Some(group) = group.filter(|_| !waits) {
             (group.since, group.level) = (None, 0);
@@ -295,7 +307,8 @@ impl Simulation<'_> {
                 return;
             }
             let shown = self.members(name).into_iter().filter(|alert| !self.left_out(alert, now));
-            let open: Vec<Alert> = shown.filter(|alert| alert.fires() && !alert.acknowledged).collect();
+            let told = |alert: &Alert| group.known.as_ref().is_some_and(|(_, firing, _)| firing.contains(&alert.name()));
+            let open: Vec<Alert> = shown.filter(|alert| alert.fires() && !alert.acknowledged && told(alert)).collect();
             if open.is_empty() {
                 return self.settle(name);
             }

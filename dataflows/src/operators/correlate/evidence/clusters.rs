@@ -390,9 +390,10 @@ impl Clusters {
         }
         let both = |&&(a, b): &&(u32, u32)| {
             let (a, b) = (events.at(a), events.at(b));
-            a.live && b.live && a.core && b.core && a.cluster != b.cluster && a.cluster != NONE && b.cluster != NONE
+            a.core && b.core && a.cluster != b.cluster && a.cluster != NONE && b.cluster != NONE
         };
-        for &(a, b) in joined.iter().filter(both) {
+        // What a moment has joined it may have cut again.
+        for &(a, b) in joined.iter().filter(|(a, b)| events.joins(*a, *b)).filter(both) {
             join(&mut up, node(a), node(b));
         }
         let mut groups: BTreeMap<usize, (Vec<u32>, Vec<u32>)> = BTreeMap::new();
@@ -419,9 +420,10 @@ impl Clusters {
         let age = |cluster: &u32| self.at(*cluster).told.as_ref().map(|told| (told.stage, told.key));
         let survivor = clusters.iter().copied().filter(|cluster| age(cluster).is_some()).min_by_key(age);
         for &cluster in clusters.iter().filter(|&&cluster| Some(cluster) != survivor) {
+            // Those of one that was not told of are in an incident now, if another one was.
+            let members = self.at(cluster).members.clone();
+            self.moved.extend(&members);
             if let Some(told) = self.at_mut(cluster).told.take() {
-                let members = self.at(cluster).members.clone();
-                self.moved.extend(&members);
                 self.merged.push((told, members, base));
             }
         }

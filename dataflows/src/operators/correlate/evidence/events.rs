@@ -315,6 +315,12 @@ impl Events {
         });
     }
 
+    /// Whether an edge that joins goes from an event to one before it.
+    pub(super) fn joins(&self, first: u32, second: u32) -> bool {
+        let event = self.at(second);
+        event.live && event.place_of(first).is_some_and(|place| event.earlier[place].edge.joins > 0)
+    }
+
     /// Takes an edge away, and notes what depends on it.
     fn cut(&mut self, slot: u32, place: usize, why: u8, touched: &mut Touched) {
         let edge = self.unlink(slot, place);

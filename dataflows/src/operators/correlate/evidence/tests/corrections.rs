@@ -212,6 +212,19 @@ fn a_late_event_merges_two_incidents_and_says_so() {
 }
 
 #[test]
+fn events_of_what_was_not_told_are_told_where_they_are_when_it_is_merged() {
+    let link = json!([{ "name": "same host", "on": ["host"], "within": "10s" }]);
+    let step = step(json!({ "link": link, "evidence": { "support": 2.0 }, "min_events": 4 }));
+    let few = [(0, "a1", "h1", 0), (6, "a2", "h1", 0), (12, "a3", "h1", 0)];
+    let many = [(30, "b1", "h1", 0), (35, "b2", "h1", 0), (40, "b3", "h1", 0), (45, "b4", "h1", 0)];
+    let late = [(21, "x", "h1", 30), (51, "clock", "h9", 0)];
+    let told = told(&step, &scene(&[&few[..], &many, &late].concat()));
+    check_lives(&told);
+    let all = ["a1", "a2", "a3", "b1", "b2", "b3", "b4", "x"].map(str::to_string);
+    assert_eq!(assigned(&told), BTreeSet::from([BTreeSet::from(all)]));
+}
+
+#[test]
 fn a_withdrawn_event_splits_an_incident_and_says_so() {
     let link = json!([{ "name": "same host", "on": ["host"], "within": "10s" }]);
     let step = step(json!({ "link": link }));
