@@ -130,7 +130,8 @@ impl JobArgs {
         look: bool,
     ) -> Result<Loaded, ExitCode> {
         let look = look.then(|| self.job.parent().unwrap_or(Path::new("")).to_path_buf());
-        let environment = Environment { state: state.map(Path::to_path_buf), look, ..environment(global, existing) };
+        let environment =
+            Environment { state: state.map(Path::to_path_buf), look, ..environment(global, existing) };
         let styled = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         match job::load(&self.job, &self.set, &environment) {
             Ok(loaded) => {

@@ -36,7 +36,8 @@ use crate::telemetry::bad;
 /// event follows, count as one for it). So of streams in which nothing has to do with anything, at most one in
 /// twenty should suggest something. What follows need not be caused: both may have a cause of their own.
 ///
-/// Events at one moment do not follow one another. Late rows, and those that withdraw events, are left out.
+/// Events at one moment do not follow one another. Rows that are later than the step allows, and those that withdraw
+/// events, are left out.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -149,7 +150,9 @@ impl Suggest {
         let found = match (&self.step, correlates.as_slice()) {
             (None, [one]) => Ok(*one),
             (None, []) => Err(format!("{job} has no correlate step")),
-            (None, _) => Err(format!("{job} has several correlate steps; say --step with one of {}", names.join(", "))),
+            (None, _) => {
+                Err(format!("{job} has several correlate steps; say --step with one of {}", names.join(", ")))
+            }
             (Some(step), all) => all.iter().find(|(name, _)| name == step).copied().ok_or_else(|| {
                 match nearest(step, &names) {
                     Some(near) => format!("{job} has no correlate step `{step}`; did you mean `{near}`?"),

@@ -36,7 +36,19 @@ pub fn text(asked: &Asked, lifts: &Lifts) -> String {
         let _ = writeln!(out, "no pair follows more often than chance would have it{why}");
         return out;
     }
-    let head = ["cause", "effect", "causes", "followed", "confidence", "by chance", "lift", "at least", "at most", "after:before", "median"];
+    let head = [
+        "cause",
+        "effect",
+        "causes",
+        "followed",
+        "confidence",
+        "by chance",
+        "lift",
+        "at least",
+        "at most",
+        "after:before",
+        "median",
+    ];
     let mut table: Vec<Vec<String>> = vec![head.map(String::from).to_vec()];
     table.extend(told.iter().map(|lift| {
         vec![
@@ -133,7 +145,9 @@ fn link(asked: &Asked, lift: &Lift) -> String {
     };
     let place = match &asked.place {
         Where::Anywhere => String::new(),
-        Where::Same(on) => format!("on = [{}]\n", on.iter().map(|column| quoted(column)).collect::<Vec<_>>().join(", ")),
+        Where::Same(on) => {
+            format!("on = [{}]\n", on.iter().map(|column| quoted(column)).collect::<Vec<_>>().join(", "))
+        }
         Where::Hops(hops) => format!("hops = {hops}\n"),
     };
     let half_life = match lift.decays {
@@ -233,12 +247,16 @@ weight = 0.75
         );
         assert!(said.parse::<toml::Table>().is_ok());
         let flags = Lift { effect: ("down".into(), json!(true)), decays: false, ..lift() };
-        assert!(link(&asked(Where::Hops(2)), &flags).contains("effect = \"down = true\"\nhops = 2\nwithin = \"171s\"\nweight"));
+        assert!(
+            link(&asked(Where::Hops(2)), &flags)
+                .contains("effect = \"down = true\"\nhops = 2\nwithin = \"171s\"\nweight")
+        );
     }
 
     #[test]
     fn the_table_says_what_was_counted_and_left_out() {
-        let mut lifts = Lifts { events: 12_345, pairs: 30, span_ms: 1, found: vec![lift(), lift()], ..Lifts::default() };
+        let mut lifts =
+            Lifts { events: 12_345, pairs: 30, span_ms: 1, found: vec![lift(), lift()], ..Lifts::default() };
         lifts.left_out.values = 7;
         let said = text(&asked(Where::Anywhere), &lifts);
         let lines: Vec<&str> = said.lines().take(6).collect();
@@ -254,6 +272,9 @@ weight = 0.75
             ]
         );
         let none = text(&asked(Where::Anywhere), &Lifts::default());
-        assert!(none.ends_with("chance would have it; the events do not go over twice that time\n"), "{none}");
+        assert!(
+            none.ends_with("chance would have it; the events do not go over twice that time\n"),
+            "{none}"
+        );
     }
 }

@@ -5,7 +5,8 @@
 //!   topology ──► what is near             └──► counts of pairs ──► lifts and how sure they are ──► those that are above 1
 //! ```
 //!
-//! It reads what a `correlate` step reads, in its place, and tells once, when its input has ended ([`Lifts`]).
+//! It reads what a `correlate` step reads, in its place, and tells once, when its input has ended ([`Lifts`]). Events wait for
+//! those that may be late by the step's `allowed_lateness`, and count in the order of their times.
 //!
 //! **What is counted.** A *cause* is an event of the value A, an *effect* one of another value B; it *follows* if it comes
 //! later, by at most `within`, at the same place ([`Where`]). Of n causes k were followed, whatever the number of effects;
@@ -31,13 +32,13 @@
 //! A pair tells what follows, not why: what both follow from a third thing, late, follows too.
 //!
 //! **Cost.** An event costs, for each of its values and each place near it (64 at most), a look at each value that was ever
-//! at that place. **State.** 256 values; for a million values at places some hundred bytes; 65,536 causes whose `within` has not passed, each
+//! at that place. **State.** The events of `allowed_lateness`; 256 values; for a million values at places some hundred bytes; 65,536 causes whose `within` has not passed, each
 //! with the values around it; of each pair 256 delays. What does not fit is left out, and counted ([`LeftOut`]).
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::datatypes::{DataType, Schema, SchemaRef};
-use levada_types::{Batch, TIME_COLUMN};
+use levada_types::{Batch, TIME_COLUMN, parse_duration_ms};
 use serde_json::Value as Json;
 
 use super::settings::TopologyColumns;
@@ -155,6 +156,7 @@ struct Settings {
     place: Place,
     within_ms: i64,
     min_support: u64,
+    lateness_ms: i64,
     withdraw: Option<Expression>,
     told: Arc<Mutex<Option<Lifts>>>,
 }
@@ -206,8 +208,12 @@ impl LiftsSpec {
         };
         let withdraw = self.step.withdraw.as_deref().and_then(|text| Expression::condition(text, input).ok());
         let by = self.by.iter().filter_map(|column| Some((index(column)?, column.clone()))).collect();
+        // The step itself has checked it.
+        let lateness = self.step.allowed_lateness.as_deref().and_then(|text| parse_duration_ms(text).ok());
         let (within_ms, min_support, told) = (self.within_ms, self.min_support, self.told.clone());
-        (cx.problems.len() == before).then_some(Settings { by, place: place?, within_ms, min_support, withdraw, told })
+        let lateness_ms = lateness.unwrap_or_default();
+        let good = cx.problems.len() == before;
+        good.then_some(Settings { by, place: place?, within_ms, min_support, lateness_ms, withdraw, told })
     }
 }
 
@@ -222,10 +228,14 @@ impl StepSpec for LiftsSpec {
 
     fn plan(&self, inputs: &[SchemaRef], cx: &mut PlanContext<'_>) -> Option<PlannedStep> {
         let settings = Arc::new(self.settings(inputs, cx)?);
-        let input = || PlannedInput { order: InputOrder::Time, route: Route::Key(Vec::new()) };
+        let of = |input| match input {
+            0 => InputOrder::Moment { lateness_ms: settings.lateness_ms },
+            _ => InputOrder::Time,
+        };
+        let inputs = (0..inputs.len()).map(|input| PlannedInput { order: of(input), route: Route::Key(Vec::new()) });
         Some(PlannedStep {
             schema: Arc::new(Schema::new(vec![Batch::time_field()])),
-            inputs: inputs.iter().map(|_| input()).collect(),
+            inputs: inputs.collect(),
             operator: Arc::new(move || Ok(Box::new(Count::new(settings.clone())))),
             stateless: false,
         })

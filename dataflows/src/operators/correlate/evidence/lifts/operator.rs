@@ -1,6 +1,6 @@
 //! Reads the rows: whose event is where, and which values it has.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, PoisonError};
 
 use arrow::array::{Array, BooleanArray};
@@ -21,9 +21,9 @@ pub(super) struct Count {
     counts: Counts,
     /// The number of each value: its column, by place in `by`, and its cell.
     values: BTreeMap<(usize, Box<[u8]>), Value>,
-    /// The events of the instant that is being read.
-    instant: Vec<Event>,
-    now: i64,
+    /// The events that wait until none can come that is earlier, by time, and what the topology tells of these times.
+    waiting: BTreeMap<i64, Vec<Event>>,
+    changes: VecDeque<(i64, u64, u64, bool)>,
 }
 
 struct Event {
@@ -38,36 +38,34 @@ impl Count {
             settings,
             topology: Topology::default(),
             values: BTreeMap::new(),
-            instant: Vec::new(),
-            now: i64::MIN,
+            waiting: BTreeMap::new(),
+            changes: VecDeque::new(),
         }
     }
 
-    /// Counts the instant that has been read.
-    fn finish(&mut self) {
-        let hops = match self.settings.place {
-            Place::Hops { hops, .. } => hops,
-            _ => 0,
-        };
-        let mut near: Vec<Vec<Near>> = Vec::new();
-        for event in &self.instant {
-            let mut found = match self.settings.place {
-                Place::Hops { .. } => self.topology.near(event.place, self.now, hops).to_vec(),
-                _ => vec![(event.place, 0)],
-            };
-            found.retain(|(_, away)| *away <= hops);
-            near.push(found);
+    /// Counts the events of before `until`, which are all there.
+    fn advance(&mut self, until: i64) {
+        while let Some(first) = self.waiting.first_entry().filter(|first| *first.key() < until) {
+            let (now, events) = first.remove_entry();
+            while let Some((at, a, b, linked)) = self.changes.pop_front_if(|row| row.0 <= now) {
+                self.topology.set(a, b, linked, at);
+            }
+            self.topology.forget(now);
+            let near: Vec<Vec<Near>> = events.iter().map(|event| self.near(event.place, now)).collect();
+            let seen = events.iter().zip(&near);
+            let seen = seen.map(|(event, near)| Seen { place: event.place, near, values: &event.values });
+            self.counts.instant(now, &seen.collect::<Vec<_>>());
         }
-        let seen = self.instant.iter().zip(&near);
-        let seen: Vec<Seen<'_>> =
-            seen.map(|(event, near)| Seen { place: event.place, near, values: &event.values }).collect();
-        if !seen.is_empty() {
-            self.counts.instant(self.now, &seen);
-        }
-        self.instant.clear();
     }
 
-    fn take(&mut self, batch: &Batch, topology: &mut Rows) -> Result<(), OperatorError> {
+    /// The places at which an event may be an effect.
+    fn near(&mut self, place: u64, now: i64) -> Vec<Near> {
+        let Place::Hops { hops, .. } = self.settings.place else { return vec![(place, 0)] };
+        let near = self.topology.near(place, now, hops);
+        near.iter().filter(|(_, away)| *away <= hops).copied().collect()
+    }
+
+    fn take(&mut self, batch: &Batch) -> Result<(), OperatorError> {
         let settings = self.settings.clone();
         let column = |index: usize| Column::of(batch.rows.column(index));
         let by: Vec<Column<'_>> = settings.by.iter().map(|(index, _)| column(*index)).collect();
@@ -85,14 +83,8 @@ impl Count {
             if time == i64::MIN || withdraws {
                 continue;
             }
-            if time > self.now {
-                self.finish();
-                while let Some((at, a, b, linked)) = topology.next_if(|row| row.0 <= time) {
-                    self.topology.set(a, b, linked, at);
-                }
-                self.topology.forget(time);
-                self.now = time;
-            }
+            // What is late comes at its moment, and counts at its time.
+            self.advance(time.max(batch.promise(row).0).saturating_sub(settings.lateness_ms));
             cell.clear();
             let placed = match &settings.place {
                 Place::Hops { .. } => on.iter().all(|column| column.write(row, &mut cell)),
@@ -113,7 +105,7 @@ impl Count {
                     values.extend(self.value(number, &cell));
                 }
             }
-            self.instant.push(Event { place, values });
+            self.waiting.entry(time).or_default().push(Event { place, values });
         }
         Ok(())
     }
@@ -134,25 +126,18 @@ impl Count {
     }
 }
 
-type Rows = std::iter::Peekable<std::vec::IntoIter<(i64, u64, u64, bool)>>;
-
 impl Operator for Count {
     fn on_epoch(&mut self, input: &EpochInput<'_>, _out: &mut Outputs) -> Result<(), OperatorError> {
         let [events, table] = [0, 1].map(|at| input.inputs.get(at).map(Vec::as_slice).unwrap_or_default());
-        let mut topology = match &self.settings.place {
-            Place::Hops { table: columns, .. } => topology_rows(columns, table),
-            _ => Vec::new(),
+        if let Place::Hops { table: columns, .. } = &self.settings.place {
+            self.changes.extend(topology_rows(columns, table));
         }
-        .into_iter()
-        .peekable();
         for batch in events {
-            self.take(batch, &mut topology)?;
+            self.take(batch)?;
         }
-        if input.watermark.0 > self.now {
-            self.finish();
-        }
-        for (at, a, b, linked) in topology {
-            self.topology.set(a, b, linked, at);
+        match input.watermark.0 {
+            i64::MAX => self.advance(i64::MAX),
+            watermark => self.advance(watermark.saturating_sub(self.settings.lateness_ms)),
         }
         if input.watermark.0 == i64::MAX && self.counts.events > 0 {
             let names: BTreeMap<Value, (usize, &[u8])> =
