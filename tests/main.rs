@@ -34,6 +34,7 @@ mod simulated;
 mod simulation;
 #[cfg(feature = "sql")]
 mod sql;
+mod suggest;
 mod summary;
 mod tables;
 mod top;

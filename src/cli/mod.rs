@@ -19,6 +19,7 @@ mod run;
 mod schema;
 mod state;
 mod store;
+mod suggest;
 mod topics;
 
 pub use check::summary;
@@ -74,6 +75,7 @@ enum Command {
     Alerts(alerts::Alerts),
     Topics(topics::Topics),
     Late(late::Late),
+    Suggest(suggest::Suggest),
     Generate(generate::Generate),
     Schema(schema::Schema),
     Functions(functions::Functions),
@@ -93,6 +95,7 @@ impl Cli {
             Command::Alerts(command) => command.run(&self.global),
             Command::Topics(command) => outcome(command.run(&self.global.data_dir)),
             Command::Late(command) => command.run(&self.global),
+            Command::Suggest(command) => command.run(&self.global),
             Command::Generate(command) => outcome(command.run(&self.global.data_dir)),
             Command::Graph(command) => command.run(&self.global),
             Command::Schema(command) => command.run(),
@@ -127,13 +130,8 @@ impl JobArgs {
         look: bool,
     ) -> Result<Loaded, ExitCode> {
         let look = look.then(|| self.job.parent().unwrap_or(Path::new("")).to_path_buf());
-        let environment = Environment {
-            data_dir: global.data_dir.clone(),
-            state: state.map(Path::to_path_buf),
-            existing,
-            models: &open_model,
-            look,
-        };
+        let environment =
+            Environment { state: state.map(Path::to_path_buf), look, ..environment(global, existing) };
         let styled = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         match job::load(&self.job, &self.set, &environment) {
             Ok(loaded) => {
@@ -146,6 +144,11 @@ impl JobArgs {
             }
         }
     }
+}
+
+/// What a job is planned with that keeps no state, and whose files are not looked at.
+fn environment(global: &Global, existing: Existing) -> Environment<'static> {
+    Environment { data_dir: global.data_dir.clone(), state: None, existing, models: &open_model, look: None }
 }
 
 /// Opens a model's manifest.

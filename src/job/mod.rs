@@ -17,6 +17,7 @@ mod formats;
 mod page;
 mod place;
 mod planning;
+mod probe;
 mod prune;
 mod report;
 mod shape;
@@ -41,6 +42,7 @@ use toml::de::{DeValue, ValueDeserializer};
 use document::{Document, Texts};
 pub use page::PageSpec;
 use planning::StepDraft;
+pub use probe::probe;
 pub use report::{Diagnostic, Report};
 pub use spec::{
     ColumnType, DeadLetters, EventTimeSpec, JobSettings, JobSpec, SinkConnector, SinkSpec, SourceCommon,

@@ -132,6 +132,7 @@ mod spec;
 mod tests;
 mod unite;
 
+pub use evidence::lifts;
 pub use spec::{Alike, CorrelateSpec, EvidenceSpec, LinkSpec, TopologySpec};
 
 pub use changelog::KINDS;

@@ -30,7 +30,7 @@ use crate::plan::{PlanContext, PlannedInput, PlannedStep, Route};
 use clusters::Clusters;
 use events::{Events, Facts, LATE, NONE, Touched, WITHDRAWN};
 use index::{Index, LOOKS, Order, POSTED, Place};
-use settings::Weighing;
+use settings::{TopologyColumns, Weighing};
 use tell::{MILLIONTH, Stage};
 use topology::Topology;
 use wording::{RARE, Text, Vocabulary};
@@ -39,6 +39,7 @@ mod clusters;
 mod events;
 mod index;
 mod keep;
+pub mod lifts;
 mod settings;
 mod tell;
 #[cfg(test)]
@@ -128,7 +129,7 @@ struct Held {
 impl Operator for Weigh {
     fn on_epoch(&mut self, input: &EpochInput<'_>, out: &mut Outputs) -> Result<(), OperatorError> {
         let [events, topology] = [0, 1].map(|at| input.inputs.get(at).map(Vec::as_slice).unwrap_or_default());
-        let mut topology = self.topology_rows(topology).into_iter().peekable();
+        let mut topology = self.settings.topology.as_ref().map(|columns| topology_rows(columns, topology)).unwrap_or_default().into_iter().peekable();
         let read = |batch| -> Result<(Rows<'_>, Held), OperatorError> {
             Ok((Rows::new(batch, &self.settings.base), self.held(batch)?))
         };
@@ -202,31 +203,6 @@ impl Weigh {
             buffer: Vec::new(),
             behind: Vec::new(),
         }
-    }
-
-    /// The rows of the topology: time, what depends, on what, and whether it does.
-    fn topology_rows(&self, batches: &[Batch]) -> Vec<(i64, u64, u64, bool)> {
-        let Some(columns) = &self.settings.topology else { return Vec::new() };
-        let mut rows = Vec::new();
-        let mut cell = Vec::new();
-        for batch in batches {
-            let column = |at: usize| Column::of(batch.rows.column(at));
-            let (a, b, linked) = (column(columns.a), column(columns.b), columns.linked.map(column));
-            for (row, &time) in batch.times().iter().enumerate() {
-                let mut place = |column: &Column<'_>| {
-                    cell.clear();
-                    column.write(row, &mut cell).then(|| node(&cell))
-                };
-                let (Some(a), Some(b)) = (place(&a), place(&b)) else { continue };
-                let linked = match &linked {
-                    None => true,
-                    Some(Column::Bool(linked)) if linked.is_valid(row) => linked.value(row),
-                    Some(_) => continue,
-                };
-                rows.push((time, a, b, linked));
-            }
-        }
-        rows
     }
 
     fn held(&self, batch: &Batch) -> Result<Held, OperatorError> {
@@ -616,6 +592,30 @@ fn bucket(kind: u64, link: u64, value: u64) -> u64 {
 /// The hash of a word as a place of the topology, which is a text's cell.
 fn place_of_word(word: &str) -> u64 {
     node(&[b"s", word.as_bytes()].concat())
+}
+
+/// The rows of a topology: time, what depends, on what, and whether it does.
+fn topology_rows(columns: &TopologyColumns, batches: &[Batch]) -> Vec<(i64, u64, u64, bool)> {
+    let mut rows = Vec::new();
+    let mut cell = Vec::new();
+    for batch in batches {
+        let column = |at: usize| Column::of(batch.rows.column(at));
+        let (a, b, linked) = (column(columns.a), column(columns.b), columns.linked.map(column));
+        for (row, &time) in batch.times().iter().enumerate() {
+            let mut place = |column: &Column<'_>| {
+                cell.clear();
+                column.write(row, &mut cell).then(|| node(&cell))
+            };
+            let (Some(a), Some(b)) = (place(&a), place(&b)) else { continue };
+            let linked = match &linked {
+                None => true,
+                Some(Column::Bool(linked)) if linked.is_valid(row) => linked.value(row),
+                Some(_) => continue,
+            };
+            rows.push((time, a, b, linked));
+        }
+    }
+    rows
 }
 
 /// The hash by which a place of the topology is known.

@@ -179,7 +179,7 @@ impl CorrelateSpec {
         })
     }
 
-    fn topology_columns(&self, inputs: &[SchemaRef], cx: &mut PlanContext<'_>) -> Option<TopologyColumns> {
+    pub(super) fn topology_columns(&self, inputs: &[SchemaRef], cx: &mut PlanContext<'_>) -> Option<TopologyColumns> {
         let spec = self.topology.as_ref()?;
         let node = check_column(cx, &["topology", "on"], &spec.on, inputs.first()?).cloned();
         let table = inputs.get(1)?;
