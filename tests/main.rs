@@ -28,6 +28,7 @@ mod redis;
 mod reference;
 mod resume;
 mod same_bytes;
+mod sentences;
 mod shop;
 mod simulated;
 mod simulation;

@@ -30,7 +30,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use levada_dataflows::plan::Plan;
-use levada_models::Model;
 use levada_types::Existing;
 use thiserror::Error;
 
@@ -67,7 +66,7 @@ pub enum BenchError {
 
 /// The plan of a job file's text.
 fn plan(text: &str, data_dir: &Path) -> Result<Arc<Plan>, BenchError> {
-    let models = |path: &str| Ok(Arc::new(Model::load(path)?) as Arc<dyn levada_types::ScorerFactory>);
+    let models = |path: &str| Ok(levada_models::open(path)?);
     let environment = Environment {
         data_dir: data_dir.to_path_buf(),
         state: None,
