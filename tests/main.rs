@@ -29,6 +29,7 @@ mod reference;
 mod resume;
 mod rules;
 mod same_bytes;
+mod sentences;
 mod shop;
 mod simulated;
 mod simulation;

@@ -3,7 +3,7 @@
 //! Written by `models/train/train.py` beside the graph. Everything that scoring depends on is here,
 //! and the graph's sha256 binds the two, so a manifest's `version` names one function of the tokens.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use indexmap::IndexMap;
 use levada_types::{FieldKind, TokenField};
@@ -100,12 +100,6 @@ impl Manifest {
         Self::parse(&text).map_err(|reason| ModelError::Manifest { path: path.to_path_buf(), reason })
     }
 
-    /// Where the graph lies when the manifest lies at `path`.
-    #[must_use]
-    pub fn graph_path(&self, path: &Path) -> PathBuf {
-        path.parent().unwrap_or_else(|| Path::new("")).join(&self.onnx.file)
-    }
-
     fn parse(text: &str) -> Result<Self, String> {
         let manifest: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
         manifest.check()?;
@@ -120,12 +114,7 @@ impl Manifest {
         within("window", self.window, MAX_WINDOW)?;
         within("fields", self.fields.len(), MAX_FIELDS)?;
         within("outputs", self.outputs.len(), MAX_FIELDS)?;
-        if self.onnx.file.contains(['/', '\\']) || self.onnx.file.starts_with('.') {
-            return Err(format!(
-                "`onnx.file` is {:?}, it must be a file name in the manifest's folder",
-                self.onnx.file
-            ));
-        }
+        check_file_name("onnx.file", &self.onnx.file)?;
         unique("outputs", self.outputs.iter().map(|output| output.name.as_str()))?;
         unique("fields", self.fields.iter().map(|field| field.name.as_str()))?;
         for field in &self.fields {
@@ -135,7 +124,15 @@ impl Manifest {
     }
 }
 
-fn within(what: &str, value: usize, most: usize) -> Result<(), String> {
+/// A file of the manifest's own folder.
+pub(crate) fn check_file_name(what: &str, file: &str) -> Result<(), String> {
+    if file.contains(['/', '\\']) || file.starts_with('.') {
+        return Err(format!("`{what}` is {file:?}, it must be a file name in the manifest's folder"));
+    }
+    Ok(())
+}
+
+pub(crate) fn within(what: &str, value: usize, most: usize) -> Result<(), String> {
     if (1..=most).contains(&value) {
         Ok(())
     } else {

@@ -8,7 +8,7 @@ use ort::environment::Environment;
 use sha2::{Digest, Sha256};
 
 use crate::error::ModelError;
-use crate::manifest::Manifest;
+use crate::manifest::{Graph, Manifest};
 use crate::runtime;
 use crate::session::Session;
 use crate::tokens::Tokenizer;
@@ -46,13 +46,8 @@ impl Model {
     pub fn load_with(manifest: impl AsRef<Path>, library: Option<&Path>) -> Result<Self, ModelError> {
         let path = manifest.as_ref();
         let manifest = Manifest::read(path)?;
-        let graph_path = manifest.graph_path(path);
-        let graph = std::fs::read(&graph_path)
-            .map_err(|source| ModelError::Read { path: graph_path.clone(), source })?;
-        let found = hex(&Sha256::digest(&graph));
-        if found != manifest.onnx.sha256 {
-            return Err(ModelError::Checksum { path: graph_path, expected: manifest.onnx.sha256, found });
-        }
+        let folder = path.parent().unwrap_or_else(|| Path::new(""));
+        let (graph_path, graph) = checked_file(folder, &manifest.onnx)?;
         let environment = runtime::environment(library)?;
         let outputs = manifest.outputs.iter().map(|output| output.name.clone()).collect();
         let model = Self { inner: Arc::new(Inner { manifest, outputs, graph, graph_path, environment }) };
@@ -104,6 +99,17 @@ impl ScorerFactory for Model {
     fn outputs(&self) -> &[String] {
         &self.inner.outputs
     }
+}
+
+/// A file of a manifest, which must be the one that it was written for.
+pub(crate) fn checked_file(folder: &Path, file: &Graph) -> Result<(PathBuf, Vec<u8>), ModelError> {
+    let path = folder.join(&file.file);
+    let bytes = std::fs::read(&path).map_err(|source| ModelError::Read { path: path.clone(), source })?;
+    let found = hex(&Sha256::digest(&bytes));
+    if found != file.sha256 {
+        return Err(ModelError::Checksum { path, expected: file.sha256.clone(), found });
+    }
+    Ok((path, bytes))
 }
 
 fn hex(bytes: &[u8]) -> String {

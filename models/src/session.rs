@@ -124,7 +124,7 @@ impl Scorer for Session {
 }
 
 /// One thread, one order of work, deterministic kernels.
-fn builder(environment: &Environment) -> Result<SessionBuilder, ort::Error> {
+pub(crate) fn builder(environment: &Environment) -> Result<SessionBuilder, ort::Error> {
     Ok(ort::session::Session::builder(environment)?
         .with_intra_threads(1)?
         .with_inter_threads(1)?

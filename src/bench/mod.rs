@@ -32,7 +32,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use levada_dataflows::plan::Plan;
-use levada_models::Model;
 use levada_types::Existing;
 use thiserror::Error;
 
@@ -74,7 +73,7 @@ fn plan(text: &str, data_dir: &Path) -> Result<Arc<Plan>, BenchError> {
 
 /// The same with settings, as `job.epoch=2ms`.
 fn plan_with(text: &str, data_dir: &Path, settings: &[String]) -> Result<Arc<Plan>, BenchError> {
-    let models = |path: &str| Ok(Arc::new(Model::load(path)?) as Arc<dyn levada_types::ScorerFactory>);
+    let models = |path: &str| Ok(levada_models::open(path)?);
     let environment = Environment {
         data_dir: data_dir.to_path_buf(),
         state: None,

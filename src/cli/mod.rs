@@ -32,7 +32,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
-use levada_models::Model;
 use levada_types::{Existing, ScoreError, ScorerFactory};
 
 use crate::job::{self, Environment, Loaded};
@@ -153,7 +152,7 @@ fn environment(global: &Global, existing: Existing) -> Environment<'static> {
 
 /// Opens a model's manifest.
 fn open_model(path: &str) -> Result<Arc<dyn ScorerFactory>, ScoreError> {
-    Ok(Arc::new(Model::load(path)?))
+    Ok(levada_models::open(path)?)
 }
 
 /// The exit code of a command, once its failure has been said.

@@ -35,7 +35,7 @@ pub use hash::{KEY_GROUPS, KeyHasher};
 pub use journal::{Journal, JournalWriter};
 pub use output::{CommandLine, Deed, Held, Output};
 pub use position::{Epoch, KeyGroup, Offset, PartitionId};
-pub use scoring::{FieldKind, ScoreError, Scorer, ScorerFactory, TokenField};
+pub use scoring::{FieldKind, ScoreError, Scorer, ScorerFactory, TextTokenizer, TokenField};
 pub use sink::{Existing, Sink, SinkFactory, WhenDurable};
 pub use source::{
     RawRecords, Read, ReaderWaker, RecordHeaders, RecordReader, SourceFactory, SourceLag, StartAt,

@@ -1,4 +1,4 @@
-//! The port by which the `score` step meets a model, and the words for its tokens.
+//! The port by which steps meet a model, and the words for its tokens.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -19,6 +19,17 @@ pub trait ScorerFactory: Send + Sync {
     fn fields(&self) -> &[TokenField];
     /// The names of the outputs, in order.
     fn outputs(&self) -> &[String];
+    /// What makes the ids of a text, of a model that reads texts instead of events: a sequence is `T` ids then, and its outputs
+    /// are the text's vector.
+    fn texts(&self) -> Option<&dyn TextTokenizer> {
+        None
+    }
+}
+
+/// Makes ids of texts, as the model was trained.
+pub trait TextTokenizer {
+    /// The `T` ids of a text, cut off or padded.
+    fn ids(&self, text: &str) -> Vec<i64>;
 }
 
 /// Scores sequences of events. The same sequence gets the same bits whatever shares its batch.

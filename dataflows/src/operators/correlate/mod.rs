@@ -56,7 +56,7 @@
 //!
 //! **An edge.** A link holds between two events if all that it asks for holds: equal columns (`on`); at least
 //! `min_hops` and at most `hops` steps apart in the topology at the time of the later one; texts whose
-//! `similarity` is at least so much; a `rare` word that both have (or each has one, and none is the other's);
+//! `similarity` is at least so much, by their words or by what a model makes of them (`sentences`); a `rare` word that both have (or each has one, and none is the other's);
 //! a place that one `mentions`; a `cause` and then an `effect`; and at most `within` apart. It then gives its
 //! `weight` as evidence, times `per_hop` for each hop, times the similarity, halved each `half_life`; a
 //! weight below 0 speaks against. What all links give together has to reach `threshold`; that is an edge. So
@@ -100,7 +100,7 @@
 //! is true.
 //!
 //! **Cost.** An event is looked for in a bucket a link: that of its equal columns, of each rare word or word
-//! that it is known by (four at most), of each place that it names and of those that name its own; by a link
+//! that it is known by (four at most; by a model's vector it is found by eight signs of it), of each place that it names and of those that name its own; by a link
 //! that asks for nothing but `hops`, in one for each place at most so far away (64 at most). In each it is
 //! compared with at most `candidates` others; a link of less than no weight brings none together. So its cost
 //! does not depend on how many events a burst has. One that comes late or is withdrawn is weighed against

@@ -62,6 +62,10 @@ pub struct CorrelateSpec {
     /// The column of text that links with `similarity` compare.
     #[serde(default)]
     pub text: Option<String>,
+    /// The manifest of a model of texts: links with `similarity` then compare the vectors that it makes of them, which may be alike
+    /// without a common word, rather than their words.
+    #[serde(default)]
+    pub sentences: Option<String>,
     /// A word is rare if at most this share of the texts before had it, and it is no place of the topology; for links with `rare`.
     #[serde(default)]
     pub rare_words: Option<f64>,
@@ -109,7 +113,7 @@ pub struct LinkSpec {
     /// What the weight is multiplied by for each hop: 0.5 halves it.
     #[serde(default)]
     pub per_hop: Option<f64>,
-    /// How alike their texts are at least, from 0 to 1: the cosine of their words, weighed by how rare they are. The weight is
+    /// How alike their texts are at least, from 0 to 1: the cosine of their words, weighed by how rare they are, or of what `sentences` makes of them. The weight is
     /// multiplied by it.
     #[serde(default)]
     pub similarity: Option<f64>,
@@ -315,6 +319,7 @@ impl CorrelateSpec {
         self.evidence.is_some()
             || self.topology.is_some()
             || self.text.is_some()
+            || self.sentences.is_some()
             || self.rare_words.is_some()
             || self.allowed_lateness.is_some()
             || self.withdraw.is_some()

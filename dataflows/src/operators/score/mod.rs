@@ -173,6 +173,11 @@ impl ScoreSpec {
                 return None;
             }
         };
+        if model.texts().is_some() {
+            let message = format!("`{}` is a model of texts, for the `sentences` of a `correlate` step, and not of events", self.model);
+            cx.problem(["model"], message);
+            return None;
+        }
         let needed = model.fields().iter().map(|field| field.column.clone());
         let _ = self.columns.set(needed.filter(|name| name != TIME_COLUMN).collect());
         let tokens = Tokenizer::plan(model.fields(), input, cx);

@@ -5,6 +5,7 @@
 //! | header | the next event's number, and up to when all is done |
 //! | an event, by number | what its row tells, its buckets, its edges to events before it, and whether it is of a core that can change no more |
 //! | an incident, by name | what was told of it, and the number of one of its core's events |
+//! | the model of texts | its version: vectors of another cannot be compared with those that are remembered |
 //! | an edge of the topology, a part of the vocabulary, a withdrawn name | themselves |
 //!
 //! Clusters are not written: they follow from edges and support. An event is written when it comes, when its edges to events
@@ -27,6 +28,7 @@ const INCIDENTS: u8 = 18;
 const TOPOLOGY: u8 = 19;
 const VOCABULARY: u8 = 20;
 const NAMES: u8 = 21;
+const MODEL: u8 = 22;
 
 #[derive(Serialize, Deserialize)]
 struct Header {
@@ -63,6 +65,9 @@ impl Weigh {
         // A worker that has had no event is not the one that keeps it.
         if header.next_serial > 0 {
             changes.put(KeyGroup(0), &[HEADER], &postcard::to_stdvec(&header)?);
+            if let Some(model) = &self.settings.sentences {
+                changes.put(KeyGroup(0), &[MODEL], model.version().as_bytes());
+            }
         }
         for serial in std::mem::take(&mut self.events.removed) {
             changes.delete(KeyGroup(0), &name(EVENTS, serial));
@@ -156,6 +161,15 @@ impl Weigh {
                     self.withdrawn.insert(key.into(), withdrawn);
                     true
                 }),
+                MODEL => {
+                    let now = self.settings.sentences.as_ref().map(|model| model.version());
+                    if now.map(str::as_bytes) != Some(value) {
+                        let then = String::from_utf8_lossy(value);
+                        let now = now.unwrap_or("none");
+                        return Err(format!("the model {then} made vectors of their texts, which those of {now} cannot be compared with"));
+                    }
+                    Ok(true)
+                }
                 _ if PLAIN.contains(&kind) => {
                     return Err("the step did not weigh evidence when they were written, and does now".into());
                 }

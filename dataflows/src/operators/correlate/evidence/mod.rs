@@ -30,6 +30,7 @@ use crate::plan::{PlanContext, PlannedInput, PlannedStep, Route};
 use clusters::Clusters;
 use events::{Events, Facts, LATE, NONE, Touched, WITHDRAWN};
 use index::{Index, LOOKS, Order, POSTED, Place};
+use sentences::Sentences;
 use settings::{TopologyColumns, Weighing};
 use tell::{MILLIONTH, Stage};
 use topology::Topology;
@@ -40,6 +41,7 @@ mod events;
 mod index;
 mod keep;
 pub mod lifts;
+mod sentences;
 mod settings;
 mod tell;
 #[cfg(test)]
@@ -67,6 +69,8 @@ struct Weigh {
     settings: Arc<Weighing>,
     topology: Topology,
     vocabulary: Vocabulary,
+    /// What a model makes of texts, if one is asked.
+    sentences: Option<Sentences>,
     index: Index,
     events: Events,
     clusters: Clusters,
@@ -134,6 +138,13 @@ impl Operator for Weigh {
             Ok((Rows::new(batch, &self.settings.base), self.held(batch)?))
         };
         let batches = events.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        if let (Some(sentences), Some(column)) = (&mut self.sentences, self.settings.text) {
+            let texts = batches.iter().filter_map(|(rows, _)| match &rows.columns[column] {
+                Column::Text(texts) => Some(texts.iter().flatten()),
+                _ => None,
+            });
+            sentences.read(texts.flatten())?;
+        }
         let mut now = i64::MIN;
         for (batch, (rows, held)) in events.iter().zip(&batches) {
             for (row, &time) in rows.times.iter().enumerate() {
@@ -181,6 +192,7 @@ impl Weigh {
     fn new(settings: Arc<Weighing>) -> Weigh {
         Weigh {
             vocabulary: Vocabulary::new(settings.lateness_ms),
+            sentences: settings.sentences.clone().map(Sentences::new),
             settings,
             topology: Topology::default(),
             index: Index::default(),
@@ -239,7 +251,7 @@ impl Weigh {
         }
         let late = time < now;
         let text = settings.text.and_then(|column| match &rows.columns[column] {
-            Column::Text(texts) if texts.is_valid(row) => Some(wording::cut(texts.value(row), settings.compares_texts(), place_of_word)),
+            Column::Text(texts) if texts.is_valid(row) => Some(wording::cut(texts.value(row), settings.compares_words(), place_of_word)),
             _ => None,
         });
         let facts = self.facts(rows, held, row, id, text.as_ref());
@@ -364,7 +376,14 @@ impl Weigh {
         let place = settings.node.and_then(|column| self.cell(rows, column, row)).map(|cell| (node(&cell), cell));
         let own = place.as_ref().map(|(node, _)| *node);
         let is_place = |place| self.topology.is_place(place, time);
-        let wording = text.map(|text| self.vocabulary.wording(text, time, settings.rare_words, own, is_place));
+        let mut wording = text.map(|text| self.vocabulary.wording(text, time, settings.rare_words, own, is_place));
+        if let (Some(wording), Some(sentences), Some(column)) = (&mut wording, &self.sentences, settings.text)
+            && let Column::Text(texts) = &rows.columns[column]
+            && let Some(sentence) = sentences.get(texts.value(row))
+        {
+            wording.sentence.clone_from(&sentence.vector);
+            wording.sought.clone_from(&sentence.sought);
+        }
 
         let mut places: BTreeMap<u64, u8> = BTreeMap::new();
         let mut put = |bucket: u64, role: u8| *places.entry(bucket).or_insert(0) |= role;

@@ -6,6 +6,7 @@ use arrow::datatypes::{DataType, Schema, SchemaRef};
 use levada_types::TIME_COLUMN;
 
 use super::super::spec::{Alike, CorrelateSpec, EvidenceSpec, LinkSpec, Settings, check_column};
+use super::sentences::Model;
 use crate::expressions::Expression;
 use crate::plan::PlanContext;
 
@@ -41,6 +42,8 @@ pub(super) struct Weighing {
     /// The place, in [`Settings::columns`], of where in the topology an event is, and of its text.
     pub(super) node: Option<usize>,
     pub(super) text: Option<usize>,
+    /// What says how alike texts are, if their words do not.
+    pub(super) sentences: Option<Model>,
     pub(super) withdraw: Option<Expression>,
     pub(super) topology: Option<TopologyColumns>,
     pub(super) assignments: bool,
@@ -72,9 +75,9 @@ pub(super) struct TopologyColumns {
 }
 
 impl Weighing {
-    /// Whether some link asks how alike texts are.
-    pub(super) fn compares_texts(&self) -> bool {
-        self.links.iter().any(|link| link.similarity.is_some())
+    /// Whether some link asks how alike texts are by their words.
+    pub(super) fn compares_words(&self) -> bool {
+        self.sentences.is_none() && self.links.iter().any(|link| link.similarity.is_some())
     }
 
     /// How long after its time an event may still get an edge, or lose one.
@@ -102,6 +105,15 @@ impl CorrelateSpec {
         {
             cx.problem(["text"], format!("`{text}` is no text"));
         }
+        let sentences = self.sentences.as_deref().and_then(|path| {
+            if self.text.is_none() {
+                cx.problem(["sentences"], "there is no `text` that it could read");
+            }
+            if self.link.iter().all(|link| link.similarity.is_none()) {
+                cx.problem(["sentences"], "no link asks for `similarity`");
+            }
+            Model::plan(path, cx)
+        });
         if let Some(affected) = &self.affected {
             check_column(cx, &["affected"], affected, input);
         }
@@ -171,6 +183,7 @@ impl CorrelateSpec {
             lateness_ms: lateness_ms.flatten().unwrap_or_default(),
             node: self.topology.as_ref().map(|topology| place(&topology.on)),
             text: self.text.as_ref().map(place),
+            sentences,
             withdraw,
             topology,
             assignments: self.assignments,

@@ -19,6 +19,7 @@ use crate::plan::{Problem, StepSpec};
 mod bounds;
 mod corrections;
 mod reference;
+mod sentences;
 
 /// An event, or a row that withdraws one. Times are seconds.
 #[derive(Clone, Debug, PartialEq)]

@@ -23,6 +23,8 @@ use levada_types::{KeyGroup, StateChanges};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use super::sentences;
+
 /// The words of a text that count.
 const MAX_WORDS: usize = 48;
 /// The features of a text that count: words first, then pairs, then 4-grams.
@@ -56,6 +58,8 @@ pub(super) struct Wording {
     pub(super) rare: Vec<u32>,
     /// The places that it names, but its own; sorted.
     pub(super) places: Vec<u64>,
+    /// What a model makes of it, if one was asked.
+    pub(super) sentence: Box<[i8]>,
 }
 
 impl Wording {
@@ -66,6 +70,9 @@ impl Wording {
 
     /// The cosine of two texts, from 0 to 1.
     pub(super) fn similarity(&self, other: &Wording) -> f64 {
+        if !self.sentence.is_empty() {
+            return sentences::similarity(&self.sentence, &other.sentence);
+        }
         let (mut a, mut b) = (self.features.iter().peekable(), other.features.iter().peekable());
         let mut dot = 0u64;
         while let (Some(&&(x, ours)), Some(&&(y, theirs))) = (a.peek(), b.peek()) {
@@ -227,7 +234,8 @@ impl Vocabulary {
         found.dedup();
         places.sort_unstable();
         places.dedup();
-        Wording { features: weighed.into(), norm: (square as f64).sqrt(), sought, rare: found, places }
+        let norm = (square as f64).sqrt();
+        Wording { features: weighed.into(), norm, sought, rare: found, places, sentence: Box::default() }
     }
 
     /// How many texts there are in the blocks before `until`, and a count; `over` is that of those that can change no more.
