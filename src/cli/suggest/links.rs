@@ -266,7 +266,7 @@ weight = 0.75
                 "near: 12,345 events, 30 pairs looked at; what follows within 5m, anywhere",
                 "left out: 7 values of events, beyond the first 256 different ones",
                 "",
-                "cause                effect               causes  followed  confidence  by chance  lift  at least  at most  after:before  median",
+                "cause                effect                causes  followed  confidence  by chance  lift  at least  at most  after:before  median",
                 "category = 'deploy'  \"Kind\" = 'it''s bad'      40        32        0.80        8.0  4.00      2.50     5.00          32:4     30s",
                 "and 1 more; --limit says how many are told",
             ]
