@@ -85,10 +85,6 @@ impl RecognizeSpec {
     /// The step to run; reports every problem.
     pub(super) fn checked(&self, input: &Schema, cx: &mut PlanContext<'_>) -> Option<RecognizePlan> {
         let before = cx.problems.len();
-        if self.pattern.is_empty() {
-            cx.problem(["pattern"], "there is none; with `rules`, patterns come on a stream");
-            return None;
-        }
         cx.check_columns("key", &self.key, input);
         let within_ms = self.within.as_ref().and_then(|text| cx.duration(["within"], text));
         if within_ms == Some(0) {

@@ -236,7 +236,7 @@ fn no_more_rules_than_may_be_and_no_more_old_versions() {
 fn mistakes_are_told_at_their_place() {
     let problems = |spec: Value| planned(spec, &inputs()).err().unwrap();
     let rules = json!({ "from": "rules" });
-    assert_eq!(problems(json!({ "from": "s" })), ["pattern: there is none; with `rules`, patterns come on a stream"]);
+    assert_eq!(problems(json!({ "from": "s" })), ["pattern: the pattern is empty; write for instance `A B+ C`"]);
     assert_eq!(
         problems(json!({ "from": "s", "rules": rules, "pattern": "A", "within": "1s", "timed_out": true })),
         ["pattern", "within", "timed_out"].map(|field| format!("{field}: with `rules`, each rule says this for itself"))
