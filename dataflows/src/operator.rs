@@ -84,7 +84,8 @@ pub trait Operator {
     fn restore(&mut self, entries: StateChanges) -> Result<(), OperatorError>;
 
     /// What every worker's operator knows alike, as it comes by [`crate::plan::Route::All`]; one of them is asked with each
-    /// checkpoint, which has what was told last. `None` if there is no such thing, or it is as it was told before.
+    /// checkpoint, which has what was told last. `None` if there is no such thing, or it is as it was told before;
+    /// so an operator that has it never says that all of its state was appended.
     ///
     /// # Errors
     /// When it cannot be encoded.

@@ -13,6 +13,7 @@
 //!
 //! Memory is that of the whole process after each tenth; simulator, producer and consumer are in it.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,6 +39,8 @@ const EVENTS: usize = 0;
 const ASSIGNMENTS: &str = "platform.assignments";
 /// What came before is not counted.
 const WARM_UP_US: i64 = 1_000_000;
+/// For how long it is remembered when what was sent: longer than anything takes.
+const LONGEST_US: i64 = 60_000_000;
 
 /// What to measure.
 #[derive(Clone, Debug)]
@@ -81,7 +84,7 @@ pub struct Report {
 }
 
 /// When which watermark was sent: by watermark, in milliseconds of event time, and microseconds since the Unix epoch.
-type Sent = Mutex<Vec<(i64, i64)>>;
+type Sent = Mutex<VecDeque<(i64, i64)>>;
 
 /// Measures.
 ///
@@ -177,9 +180,12 @@ fn produce(data_dir: &Path, options: &Options, sent: &Sent) -> Result<Produced, 
                 events += 1;
                 if record.event.time_ms > newest {
                     newest = record.event.time_ms;
-                    sent.lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .push((newest - OUT_OF_ORDER_MS, sent_us));
+                    let mut sent = sent.lock().unwrap_or_else(PoisonError::into_inner);
+                    sent.push_back((newest - OUT_OF_ORDER_MS, sent_us));
+                    // What is seen later than that is told as if it had been sent then.
+                    while sent.front().is_some_and(|(_, first_us)| first_us + LONGEST_US < sent_us) {
+                        sent.pop_front();
+                    }
                 }
                 if events % (options.events / 10).max(1) == 0 {
                     memory.extend(memory_mib().map(rounded));
